@@ -1,0 +1,1 @@
+//! Joining queue to couriers.

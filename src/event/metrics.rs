@@ -1,0 +1,167 @@
+//! The catalogue of metrics: every series the relay exports is declared here, with its help text.
+//!
+//! **Promises.** Prefix `postrider_`, units in names, bounded labels: carrier, client, class, channel, outcome; never a
+//! domain, an address or a campaign. Handles are cheap to keep and to bump; hot paths keep the child, not the family.
+//!
+//! **Fails how.** A name declared twice is our bug and panics at start.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// All metrics of one relay.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Messages answered yes, by channel, client and class.
+    pub accepted_messages: IntCounterVec,
+    /// Bytes of content answered yes, by channel.
+    pub accepted_bytes: IntCounterVec,
+    /// Submissions refused, by ingress (`smtp`, `http`) and reason.
+    pub refused: IntCounterVec,
+    /// SMTP connections open.
+    pub smtp_connections: IntGauge,
+    /// SMTP connections taken, by what became of them (`served`, `refused`).
+    pub smtp_connections_taken: IntCounterVec,
+    /// HTTP requests, by route and status.
+    pub http_requests: IntCounterVec,
+    /// Credentials checked, by result (`ok`, `bad`, `limited`, `busy`).
+    pub credentials_checked: IntCounterVec,
+    /// Attempts, by channel and outcome (`relayed`, `delayed`, `failed`).
+    pub attempts: IntCounterVec,
+    /// Facts, by channel, class and event.
+    pub facts: IntCounterVec,
+    /// Facts dropped because the event file could not be written.
+    pub facts_dropped: IntCounter,
+    /// Recipients waiting, by channel and class.
+    pub queued_recipients: IntGaugeVec,
+    /// Consignments out for delivery.
+    pub leased: IntGauge,
+    /// Attempts whose answer was lost: each is a possible duplicate, by channel.
+    pub answers_lost: IntCounterVec,
+    /// Outbound SMTP connections open.
+    pub mail_connections: IntGauge,
+    /// Outbound SMTP connections made.
+    pub mail_connections_made: IntCounter,
+    /// Mails sent over a connection that had carried one before.
+    pub mail_connections_reused: IntCounter,
+    /// One while a carrier's bind is up, by carrier.
+    pub carrier_up: IntGaugeVec,
+    /// Window slots in use, by carrier.
+    pub carrier_window_used: IntGaugeVec,
+    /// Parts submitted, by carrier and result (`sent`, `throttled`, `delayed`, `refused`, `unanswered`).
+    pub carrier_parts: IntCounterVec,
+    /// Receipts, by carrier and state.
+    pub carrier_receipts: IntCounterVec,
+    /// Receipts that match no message, by carrier.
+    pub carrier_receipts_unmatched: IntCounterVec,
+    /// Batches made durable.
+    pub log_batches: IntCounter,
+    /// Bytes written to the log.
+    pub log_bytes: IntCounter,
+    /// Time of one sync of the log.
+    pub log_sync_seconds: Histogram,
+    /// Segments on disk.
+    pub log_segments: IntGauge,
+    /// Records set aside as corrupt.
+    pub log_corrupt_records: IntCounter,
+    /// Configuration reloads, by result (`ok`, `failed`).
+    pub reloads: IntCounterVec,
+}
+
+impl Metrics {
+    /// A fresh set.
+    #[allow(clippy::too_many_lines, reason = "a catalogue, one entry a line")]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            declared(&registry, IntCounterVec::new(Opts::new(format!("postrider_{name}"), help), labels))
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            declared(&registry, IntGaugeVec::new(Opts::new(format!("postrider_{name}"), help), labels))
+        };
+        let counter = |name: &str, help: &str| declared(&registry, IntCounter::new(format!("postrider_{name}"), help));
+        let gauge = |name: &str, help: &str| declared(&registry, IntGauge::new(format!("postrider_{name}"), help));
+        let sync = HistogramOpts::new("postrider_log_sync_seconds", "Time of one sync of the log.")
+            .buckets(vec![0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0]);
+        Self {
+            accepted_messages: counters(
+                "accepted_messages_total",
+                "Messages answered yes, after they were durable.",
+                &["channel", "client", "class"],
+            ),
+            accepted_bytes: counters("accepted_bytes_total", "Bytes of content answered yes.", &["channel"]),
+            refused: counters("refused_submissions_total", "Submissions refused.", &["ingress", "reason"]),
+            smtp_connections: gauge("smtp_connections", "SMTP connections open."),
+            smtp_connections_taken: counters("smtp_connections_total", "SMTP connections taken.", &["result"]),
+            http_requests: counters("http_requests_total", "HTTP requests.", &["route", "status"]),
+            credentials_checked: counters("credentials_checked_total", "Credentials checked.", &["result"]),
+            attempts: counters("attempts_total", "Attempts at delivery, per recipient.", &["channel", "outcome"]),
+            facts: counters("events_total", "Events, as in the event log.", &["channel", "class", "event"]),
+            facts_dropped: counter("events_dropped_total", "Events that could not be written to the event file."),
+            queued_recipients: gauges("queued_recipients", "Recipients waiting.", &["channel", "class"]),
+            leased: gauge("leased_consignments", "Consignments out for delivery."),
+            answers_lost: counters(
+                "answers_lost_total",
+                "Attempts whose final answer was lost: possible duplicates.",
+                &["channel"],
+            ),
+            mail_connections: gauge("mail_connections", "Outbound SMTP connections open."),
+            mail_connections_made: counter("mail_connections_made_total", "Outbound SMTP connections made."),
+            mail_connections_reused: counter("mail_connections_reused_total", "Mails sent over a reused connection."),
+            carrier_up: gauges("carrier_up", "1 while the carrier's bind is up.", &["carrier"]),
+            carrier_window_used: gauges("carrier_window_used", "Window slots in use.", &["carrier"]),
+            carrier_parts: counters("carrier_parts_total", "Parts submitted.", &["carrier", "result"]),
+            carrier_receipts: counters("carrier_receipts_total", "Delivery receipts.", &["carrier", "state"]),
+            carrier_receipts_unmatched: counters(
+                "carrier_receipts_unmatched_total",
+                "Delivery receipts that match no message.",
+                &["carrier"],
+            ),
+            log_batches: counter("log_batches_total", "Batches made durable."),
+            log_bytes: counter("log_bytes_total", "Bytes written to the log."),
+            log_sync_seconds: declared(&registry, Histogram::with_opts(sync)),
+            log_segments: gauge("log_segments", "Segments on disk."),
+            log_corrupt_records: counter("log_corrupt_records_total", "Records set aside as corrupt."),
+            reloads: counters("configuration_reloads_total", "Configuration reloads.", &["result"]),
+            registry,
+        }
+    }
+
+    /// The exposition in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(e) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(error = %e, "metrics could not be rendered");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn declared<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.unwrap_or_else(|e| panic!("metric declaration: {e}"));
+    registry.register(Box::new(collector.clone())).unwrap_or_else(|e| panic!("metric declaration: {e}"));
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_prefixed_and_rendered() {
+        let metrics = Metrics::new();
+        metrics.refused.with_label_values(&["smtp", "size"]).inc();
+        let text = metrics.render();
+        assert!(text.contains(r#"postrider_refused_submissions_total{ingress="smtp",reason="size"} 1"#), "{text}");
+        for line in text.lines().filter(|l| !l.starts_with('#')) {
+            assert!(line.starts_with("postrider_"), "{line}");
+        }
+    }
+}

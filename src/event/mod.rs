@@ -1,0 +1,275 @@
+//! What happened, and who is told.
+//!
+//! **What.** A [`Fact`] is one thing that happened to one recipient of one message. `queue` makes facts out of the records
+//! it has settled; nobody else logs a message's fate. [`log`] writes them to a rotated file, one JSON object a line.
+//!
+//! **Promises.** Words are those of the events contract (DESIGN section 4). The content of a message never appears; an
+//! `otp` recipient is masked.
+//!
+//! **Does not know** storage, sockets, SMTP or SMPP.
+
+pub mod log;
+pub mod metrics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::clock::Timestamp;
+use crate::model::{Channel, Class, ClientName, MessageId};
+
+/// The kinds of fact.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The message is durable and ours.
+    Accepted,
+    /// An attempt did not succeed; there will be another.
+    Delayed,
+    /// A mail's next hop took it, or a text's receipt says it arrived.
+    Delivered,
+    /// A carrier took a text.
+    Sent,
+    /// A mail failed for good.
+    Bounced,
+    /// A text failed for good.
+    Undelivered,
+    /// Its time ran out before it could be sent.
+    Expired,
+    /// An operator or the client called it back.
+    Cancelled,
+    /// Refused by our own policy after acceptance.
+    Rejected,
+    /// A text left and no answer was seen.
+    Unknown,
+    /// A carrier's receipt that is not a verdict yet, or one that matches nothing.
+    Receipt,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 11] = [
+        Self::Accepted,
+        Self::Delayed,
+        Self::Delivered,
+        Self::Sent,
+        Self::Bounced,
+        Self::Undelivered,
+        Self::Expired,
+        Self::Cancelled,
+        Self::Rejected,
+        Self::Unknown,
+        Self::Receipt,
+    ];
+
+    /// The word in events and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Delayed => "delayed",
+            Self::Delivered => "delivered",
+            Self::Sent => "sent",
+            Self::Bounced => "bounced",
+            Self::Undelivered => "undelivered",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+            Self::Receipt => "receipt",
+        }
+    }
+}
+
+/// One thing that happened. Serialises to one line of the event log.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fact {
+    /// When.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub time: Timestamp,
+    /// What.
+    pub event: Kind,
+    /// To which message.
+    #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub id: Option<MessageId>,
+    /// By which channel it travels.
+    #[serde(serialize_with = "channel")]
+    pub channel: Channel,
+    /// Who submitted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientName>,
+    /// Its class.
+    #[serde(serialize_with = "class", skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// Its campaign.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<Arc<str>>,
+    /// To whom (masked for `otp`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// The lane it waited in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Arc<str>>,
+    /// How many attempts there have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// When the next one is due.
+    #[serde(serialize_with = "maybe_rfc3339", skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
+    /// What the other side said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ReplyFact>,
+    /// Why, where no reply says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How a bounce is classed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounce: Option<BounceFact>,
+    /// The other side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerFact>,
+    /// How long the attempt took, in milliseconds.
+    #[serde(rename = "duration_ms", serialize_with = "millis", skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Duration>,
+    /// Bytes of content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Parts of a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<u32>,
+}
+
+impl Fact {
+    /// A fact with nothing but what every fact has.
+    pub fn new(time: Timestamp, event: Kind, channel: Channel) -> Self {
+        Self {
+            time,
+            event,
+            id: None,
+            channel,
+            client: None,
+            class: None,
+            campaign: None,
+            recipient: None,
+            lane: None,
+            attempt: None,
+            next_attempt: None,
+            reply: None,
+            reason: None,
+            bounce: None,
+            peer: None,
+            duration: None,
+            size: None,
+            parts: None,
+        }
+    }
+}
+
+/// A reply as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ReplyFact {
+    /// Reply code or command status.
+    pub code: u32,
+    /// Enhanced status code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enhanced: Option<String>,
+    /// The text.
+    pub text: String,
+}
+
+/// A bounce's class as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BounceFact {
+    /// `hard` or `soft`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The scope it condemns: `recipient`, `message`, `host` …
+    pub category: &'static str,
+}
+
+/// The other side as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PeerFact {
+    /// Host or carrier name.
+    pub host: String,
+    /// Address dialled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// TLS version and cipher suite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
+}
+
+/// Hides all but the ends of an `otp` recipient: `+86138****8000`, `l***@example.com`.
+pub fn mask(address: &str) -> String {
+    match address.rsplit_once('@') {
+        Some((local, domain)) => {
+            let first: String = local.chars().take(1).collect();
+            format!("{first}***@{domain}")
+        }
+        None if address.len() >= 9 && address.is_ascii() => {
+            format!("{}****{}", &address[..address.len() - 8], &address[address.len() - 4..])
+        }
+        None => "****".to_owned(),
+    }
+}
+
+fn as_rfc3339<S: Serializer>(t: &Timestamp, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&t.rfc3339())
+}
+
+fn maybe_rfc3339<S: Serializer>(t: &Option<Timestamp>, s: S) -> Result<S::Ok, S::Error> {
+    match t {
+        Some(t) => s.serialize_str(&t.rfc3339()),
+        None => s.serialize_none(),
+    }
+}
+
+fn as_text<S: Serializer>(id: &Option<MessageId>, s: S) -> Result<S::Ok, S::Error> {
+    match id {
+        Some(id) => s.collect_str(id),
+        None => s.serialize_none(),
+    }
+}
+
+fn channel<S: Serializer>(c: &Channel, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(c.as_str())
+}
+
+fn class<S: Serializer>(c: &Option<Class>, s: S) -> Result<S::Ok, S::Error> {
+    match c {
+        Some(c) => s.serialize_str(c.as_str()),
+        None => s.serialize_none(),
+    }
+}
+
+fn millis<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    match d {
+        Some(d) => s.serialize_u64(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+        None => s.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_recipients_are_masked() {
+        assert_eq!(mask("+8613800138000"), "+86138****8000");
+        assert_eq!(mask("lin@example.com"), "l***@example.com");
+        assert_eq!(mask("+123456"), "****");
+    }
+
+    #[test]
+    fn a_fact_is_one_json_object_without_empty_fields() {
+        let mut fact = Fact::new(Timestamp(1_000_000), Kind::Delayed, Channel::Email);
+        fact.duration = Some(Duration::from_millis(7));
+        let line = serde_json::to_string(&fact).unwrap();
+        assert_eq!(
+            line,
+            r#"{"time":"1970-01-01T00:00:01.000000Z","event":"delayed","channel":"email","duration_ms":7}"#
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Taking messages in.
+pub mod http;
+pub mod smtp;

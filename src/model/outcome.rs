@@ -1,0 +1,215 @@
+//! What came of an attempt, in RFC 3464's words.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{RecipientIndex, TextProgress};
+
+/// What one attempt meant for one recipient.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecipientOutcome {
+    /// Whom it concerns.
+    pub recipient: RecipientIndex,
+    /// What happened.
+    pub outcome: Outcome,
+    /// The other side, as far as we got to know it.
+    pub peer: Option<Peer>,
+    /// For a text: where its parts stand now.
+    pub progress: Option<TextProgress>,
+    /// From the first byte of the attempt to its outcome.
+    pub duration: Duration,
+}
+
+/// The three ends of an attempt (RFC 3464 section 2.3.3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The next hop has taken responsibility.
+    Relayed(Relayed),
+    /// Not now; to be tried again. Whatever we do not understand is this.
+    Delayed(Failure),
+    /// Never.
+    Failed(Failure),
+}
+
+/// The next hop's yes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relayed {
+    /// Its whole reply.
+    pub reply: Reply,
+}
+
+/// An attempt that did not succeed: whom it condemns, where it happened, and what the other side said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// Who else is affected.
+    pub scope: Scope,
+    /// Where in the dialogue.
+    pub stage: Stage,
+    /// The enhanced status code to report (RFC 3463), the peer's own where it gave one.
+    pub status: EnhancedStatus,
+    /// The peer's whole reply, if there was one.
+    pub reply: Option<Reply>,
+    /// For operators: what happened, when no reply says so.
+    pub cause: Option<String>,
+    /// The next hop asked us to slow down.
+    pub throttled: bool,
+}
+
+impl Failure {
+    /// A failure without a reply.
+    pub fn without_reply(scope: Scope, stage: Stage, status: EnhancedStatus, cause: impl Into<String>) -> Self {
+        Self { scope, stage, status, reply: None, cause: Some(cause.into()), throttled: false }
+    }
+}
+
+/// Whom a failure condemns (DESIGN section 5), from narrow to wide.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Scope {
+    /// This recipient only.
+    Recipient,
+    /// This message, whoever it goes to.
+    Message,
+    /// All messages of its campaign.
+    Campaign,
+    /// All mail from this sender domain.
+    SenderDomain,
+    /// This connection; another may succeed.
+    Connection,
+    /// This host; another of the same destination may succeed.
+    Host,
+    /// Our source address.
+    Source,
+    /// The whole destination.
+    Site,
+}
+
+/// Where in the dialogue an attempt ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stage {
+    /// Before any connection: routing, policy, signing.
+    Route,
+    /// Name resolution.
+    Dns,
+    /// Connecting, up to and including the greeting.
+    Connect,
+    /// EHLO or a carrier's bind.
+    Hello,
+    /// The TLS handshake.
+    Tls,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Recipient,
+    /// DATA, up to the go-ahead.
+    Data,
+    /// The reply to the final dot.
+    EndOfData,
+    /// A carrier's answer to a part.
+    Submit,
+    /// A receipt.
+    Receipt,
+}
+
+impl Stage {
+    /// The word used in events and `explain`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Hello => "hello",
+            Self::Tls => "tls",
+            Self::Mail => "mail",
+            Self::Recipient => "rcpt",
+            Self::Data => "data",
+            Self::EndOfData => "end-of-data",
+            Self::Submit => "submit",
+            Self::Receipt => "receipt",
+        }
+    }
+}
+
+/// A peer's reply, whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// SMTP reply code, or a carrier's command status.
+    pub code: u32,
+    /// Enhanced status code, if it gave one.
+    pub enhanced: Option<EnhancedStatus>,
+    /// The text without codes, lines joined by `\n`; what is not UTF-8 is replaced.
+    pub text: String,
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(e) = self.enhanced {
+            write!(f, " {e}")?;
+        }
+        if !self.text.is_empty() {
+            write!(f, " {}", self.text.replace('\n', " / "))?;
+        }
+        Ok(())
+    }
+}
+
+/// An enhanced mail system status code (RFC 3463): class.subject.detail.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct EnhancedStatus {
+    /// 2, 4 or 5.
+    pub class: u8,
+    /// What it is about.
+    pub subject: u16,
+    /// In particular.
+    pub detail: u16,
+}
+
+impl EnhancedStatus {
+    /// `class.subject.detail`.
+    pub const fn new(class: u8, subject: u16, detail: u16) -> Self {
+        Self { class, subject, detail }
+    }
+
+    /// Parses `5.1.1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split('.');
+        let (class, subject, detail) = (fields.next()?, fields.next()?, fields.next()?);
+        let digits = |s: &str, max: usize| (1..=max).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit());
+        if fields.next().is_some() || !matches!(class, "2" | "4" | "5") || !digits(subject, 3) || !digits(detail, 3) {
+            return None;
+        }
+        Some(Self::new(class.parse().ok()?, subject.parse().ok()?, detail.parse().ok()?))
+    }
+}
+
+impl fmt::Display for EnhancedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+    }
+}
+
+/// The other side of a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its name: an MX host, a next hop, a carrier.
+    pub host: String,
+    /// The address dialled.
+    pub address: Option<SocketAddr>,
+    /// TLS version and cipher suite, when the connection had TLS.
+    pub tls: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enhanced_codes_follow_rfc_3463() {
+        assert_eq!(EnhancedStatus::parse("5.1.1"), Some(EnhancedStatus::new(5, 1, 1)));
+        assert_eq!(EnhancedStatus::parse("4.7.650").map(|e| e.to_string()).as_deref(), Some("4.7.650"));
+        for bad in ["", "5", "5.1", "3.1.1", "5.1.1.1", "5.1234.1", "5.a.1", "5..1", "250"] {
+            assert_eq!(EnhancedStatus::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Texts: content, senders, parts and receipts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Number;
+use crate::clock::Timestamp;
+
+/// Characters of the longest text taken; some thirty parts of UCS-2.
+const TEXT_CHARS_MAX: usize = 2_000;
+
+/// The words of a text, not empty, without NUL, at most 2,000 characters.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SmsText(Arc<str>);
+
+impl SmsText {
+    /// Checks and wraps.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the client.
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            return Err("text is empty");
+        }
+        if text.contains('\0') {
+            return Err("text holds a NUL character");
+        }
+        if text.chars().count() > TEXT_CHARS_MAX {
+            return Err("text is longer than 2,000 characters");
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The words.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SmsText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The words may be a verification code; they have no business in a log.
+        write!(f, "SmsText({} bytes)", self.0.len())
+    }
+}
+
+/// The sender a text shows.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum SenderId {
+    /// An international number.
+    International(Number),
+    /// A short code or a carrier's access number: 3 to 20 digits.
+    Short(Arc<str>),
+    /// A name of 1 to 11 characters (3GPP TS 23.040 section 9.1.2.5).
+    Name(Arc<str>),
+}
+
+impl SenderId {
+    /// Parses `+8613800138000`, `10690001` or `Postrider`.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the client.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        if text.starts_with('+') {
+            Number::parse(text).map(Self::International).map_err(|_| "bad sender number: expected + and 7 to 15 digits")
+        } else if digits && (3..=20).contains(&text.len()) {
+            Ok(Self::Short(text.into()))
+        } else if !digits
+            && (1..=11).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" -_.&".contains(&b))
+        {
+            Ok(Self::Name(text.into()))
+        } else {
+            Err(
+                "bad sender: expected an international number, a short code of 3 to 20 digits or a name of at most 11 characters",
+            )
+        }
+    }
+}
+
+impl fmt::Display for SenderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::International(n) => n.fmt(f),
+            Self::Short(s) | Self::Name(s) => f.write_str(s),
+        }
+    }
+}
+
+/// The id a carrier gave a part in its answer, as received (at most 64 octets in SMPP 3.4).
+pub type CarrierMessageId = Arc<str>;
+
+/// How far a text has come: which carrier has it and what became of each part. All parts go by one carrier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TextProgress {
+    /// The carrier's configured name.
+    pub carrier: Arc<str>,
+    /// The concatenation reference, one for all parts.
+    pub reference: u8,
+    /// One entry per part, in order.
+    pub parts: Vec<PartState>,
+}
+
+/// One part of a text.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum PartState {
+    /// Not sent, or refused for now.
+    #[default]
+    Waiting,
+    /// Sent; the answer was never seen (the link broke or the process died).
+    Unanswered,
+    /// The carrier took it under this id.
+    Sent(CarrierMessageId),
+    /// The carrier refused it for good.
+    Refused,
+    /// Its receipt has come.
+    Received(CarrierMessageId, ReceiptState),
+}
+
+/// What a carrier says of a part it took.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The carrier's configured name.
+    pub carrier: Arc<str>,
+    /// The id it gave in its answer, as the receipt writes it; forms differ (hex, decimal, leading zeros).
+    pub carrier_message_id: CarrierMessageId,
+    /// What became of it.
+    pub state: ReceiptState,
+    /// The carrier's own words (stat and err), for the event.
+    pub text: String,
+    /// When we heard.
+    pub received_at: Timestamp,
+}
+
+/// A receipt's verdict (SMPP 3.4 section 5.2.28 and appendix B).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReceiptState {
+    /// On its way; not a verdict yet (ENROUTE, ACCEPTD).
+    Underway,
+    /// On the handset.
+    Delivered,
+    /// Its validity period ran out.
+    Expired,
+    /// Cannot be delivered (UNDELIV, DELETED).
+    Undeliverable,
+    /// Refused by the network.
+    Rejected,
+    /// The carrier does not know.
+    Unknown,
+}
+
+impl ReceiptState {
+    /// True once nothing further is expected.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Underway)
+    }
+
+    /// The word used in events and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Underway => "underway",
+            Self::Delivered => "delivered",
+            Self::Expired => "expired",
+            Self::Undeliverable => "undeliverable",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+        }
+    }
+}

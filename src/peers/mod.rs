@@ -1,0 +1,1 @@
+//! Embedded test ends.

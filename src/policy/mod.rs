@@ -1,0 +1,120 @@
+//! What is allowed: who the clients are and what each may send.
+//!
+//! **Promises.** Pure decisions on tables built by `config`; every refusal is a [`Refusal`] with a stable rule id.
+//! **Does not know** sockets, disk, SMTP or HTTP; [`credentials`] alone spends CPU, on a bounded pool.
+
+pub mod credentials;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{Channel, ClientName, Domain, Number, Secret, SenderId};
+
+/// An application that may submit.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its name: the SMTP AUTH user.
+    pub name: ClientName,
+    /// Its password, as a PHC string made by `postrider hash-password`.
+    pub password: Option<Secret>,
+    /// SHA-256 of each API key.
+    pub api_keys: Vec<[u8; 32]>,
+    /// Channels it may use.
+    pub channels: Vec<Channel>,
+    /// Domains it may send as: `example.com` is that domain and all below it; `*` is any.
+    pub senders: Vec<String>,
+    /// Sender numbers and names its texts may show; empty: the carrier's default only.
+    pub numbers: Vec<SenderId>,
+    /// Number prefixes it may text to, with the `+`; empty: any that has a route.
+    pub countries: Vec<String>,
+}
+
+/// Why something is not allowed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Stable rule id, such as `sender-not-allowed`.
+    pub rule: &'static str,
+    /// One sentence for the client.
+    pub detail: String,
+}
+
+impl Client {
+    /// May it use this channel?
+    ///
+    /// # Errors
+    /// Rule `channel-not-allowed`.
+    pub fn may_use(&self, channel: Channel) -> Result<(), Refusal> {
+        if self.channels.contains(&channel) {
+            return Ok(());
+        }
+        Err(Refusal { rule: "channel-not-allowed", detail: format!("client {} may not send by {channel}", self.name) })
+    }
+
+    /// May it send as this domain, in MAIL FROM and From?
+    ///
+    /// # Errors
+    /// Rule `sender-not-allowed`.
+    pub fn may_send_as(&self, domain: &Domain) -> Result<(), Refusal> {
+        if self.senders.iter().any(|s| s == "*" || domain.is_within(s)) {
+            return Ok(());
+        }
+        Err(Refusal { rule: "sender-not-allowed", detail: format!("client {} may not send as {domain}", self.name) })
+    }
+
+    /// May its texts show this sender?
+    ///
+    /// # Errors
+    /// Rule `number-not-allowed`.
+    pub fn may_show(&self, sender: &SenderId) -> Result<(), Refusal> {
+        if self.numbers.contains(sender) {
+            return Ok(());
+        }
+        Err(Refusal { rule: "number-not-allowed", detail: format!("client {} may not send from {sender}", self.name) })
+    }
+
+    /// May it text this number?
+    ///
+    /// # Errors
+    /// Rule `country-not-allowed`.
+    pub fn may_text(&self, number: &Number) -> Result<(), Refusal> {
+        if self.countries.is_empty() || self.countries.iter().any(|c| number.as_str().starts_with(c.as_str())) {
+            return Ok(());
+        }
+        Err(Refusal {
+            rule: "country-not-allowed",
+            detail: format!("client {} may not send to {}", self.name, number.as_str().get(..3).unwrap_or_default()),
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.detail, self.rule)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// All clients, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Clients {
+    by_name: HashMap<ClientName, Arc<Client>>,
+}
+
+impl Clients {
+    /// A table of clients; names are unique, `config` has seen to it.
+    pub fn new(clients: impl IntoIterator<Item = Client>) -> Self {
+        Self { by_name: clients.into_iter().map(|c| (c.name.clone(), Arc::new(c))).collect() }
+    }
+
+    /// The client of that name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Client>> {
+        self.by_name.get(name)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.by_name.values()
+    }
+}

@@ -1,0 +1,121 @@
+//! Where: fixed next hops for mail, carriers for texts.
+//!
+//! **Promises.** Pure look-ups on a table built by `config`; the most specific domain or the longest prefix wins.
+//! **Does not know** DNS (a mail without a fixed route goes by MX, which `egress::email` resolves) and no carrier's state.
+
+use std::sync::Arc;
+
+use crate::model::{Domain, Number};
+
+/// Where a mail for a domain goes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum MailHop {
+    /// By the domain's MX records.
+    Mx(Domain),
+    /// To a fixed next hop, `host:port` or `[address]:port`.
+    Fixed(Arc<str>),
+}
+
+/// One fixed route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FixedRoute {
+    /// Domains it serves: `example.net`, `*.example.net` (below it), `*` (all).
+    pub domains: Vec<String>,
+    /// `host:port`.
+    pub next_hop: Arc<str>,
+}
+
+/// One route for texts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TextRoute {
+    /// Number prefixes it serves, with the `+`; `+` alone is all.
+    pub prefixes: Vec<String>,
+    /// Carriers' names in order of preference; never empty.
+    pub carriers: Arc<[Arc<str>]>,
+}
+
+/// The routing table.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Routes {
+    /// Fixed mail routes.
+    pub mail: Vec<FixedRoute>,
+    /// Text routes.
+    pub text: Vec<TextRoute>,
+}
+
+impl Routes {
+    /// The next hop for a domain: an exact name before the longest wildcard before `*` before MX.
+    pub fn mail_hop(&self, domain: &Domain) -> MailHop {
+        let matches = |pattern: &str| match pattern.strip_prefix('*') {
+            Some("") => Some(0),
+            Some(suffix) => {
+                let parent = suffix.trim_start_matches('.');
+                (domain.as_str() != parent && domain.is_within(parent)).then_some(parent.len() + 1)
+            }
+            None => domain.as_str().eq_ignore_ascii_case(pattern).then_some(usize::MAX),
+        };
+        self.mail
+            .iter()
+            .filter_map(|route| route.domains.iter().filter_map(|p| matches(p)).max().map(|rank| (rank, route)))
+            .max_by_key(|(rank, _)| *rank)
+            .map_or_else(|| MailHop::Mx(domain.clone()), |(_, route)| MailHop::Fixed(route.next_hop.clone()))
+    }
+
+    /// The carriers for a number, in order of preference; the longest matching prefix wins.
+    pub fn carriers(&self, number: &Number) -> Option<&Arc<[Arc<str>]>> {
+        self.text
+            .iter()
+            .filter_map(|route| {
+                let longest =
+                    route.prefixes.iter().filter(|p| number.as_str().starts_with(p.as_str())).map(String::len).max()?;
+                Some((longest, route))
+            })
+            .max_by_key(|(longest, _)| *longest)
+            .map(|(_, route)| &route.carriers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(routes: &Routes, domain: &str) -> String {
+        match routes.mail_hop(&Domain::parse(domain).unwrap()) {
+            MailHop::Mx(d) => format!("mx {d}"),
+            MailHop::Fixed(h) => h.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_mail_route_wins() {
+        let fixed = |domains: &[&str], hop: &str| FixedRoute {
+            domains: domains.iter().map(|d| (*d).to_owned()).collect(),
+            next_hop: hop.into(),
+        };
+        let mut routes = Routes {
+            mail: vec![fixed(&["*.example.net"], "below:25"), fixed(&["example.net"], "exact:25")],
+            text: vec![],
+        };
+        assert_eq!(hop(&routes, "example.net"), "exact:25");
+        assert_eq!(hop(&routes, "a.b.example.net"), "below:25");
+        assert_eq!(hop(&routes, "example.org"), "mx example.org");
+        routes.mail.push(fixed(&["*"], "all:25"));
+        routes.mail.push(fixed(&["*.b.example.net"], "deeper:25"));
+        assert_eq!(hop(&routes, "example.org"), "all:25");
+        assert_eq!(hop(&routes, "a.b.example.net"), "deeper:25");
+        assert_eq!(hop(&routes, "myexample.net"), "all:25");
+    }
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let route = |prefix: &str, carrier: &str| TextRoute {
+            prefixes: vec![prefix.to_owned()],
+            carriers: Arc::from([Arc::from(carrier)]),
+        };
+        let routes = Routes { mail: vec![], text: vec![route("+86", "a"), route("+86138", "b")] };
+        let carrier = |n: &str| routes.carriers(&Number::parse(n).unwrap()).map(|c| c[0].to_string());
+        assert_eq!(carrier("+8613800138000").as_deref(), Some("b"));
+        assert_eq!(carrier("+8613900138000").as_deref(), Some("a"));
+        assert_eq!(carrier("+14155550100"), None);
+    }
+}

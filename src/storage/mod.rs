@@ -1,0 +1,4 @@
+//! Storage.
+/// Proof of an fsync.
+#[derive(Clone, Debug)]
+pub struct Durable(());

@@ -1,0 +1,3 @@
+//! Codecs and protocol state machines, sans-I/O.
+pub mod smpp;
+pub mod smtp;
