@@ -1,1 +1,4 @@
-//! Embedded test ends.
+//! Embedded test ends: mail sink, carrier simulator, load generator.
+pub mod carrier;
+pub mod load;
+pub mod mail_sink;

@@ -45,9 +45,9 @@ pub enum AcceptError {
     KeyReused,
     /// Storage failed or the relay is stopping: 451 / 503.
     Unavailable,
-    /// No route leads to a recipient (a text without a carrier): 422.
+    /// No carrier serves a number: 422.
     NoRoute {
-        /// Which address.
+        /// Which number.
         address: String,
     },
 }
@@ -64,5 +64,23 @@ impl Queue {
     /// What is known of a message, waiting or ended lately; `client` restricts the answer to that client's own.
     pub fn message(&self, _id: MessageId, _client: Option<&ClientName>) -> Option<MessageView> {
         None
+    }
+
+    /// Messages that match an id or an address, waiting or ended lately, newest first, at most `most`.
+    pub fn explain(&self, _id_or_address: &str, _most: usize) -> Vec<MessageView> {
+        Vec::new()
+    }
+
+    /// The lanes and what waits in them.
+    pub fn overview(&self, _lanes_max: usize) -> view::QueueView {
+        view::QueueView { held: false, messages: 0, bytes: 0, lanes: Vec::new(), lanes_total: 0 }
+    }
+
+    /// Stops sending (`true`) or lets it go on. Accepting is not affected.
+    pub fn hold(&self, _held: bool) {}
+
+    /// Makes everything that waits for a retry due now; returns how many recipients.
+    pub fn flush(&self) -> u64 {
+        0
     }
 }

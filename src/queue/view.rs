@@ -101,3 +101,36 @@ pub struct PartView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carrier_message_id: Option<String>,
 }
+
+/// The queue as `postrider queue` shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct QueueView {
+    /// True while nothing is sent (`serve --hold`, `pause`).
+    pub held: bool,
+    /// Messages with a recipient that has not ended.
+    pub messages: u64,
+    /// Their bytes of content.
+    pub bytes: u64,
+    /// The lanes with most recipients first, at most as many as were asked for.
+    pub lanes: Vec<LaneView>,
+    /// Lanes in all.
+    pub lanes_total: u64,
+}
+
+/// One lane.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LaneView {
+    /// `email` or `sms`.
+    pub channel: String,
+    /// Its name: destination, class and client.
+    pub lane: Arc<str>,
+    /// Recipients ready to go now.
+    pub ready: u64,
+    /// Recipients whose time has not come.
+    pub waiting: u64,
+    /// Recipients out for delivery.
+    pub leased: u64,
+    /// When the earliest of those waiting is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_due: Option<String>,
+}

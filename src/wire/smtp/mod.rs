@@ -1,1 +1,3 @@
-//! SMTP.
+//! SMTP, sans-I/O: the server's and the client's half.
+pub mod client;
+pub mod server;
