@@ -1,1 +1,406 @@
-//! When and how fast.
+//! When and how fast: lanes of tickets, pulled by whoever has a free slot.
+//!
+//! **What.** A *ticket* stands for one consignment of the queue. It waits in a *lane* (destination × class × client) until
+//! its time has come, then it is ready; a free connection or window slot of a *site* asks [`Schedule::pull`], which answers
+//! first by class, then by client (deficit round robin over bytes or parts), then by lane, then first come first served.
+//!
+//! **Promises.** Pure: no I/O, no clock, time is an argument (monotonic: steps of the wall clock cannot move a due time).
+//! A class keeps reserved slots at every site, so marketing cannot fill the last connection before a code needs it, and
+//! codes cannot starve marketing that waits. A site never has more leases out than its limit, nor faster than its pace. A
+//! site that fails is suspended with growing pauses, probed by one lease, and opens up again as answers are good.
+//!
+//! **Does not know** what a lane's destination is, nor which channel it belongs to.
+//!
+//! **Fails how.** Unknown tickets and sites are ignored or answered `Nothing`: they can only be late news.
+
+mod lane;
+mod site;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::model::{Class, ClientName};
+use lane::Lane;
+use site::Site;
+pub use site::{Pace, SiteLimits};
+
+/// Names a consignment; the caller's number.
+pub type Ticket = u64;
+
+/// Names a site within one schedule.
+pub type SiteId = usize;
+
+/// Names a lane within one schedule.
+pub type LaneId = usize;
+
+/// What a lane is: destination, class and client. Two consignments with the same key share a lane.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LaneKey {
+    /// Where to, in the caller's words: a domain, a set of carriers.
+    pub destination: Arc<str>,
+    /// Priority.
+    pub class: Class,
+    /// Whose it is.
+    pub client: ClientName,
+}
+
+impl LaneKey {
+    /// The lane's written name: `example.com/transactional/shop`.
+    pub fn name(&self) -> Arc<str> {
+        format!("{}/{}/{}", self.destination, self.class, self.client).into()
+    }
+}
+
+/// The answer to a free slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pulled {
+    /// Carry this one.
+    Ticket(Ticket),
+    /// There is work, but not before this time.
+    NotBefore(Mono),
+    /// There is work, but every slot its class may use is taken.
+    Busy,
+    /// There is no work.
+    Nothing,
+}
+
+/// What waits in a lane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaneCount {
+    /// The lane.
+    pub key: LaneKey,
+    /// Ready to go.
+    pub ready: usize,
+    /// Not due yet.
+    pub waiting: usize,
+    /// Leased.
+    pub leased: usize,
+    /// When the earliest of those waiting is due.
+    pub next_due: Option<Mono>,
+}
+
+/// All lanes and sites of a relay.
+#[derive(Debug)]
+pub struct Schedule {
+    lanes: Vec<Lane>,
+    lane_ids: HashMap<LaneKey, LaneId>,
+    sites: Vec<Site>,
+    site_ids: HashMap<Arc<str>, SiteId>,
+    /// Tickets whose time has not come, earliest first.
+    waiting: BTreeSet<(Mono, Ticket)>,
+    tickets: HashMap<Ticket, Place>,
+    /// Sites with something new to pull since the caller last asked.
+    roused: Vec<SiteId>,
+    held: bool,
+}
+
+/// Where a ticket is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    lane: LaneId,
+    cost: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Waiting(Mono),
+    Ready,
+    Leased,
+}
+
+impl Schedule {
+    /// An empty schedule; `held` keeps everything back until [`Schedule::hold`] lets go.
+    pub fn new(held: bool) -> Self {
+        Self {
+            lanes: Vec::new(),
+            lane_ids: HashMap::new(),
+            sites: Vec::new(),
+            site_ids: HashMap::new(),
+            waiting: BTreeSet::new(),
+            tickets: HashMap::new(),
+            roused: Vec::new(),
+            held,
+        }
+    }
+
+    /// The site of that name, made with `limits` if it is new.
+    pub fn site(&mut self, name: &Arc<str>, limits: SiteLimits) -> SiteId {
+        if let Some(&id) = self.site_ids.get(name) {
+            return id;
+        }
+        let id = self.sites.len();
+        self.sites.push(Site::new(name.clone(), limits));
+        self.site_ids.insert(name.clone(), id);
+        id
+    }
+
+    /// The site's name.
+    pub fn site_name(&self, site: SiteId) -> Option<&Arc<str>> {
+        self.sites.get(site).map(|s| &s.name)
+    }
+
+    /// Changes a site's limits.
+    pub fn limit(&mut self, site: SiteId, limits: SiteLimits) {
+        if let Some(site) = self.sites.get_mut(site) {
+            site.limits = limits;
+        }
+    }
+
+    /// The lane of that key at that site, made if it is new.
+    pub fn lane(&mut self, key: &LaneKey, site: SiteId) -> LaneId {
+        if let Some(&id) = self.lane_ids.get(key) {
+            return id;
+        }
+        let id = self.lanes.len();
+        self.lanes.push(Lane::new(key.clone(), site));
+        self.lane_ids.insert(key.clone(), id);
+        id
+    }
+
+    /// The lane's site.
+    pub fn site_of(&self, lane: LaneId) -> Option<SiteId> {
+        self.lanes.get(lane).map(|l| l.site)
+    }
+
+    /// The lane's written name.
+    pub fn lane_name(&self, lane: LaneId) -> Option<&Arc<str>> {
+        self.lanes.get(lane).map(|l| &l.name)
+    }
+
+    /// Puts a new ticket into a lane, due at `due`, or puts a leased one back. `cost` is in bytes or parts.
+    pub fn put(&mut self, ticket: Ticket, lane: LaneId, cost: u32, due: Mono, now: Mono) {
+        self.forget_place(ticket);
+        let Some(home) = self.lanes.get_mut(lane) else { return };
+        let state = if due <= now {
+            home.ready.push_back(ticket);
+            State::Ready
+        } else {
+            home.waiting += 1;
+            self.waiting.insert((due, ticket));
+            State::Waiting(due)
+        };
+        self.tickets.insert(ticket, Place { lane, cost, state });
+        if state == State::Ready {
+            self.line_up(lane);
+        }
+    }
+
+    /// Takes a ticket out, wherever it is.
+    pub fn remove(&mut self, ticket: Ticket) {
+        self.forget_place(ticket);
+    }
+
+    /// Makes what has come due ready. Returns when to call again, if anything still waits.
+    pub fn advance(&mut self, now: Mono) -> Option<Mono> {
+        while let Some(&(due, ticket)) = self.waiting.first() {
+            if due > now {
+                break;
+            }
+            self.waiting.pop_first();
+            self.make_ready(ticket);
+        }
+        let due = self.waiting.first().map(|&(due, _)| due);
+        let suspended = self.sites.iter_mut().filter_map(|s| s.wakes_at(now));
+        due.into_iter().chain(suspended).min()
+    }
+
+    /// Makes everything that waits ready, whatever its time; returns how many tickets. Suspensions are lifted.
+    pub fn flush(&mut self) -> usize {
+        let all = std::mem::take(&mut self.waiting);
+        let count = all.len();
+        for (_, ticket) in all {
+            self.make_ready(ticket);
+        }
+        for id in 0..self.sites.len() {
+            self.sites[id].resume();
+            self.rouse(id);
+        }
+        count
+    }
+
+    /// Stops (`true`) or resumes all pulling.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+        if !held {
+            (0..self.sites.len()).for_each(|id| self.rouse(id));
+        }
+    }
+
+    /// True while everything is held.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// A slot of `site` is free: which ticket may use it?
+    pub fn pull(&mut self, site: SiteId, now: Mono) -> Pulled {
+        if self.held {
+            return Pulled::Nothing;
+        }
+        let Some(home) = self.sites.get_mut(site) else { return Pulled::Nothing };
+        if home.is_empty() {
+            return Pulled::Nothing;
+        }
+        if let Some(until) = home.closed_until(now) {
+            return Pulled::NotBefore(until);
+        }
+        let (class, lane_id) = loop {
+            let Some(class) = home.class_to_serve() else {
+                return if home.is_empty() { Pulled::Nothing } else { Pulled::Busy };
+            };
+            // A class whose lanes were all emptied by `remove` leaves the line here, and the next one is asked.
+            if let Some(lane) = home.next_lane(class, |lane| self.lanes[lane].front_cost(&self.tickets)) {
+                break (class, lane);
+            }
+        };
+        let lane = &mut self.lanes[lane_id];
+        let Some(ticket) = lane.ready.pop_front() else { return Pulled::Nothing };
+        lane.leased += 1;
+        let cost = self.tickets.get_mut(&ticket).map_or(1, |place| {
+            place.state = State::Leased;
+            place.cost
+        });
+        home.leased(class, &lane.key.client, cost, lane_id, !lane.ready.is_empty(), now);
+        Pulled::Ticket(ticket)
+    }
+
+    /// An attempt at the ticket's site went well: the site may open up.
+    pub fn went_well(&mut self, ticket: Ticket) {
+        if let Some(site) = self.site_of_ticket(ticket) {
+            self.sites[site].went_well();
+            self.rouse(site);
+        }
+    }
+
+    /// An attempt showed that the whole site is in trouble: no more leases for a while.
+    pub fn went_wrong(&mut self, ticket: Ticket, now: Mono) {
+        if let Some(site) = self.site_of_ticket(ticket) {
+            self.sites[site].went_wrong(now);
+        }
+    }
+
+    /// Until when the ticket's site is suspended, if it is.
+    pub fn suspended_until(&self, lane: LaneId, now: Mono) -> Option<Mono> {
+        self.lanes.get(lane).and_then(|l| self.sites[l.site].suspended_until(now))
+    }
+
+    /// Sites with something to pull since the last call.
+    pub fn roused(&mut self) -> Vec<SiteId> {
+        for &id in &self.roused {
+            self.sites[id].roused = false;
+        }
+        std::mem::take(&mut self.roused)
+    }
+
+    /// How many more slots the site could use now: never more than what is ready, nor than its limit allows.
+    pub fn slots_wanted(&self, site: SiteId) -> usize {
+        self.sites.get(site).map_or(0, |s| s.slots_wanted(|lane| self.lanes[lane].ready.len()))
+    }
+
+    /// When a ticket is due, if it waits; `None` if it is ready, leased or unknown.
+    pub fn due(&self, ticket: Ticket) -> Option<Mono> {
+        match self.tickets.get(&ticket)?.state {
+            State::Waiting(due) => Some(due),
+            State::Ready | State::Leased => None,
+        }
+    }
+
+    /// True while the ticket is leased.
+    pub fn is_leased(&self, ticket: Ticket) -> bool {
+        self.tickets.get(&ticket).is_some_and(|p| p.state == State::Leased)
+    }
+
+    /// The lanes that hold anything, fullest first, at most `most` of them, and how many there are.
+    pub fn counts(&self, most: usize) -> (Vec<LaneCount>, usize) {
+        let mut next: HashMap<LaneId, Mono> = HashMap::new();
+        for &(due, ticket) in &self.waiting {
+            if let Some(place) = self.tickets.get(&ticket) {
+                next.entry(place.lane).or_insert(due);
+            }
+        }
+        let mut counts: Vec<LaneCount> = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(_, lane)| !lane.is_empty())
+            .map(|(id, lane)| LaneCount {
+                key: lane.key.clone(),
+                ready: lane.ready.len(),
+                waiting: lane.waiting,
+                leased: lane.leased,
+                next_due: next.get(&id).copied(),
+            })
+            .collect();
+        counts.sort_by(|a, b| {
+            (b.ready + b.waiting + b.leased)
+                .cmp(&(a.ready + a.waiting + a.leased))
+                .then_with(|| a.key.destination.cmp(&b.key.destination))
+        });
+        let total = counts.len();
+        counts.truncate(most);
+        (counts, total)
+    }
+
+    fn site_of_ticket(&self, ticket: Ticket) -> Option<SiteId> {
+        self.tickets.get(&ticket).map(|place| self.lanes[place.lane].site)
+    }
+
+    fn make_ready(&mut self, ticket: Ticket) {
+        let Some(place) = self.tickets.get_mut(&ticket) else { return };
+        place.state = State::Ready;
+        let lane = place.lane;
+        self.lanes[lane].waiting -= 1;
+        self.lanes[lane].ready.push_back(ticket);
+        self.line_up(lane);
+    }
+
+    /// Makes sure a lane with ready tickets stands in its site's line.
+    fn line_up(&mut self, lane_id: LaneId) {
+        let lane = &self.lanes[lane_id];
+        let site = lane.site;
+        self.sites[site].line_up(lane.key.class, &lane.key.client, lane_id);
+        self.rouse(site);
+    }
+
+    fn rouse(&mut self, site: SiteId) {
+        let home = &mut self.sites[site];
+        if !home.roused && !home.is_empty() {
+            home.roused = true;
+            self.roused.push(site);
+        }
+    }
+
+    fn forget_place(&mut self, ticket: Ticket) {
+        let Some(place) = self.tickets.remove(&ticket) else { return };
+        let lane = &mut self.lanes[place.lane];
+        match place.state {
+            State::Waiting(due) => {
+                lane.waiting -= 1;
+                self.waiting.remove(&(due, ticket));
+            }
+            // Rare (cancelled while ready): the scan is over one lane.
+            State::Ready => lane.ready.retain(|&t| t != ticket),
+            State::Leased => {
+                lane.leased -= 1;
+                let (site, class) = (lane.site, lane.key.class);
+                self.sites[site].returned(class);
+                self.rouse(site);
+            }
+        }
+    }
+}
+
+/// The pause before the next probe of a site that failed `failures` times in a row.
+fn suspension(failures: u32) -> Duration {
+    SUSPENSION_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(SUSPENSION_MAX)
+}
+
+/// First pause of a site in trouble. Codes live five minutes: it must be short.
+const SUSPENSION_FIRST: Duration = Duration::from_secs(2);
+/// Longest pause of a site in trouble; one probe a minute harms nobody.
+const SUSPENSION_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;
