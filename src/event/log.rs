@@ -1,1 +1,292 @@
-//! The event log.
+//! The event file: one JSON object a line, rotated by size.
+//!
+//! **Promises.** Writing never slows the relay: facts go through a bounded queue to one thread, in the order in which they
+//! were settled. When that queue is full, or the file cannot be written, facts are dropped and counted
+//! (`postrider_events_dropped_total`); their messages are not touched. Rotation renames `FILE` to `FILE.1` and so on and
+//! keeps a stated number. A file moved away by somebody else is made anew at the next rotation or start.
+//!
+//! **Does not know** what a fact means.
+//!
+//! **Fails how.** An unwritable directory at start is an error; later failures are logged once per outage and retried with
+//! the next fact.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use super::Fact;
+use super::metrics::Metrics;
+
+/// Facts that may wait for the writer: some 50 MB, ten seconds at full rate.
+const WAITING_MAX: usize = 65_536;
+/// Facts a slow subscriber may fall behind before it misses some.
+const SUBSCRIBER_BACKLOG: usize = 4_096;
+
+/// Where events go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The file.
+    pub file: PathBuf,
+    /// Rotate when it has grown to this many bytes.
+    pub rotate_bytes: u64,
+    /// How many rotated files to keep.
+    pub keep: u32,
+}
+
+/// The event log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct EventLog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: SyncSender<Message>,
+    watchers: broadcast::Sender<Arc<Fact>>,
+    metrics: Arc<Metrics>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Message {
+    Fact(Arc<Fact>),
+    Close,
+}
+
+impl EventLog {
+    /// Opens the file for appending, making its directory, and starts the writer.
+    ///
+    /// # Errors
+    /// When directory or file cannot be made, or no thread can be started.
+    pub fn open(options: Options, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let writer = Writer::open(options, metrics.clone())?;
+        let (queue, facts) = sync_channel(WAITING_MAX);
+        let handle = std::thread::Builder::new().name("events".to_owned()).spawn(move || writer.run(&facts))?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                queue,
+                watchers: broadcast::channel(SUBSCRIBER_BACKLOG).0,
+                metrics,
+                writer: Mutex::new(Some(handle)),
+            }),
+        })
+    }
+
+    /// Records a fact; never blocks.
+    pub fn record(&self, fact: Fact) {
+        let class = fact.class.map_or("none", |c| c.as_str());
+        self.shared.metrics.facts.with_label_values(&[fact.channel.as_str(), class, fact.event.as_str()]).inc();
+        let fact = Arc::new(fact);
+        if self.shared.watchers.receiver_count() > 0 {
+            let _ = self.shared.watchers.send(fact.clone());
+        }
+        if self.shared.queue.try_send(Message::Fact(fact)).is_err() {
+            self.shared.metrics.facts_dropped.inc();
+        }
+    }
+
+    /// Facts from now on. A subscriber that falls too far behind is told how many it missed.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Fact>> {
+        self.shared.watchers.subscribe()
+    }
+
+    /// Writes what is queued, syncs and stops. Blocks; later facts are dropped.
+    pub fn close(&self) {
+        if let Some(writer) = self.shared.writer.lock().take() {
+            let _ = self.shared.queue.send(Message::Close);
+            let _ = writer.join();
+        }
+    }
+}
+
+struct Writer {
+    options: Options,
+    metrics: Arc<Metrics>,
+    file: File,
+    size: u64,
+    /// Lines not yet written; one write per run of facts.
+    buffer: Vec<u8>,
+    failing: bool,
+}
+
+/// Lines gathered before they are written although more facts wait.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+impl Writer {
+    fn open(options: Options, metrics: Arc<Metrics>) -> io::Result<Self> {
+        if let Some(dir) = options.file.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let (file, size) = append_to(&options.file)?;
+        Ok(Self { options, metrics, file, size, buffer: Vec::with_capacity(BUFFER_BYTES), failing: false })
+    }
+
+    fn run(mut self, facts: &Receiver<Message>) {
+        while let Ok(first) = facts.recv() {
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Fact(fact) => self.line(&fact),
+                    Message::Close => {
+                        self.flush();
+                        let _ = self.file.sync_data();
+                        return;
+                    }
+                }
+                next = if self.buffer.len() < BUFFER_BYTES { facts.try_recv().ok() } else { None };
+            }
+            self.flush();
+        }
+    }
+
+    fn line(&mut self, fact: &Fact) {
+        let before = self.buffer.len();
+        match serde_json::to_writer(&mut self.buffer, fact) {
+            Ok(()) => self.buffer.push(b'\n'),
+            Err(e) => {
+                self.buffer.truncate(before);
+                self.metrics.facts_dropped.inc();
+                tracing::error!(error = %e, "an event could not be serialised");
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let written = self.rotate_if_due().and_then(|()| self.file.write_all(&self.buffer));
+        match written {
+            Ok(()) => {
+                self.size += self.buffer.len() as u64;
+                self.failing = false;
+            }
+            Err(e) => {
+                self.metrics.facts_dropped.inc_by(memchr::memchr_iter(b'\n', &self.buffer).count() as u64);
+                if !self.failing {
+                    tracing::error!(file = %self.options.file.display(), error = %e, "events are being dropped: the event file cannot be written");
+                }
+                self.failing = true;
+            }
+        }
+        self.buffer.clear();
+    }
+
+    fn rotate_if_due(&mut self) -> io::Result<()> {
+        if self.size == 0 || self.size + self.buffer.len() as u64 <= self.options.rotate_bytes {
+            return Ok(());
+        }
+        self.file.sync_data()?;
+        for n in (0..self.options.keep).rev() {
+            match fs::rename(numbered(&self.options.file, n), numbered(&self.options.file, n + 1)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        if self.options.keep == 0 {
+            fs::remove_file(&self.options.file)?;
+        }
+        (self.file, self.size) = append_to(&self.options.file)?;
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+fn numbered(path: &Path, n: u32) -> PathBuf {
+    if n == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::event::Kind;
+    use crate::model::Channel;
+
+    fn fact(n: u64) -> Fact {
+        Fact::new(Timestamp(n), Kind::Accepted, Channel::Email)
+    }
+
+    fn lines(path: &Path) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    }
+
+    #[test]
+    fn facts_are_lines_and_a_restart_appends() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("events/events.jsonl");
+        for _ in 0..2 {
+            let log = EventLog::open(
+                Options { file: file.clone(), rotate_bytes: 1 << 20, keep: 2 },
+                Arc::new(Metrics::new()),
+            )
+            .unwrap();
+            (0..10).for_each(|n| log.record(fact(n)));
+            log.close();
+        }
+        assert_eq!(lines(&file).len(), 20);
+        assert_eq!(lines(&file)[0]["event"], "accepted");
+    }
+
+    #[test]
+    fn rotation_keeps_the_stated_number_and_loses_no_line_before_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("e.jsonl");
+        let metrics = Arc::new(Metrics::new());
+        let options = Options { file: file.clone(), rotate_bytes: 1_000, keep: 3 };
+        let mut writer = Writer::open(options, metrics.clone()).unwrap();
+        for n in 0..45 {
+            writer.line(&fact(n));
+            writer.flush();
+        }
+        let kept: usize = (0..=3).map(|n| lines(&numbered(&file, n)).len()).sum();
+        assert!(!numbered(&file, 4).exists());
+        assert!((0..=3).all(|n| fs::metadata(numbered(&file, n)).unwrap().len() <= 1_000));
+        assert!(kept >= 30, "{kept} lines left");
+        assert_eq!(lines(&file).last().unwrap()["time"], "1970-01-01T00:00:00.000044Z");
+        assert_eq!(metrics.facts_dropped.get(), 0);
+    }
+
+    #[test]
+    fn an_unwritable_file_drops_and_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let options = Options { file: dir.path().join("e.jsonl"), rotate_bytes: 10, keep: 1 };
+        let mut writer = Writer::open(options, metrics.clone()).unwrap();
+        writer.line(&fact(1));
+        writer.flush();
+        // A directory that is not empty cannot be renamed over: rotation fails from here on.
+        fs::create_dir_all(dir.path().join("e.jsonl.1/x")).unwrap();
+        writer.line(&fact(2));
+        writer.line(&fact(3));
+        writer.flush();
+        assert_eq!(metrics.facts_dropped.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn subscribers_see_facts_as_they_happen() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { file: dir.path().join("e.jsonl"), rotate_bytes: 1 << 20, keep: 1 };
+        let log = EventLog::open(options, Arc::new(Metrics::new())).unwrap();
+        let mut watcher = log.subscribe();
+        log.record(fact(7));
+        assert_eq!(watcher.recv().await.unwrap().time, Timestamp(7));
+        log.close();
+    }
+}
