@@ -1,0 +1,170 @@
+//! The faulty disk's calls.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::disk::{Disk, File};
+use super::{Call, Change, FaultyDisk, Handle, Inode, Lock, done, set_name, write};
+
+impl FaultyDisk {
+    fn handle(&self, inode: u64, life: u64) -> Arc<dyn File> {
+        Arc::new(Handle { world: self.0.clone(), inode, life })
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create_dir(&self, _path: &Path) -> io::Result<()> {
+        if self.0.lock().powered { Ok(()) } else { Err(io::Error::other("no power")) }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let world = self.0.lock();
+        let own = world.names.keys().filter(|p| p.parent() == Some(dir));
+        Ok(own.filter_map(|p| p.file_name()?.to_str().map(str::to_owned)).collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut world = self.0.lock();
+        if world.names.contains_key(path) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let cut = world.call(Call::Create)?;
+        let inode = world.next_inode;
+        world.next_inode += 1;
+        world.files.insert(inode, Inode::default());
+        world.rename(path, Some(inode));
+        done(cut)?;
+        Ok(self.handle(inode, world.life))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let world = self.0.lock();
+        let inode = *world.names.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(self.handle(inode, world.life))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.0.lock();
+        if !world.names.contains_key(path) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let cut = world.call(Call::Remove)?;
+        world.rename(path, None);
+        done(cut)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let world = &mut *self.0.lock();
+        done(world.call(Call::SyncDir)?)?;
+        for (path, inode) in std::mem::take(&mut world.name_changes) {
+            if path.parent() == Some(dir) {
+                set_name(&mut world.durable_names, path, inode);
+            } else {
+                world.name_changes.push((path, inode));
+            }
+        }
+        Ok(())
+    }
+
+    fn available_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(self.0.lock().available)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn std::fmt::Debug + Send + Sync>>> {
+        let mut world = self.0.lock();
+        if world.locked.contains_key(path) {
+            return Ok(None);
+        }
+        let life = world.life;
+        world.locked.insert(path.to_owned(), life);
+        Ok(Some(Box::new(Lock { world: self.0.clone(), path: path.to_owned(), life })))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let mut world = self.world.lock();
+        if world.locked.get(&self.path) == Some(&self.life) {
+            world.locked.remove(&self.path);
+        }
+    }
+}
+
+impl Handle {
+    fn change(&self, call: Call, change: impl FnOnce(&mut Inode)) -> io::Result<()> {
+        let mut world = self.world.lock();
+        if world.life != self.life {
+            return Err(io::Error::other("a handle from before the power cut"));
+        }
+        let cut = world.call(call)?;
+        world.files.get_mut(&self.inode).map(change);
+        done(cut)
+    }
+}
+
+impl File for Handle {
+    fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut bytes: Vec<u8> = parts.iter().flat_map(|p| p.iter().copied()).collect();
+        let put = |inode: &mut Inode, bytes: &[u8]| {
+            write(&mut inode.now, offset as usize, bytes);
+            inode.pending.push(Change::Write(offset as usize, bytes.to_vec()));
+        };
+        let result = self.change(Call::Write, |inode| put(inode, &bytes));
+        let world = &mut *self.world.lock();
+        if result.is_err() && world.powered && world.life == self.life {
+            bytes.truncate(world.random.usize(..=bytes.len().saturating_sub(1)));
+            world.files.get_mut(&self.inode).into_iter().for_each(|inode| put(inode, &bytes));
+        }
+        result
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let world = self.world.lock();
+        if !world.powered || world.life != self.life {
+            return Err(io::Error::other("no power"));
+        }
+        let Some(inode) = world.files.get(&self.inode) else { return Ok(0) };
+        let from = inode.now.len().min(offset as usize);
+        let n = buffer.len().min(inode.now.len() - from);
+        buffer[..n].copy_from_slice(&inode.now[from..from + n]);
+        Ok(n)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.world.lock().files.get(&self.inode).map_or(0, |f| f.now.len() as u64))
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.change(Call::SetLength, |inode| {
+            inode.now.resize(length as usize, 0);
+            inode.pending.push(Change::Length(length as usize));
+        })
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        if !self.world.lock().can_allocate {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        self.change(Call::Allocate, |inode| {
+            inode.now.resize(length as usize, 0);
+            inode.pending.push(Change::Length(length as usize));
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut world = self.world.lock();
+        if world.life != self.life {
+            return Err(io::Error::other("a handle from before the power cut"));
+        }
+        done(world.call(Call::Sync)?)?;
+        if world.lies {
+            return Ok(());
+        }
+        if let Some(inode) = world.files.get_mut(&self.inode) {
+            inode.durable = inode.now.clone();
+            inode.pending.clear();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! The janitor: a thread that does what the committer must not wait for. It makes the next segment before it is needed,
+//! cuts sealed ones to size, removes segments and files of bodies that nothing needs, and looks how much space is left.
+//!
+//! **Promises.** Segments go by `table.rs`'s rule, and a removal counts only once it has been synced.
+//! **Fails how**: no space for a new segment is the committer's to report; a directory that cannot be synced poisons the log.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::bodies::BodyFile;
+use super::committer::Poison;
+use super::disk::{Disk, File};
+use super::segment::{self, Fresh, Header};
+use super::table::Table;
+
+/// How often the space left is looked at when nothing else happens.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is to be done. All of it is bounded by what exists: one spare, sealed segments, live bodies.
+#[derive(Debug)]
+pub struct Chores {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    spare: Spare,
+    sealed: Vec<(Arc<dyn File>, u64)>,
+    files: BTreeSet<BodyFile>,
+    look: bool,
+    stop: bool,
+}
+
+#[derive(Debug)]
+enum Spare {
+    Wanted,
+    Ready(Fresh),
+    Failed(io::Error),
+}
+
+impl Chores {
+    pub fn new() -> Self {
+        let state =
+            State { spare: Spare::Wanted, sealed: Vec::new(), files: BTreeSet::new(), look: false, stop: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The next segment; waits for it if it is still being made. After an error the next call tries again.
+    pub fn take_spare(&self) -> io::Result<Fresh> {
+        let mut state = self.state.lock();
+        if let Spare::Failed(_) = state.spare {
+            // That was when it was made in advance; things may have changed.
+            state.spare = Spare::Wanted;
+            self.changed.notify_all();
+        }
+        loop {
+            match std::mem::replace(&mut state.spare, Spare::Wanted) {
+                Spare::Ready(fresh) => {
+                    self.changed.notify_all();
+                    return Ok(fresh);
+                }
+                Spare::Failed(e) => {
+                    state.spare = Spare::Failed(e.kind().into());
+                    return Err(e);
+                }
+                Spare::Wanted if state.stop => return Err(io::Error::other("the log is closed")),
+                Spare::Wanted => self.changed.wait(&mut state),
+            }
+        }
+    }
+
+    /// A segment is full: cut it to what was used.
+    pub fn sealed(&self, file: Arc<dyn File>, bytes: u64) {
+        self.state.lock().sealed.push((file, bytes));
+        self.changed.notify_all();
+    }
+
+    /// A segment may have become removable, or space free.
+    pub fn look(&self) {
+        self.state.lock().look = true;
+        self.changed.notify_all();
+    }
+
+    /// The file of a body is not needed any more.
+    pub fn remove_file(&self, file: BodyFile) {
+        self.state.lock().files.insert(file);
+        self.changed.notify_all();
+    }
+
+    #[cfg(test)]
+    pub fn spare_is_ready(&self) -> bool {
+        matches!(self.state.lock().spare, Spare::Ready(_))
+    }
+
+    /// Finish what there is and end.
+    pub fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The files of a group's bodies: removed again unless the group was written.
+#[derive(Debug)]
+pub struct FilesOfGroup {
+    files: Vec<BodyFile>,
+    chores: Arc<Chores>,
+}
+
+impl FilesOfGroup {
+    pub fn new(chores: Arc<Chores>) -> Self {
+        Self { files: Vec::new(), chores }
+    }
+
+    pub fn push(&mut self, file: BodyFile) {
+        self.files.push(file);
+    }
+
+    /// They belong to records now.
+    pub fn keep(&mut self) {
+        self.files.clear();
+    }
+}
+
+impl Drop for FilesOfGroup {
+    fn drop(&mut self) {
+        for file in self.files.drain(..) {
+            self.chores.remove_file(file);
+        }
+    }
+}
+
+/// The thread's own state.
+pub struct Janitor {
+    pub chores: Arc<Chores>,
+    pub table: Arc<Mutex<Table>>,
+    pub disk: Arc<dyn Disk>,
+    pub segments: PathBuf,
+    pub bodies: PathBuf,
+    pub segment_bytes: u32,
+    pub alignment: u32,
+    /// Number of the next segment.
+    pub next: u64,
+    /// Bytes free, for everybody to read.
+    pub available: Arc<AtomicU64>,
+    /// A removal could not be made durable: nothing is removed any more, or an end could go before its beginning.
+    pub halted: bool,
+    pub poison: Arc<Poison>,
+}
+
+/// What there was to do when the janitor looked.
+struct Round {
+    make_spare: bool,
+    sealed: Vec<(Arc<dyn File>, u64)>,
+    files: BTreeSet<BodyFile>,
+    stop: bool,
+}
+
+impl Janitor {
+    /// Works until told to stop.
+    pub fn run(mut self) {
+        let _ending = Ending(self.chores.clone());
+        loop {
+            let round = self.wait();
+            if round.make_spare {
+                self.make_spare();
+            }
+            for (file, bytes) in round.sealed {
+                // Only space is at stake; the next start cuts it again.
+                if let Err(e) = file.set_length(bytes) {
+                    tracing::warn!("cutting a full segment to size: {e}");
+                }
+            }
+            for file in round.files {
+                remove(&*self.disk, file.path(&self.bodies));
+            }
+            self.remove_segments();
+            self.measure();
+            if round.stop {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do, or until it is time to look at the space left.
+    fn wait(&self) -> Round {
+        let mut state = self.chores.state.lock();
+        let wanted = |s: &State| matches!(s.spare, Spare::Wanted);
+        let idle = |s: &State| !(wanted(s) || s.look || s.stop) && s.sealed.is_empty() && s.files.is_empty();
+        if idle(&state) {
+            self.chores.changed.wait_for(&mut state, LOOK_INTERVAL);
+        }
+        state.look = false;
+        Round {
+            make_spare: wanted(&state) && !state.stop,
+            sealed: std::mem::take(&mut state.sealed),
+            files: std::mem::take(&mut state.files),
+            stop: state.stop,
+        }
+    }
+
+    fn make_spare(&mut self) {
+        let header = Header { number: self.next, salt: fastrand::u64(..), alignment: self.alignment };
+        self.next += 1;
+        let made = Fresh::create(&*self.disk, &self.segments, header, self.segment_bytes);
+        let mut state = self.chores.state.lock();
+        state.spare = match made {
+            Ok(fresh) => Spare::Ready(fresh),
+            Err(e) => {
+                tracing::warn!("making a segment: {e}");
+                Spare::Failed(e)
+            }
+        };
+        drop(state);
+        self.chores.changed.notify_all();
+    }
+
+    /// Removes what may go, then what may go because of that, until nothing more may.
+    fn remove_segments(&mut self) {
+        while !self.halted {
+            let mut gone = self.table.lock().removable();
+            gone.retain(|n| remove(&*self.disk, segment::path(&self.segments, *n)));
+            if gone.is_empty() {
+                return;
+            }
+            // Until the removals are durable the segments exist: what speaks of them must stay.
+            if let Err(e) = self.disk.sync_dir(&self.segments) {
+                self.halted = true;
+                return self.poison.poison(&format!("syncing the directory of segments: {e}"));
+            }
+            let mut table = self.table.lock();
+            gone.into_iter().for_each(|n| table.removed(n));
+        }
+    }
+
+    fn measure(&self) {
+        match self.disk.available_bytes(&self.segments) {
+            Ok(bytes) => self.available.store(bytes, Ordering::Relaxed),
+            Err(e) => tracing::warn!("looking how much space is left: {e}"),
+        }
+    }
+}
+
+/// Nobody must wait for a janitor that is gone, not even after a bug.
+struct Ending(Arc<Chores>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Removes a file; true if it is not there any more. What could not be removed is tried again at the next look or start.
+fn remove(disk: &dyn Disk, path: PathBuf) -> bool {
+    match disk.remove(&path) {
+        Ok(()) => true,
+        Err(e) if e.kind() == ErrorKind::NotFound => true,
+        Err(e) => {
+            tracing::warn!(path = %path.display(), "removing: {e}");
+            false
+        }
+    }
+}
