@@ -1,0 +1,160 @@
+//! Framing: from a byte stream, cut anywhere, to whole PDUs (P34 section 3.2).
+//!
+//! **Promises.** Holds at most one incomplete PDU beside what was read last. `command_length` is checked as soon as its
+//! four octets are there, so a hostile length costs no memory.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::limits::SMPP_PDU_BYTES_MAX;
+
+/// Octets of a PDU's header.
+pub const HEADER_BYTES: usize = 16;
+
+/// One PDU: its header's fields and its body, not yet understood.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// What it is.
+    pub command_id: u32,
+    /// How an answer went; 0 in requests.
+    pub command_status: u32,
+    /// What joins a request and its answer.
+    pub sequence: u32,
+    /// Everything behind the header.
+    pub body: Bytes,
+}
+
+/// A length that cannot be true. The link cannot go on: nobody knows where the next PDU starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameError {
+    /// `command_length` as received.
+    pub command_length: u32,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = self.command_length;
+        write!(f, "command_length {length} is not between {HEADER_BYTES} and {SMPP_PDU_BYTES_MAX}")
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Collects octets and gives out frames.
+#[derive(Debug, Default)]
+pub struct Framer {
+    buffer: BytesMut,
+}
+
+impl Framer {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where the next read goes, with room for at least 4 KiB. Take all frames out before reading again.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        self.buffer.reserve(4096);
+        &mut self.buffer
+    }
+
+    /// Adds octets.
+    pub fn extend(&mut self, octets: &[u8]) {
+        self.buffer.extend_from_slice(octets);
+    }
+
+    /// The next whole frame; `None` until more octets come.
+    ///
+    /// # Errors
+    /// [`FrameError`]; it stays so for every further call.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some(octets) = self.buffer.first_chunk::<4>() else { return Ok(None) };
+        let command_length = u32::from_be_bytes(*octets);
+        let length = usize::try_from(command_length).unwrap_or(usize::MAX);
+        if !(HEADER_BYTES..=SMPP_PDU_BYTES_MAX).contains(&length) {
+            return Err(FrameError { command_length });
+        }
+        if self.buffer.len() < length {
+            return Ok(None);
+        }
+        let mut pdu = self.buffer.split_to(length).freeze();
+        pdu.advance(4);
+        let (command_id, command_status, sequence) = (pdu.get_u32(), pdu.get_u32(), pdu.get_u32());
+        Ok(Some(Frame { command_id, command_status, sequence, body: pdu }))
+    }
+}
+
+/// Writes one PDU: the header, then whatever `body` writes; the length is filled in behind it.
+pub(super) fn put_frame(
+    out: &mut BytesMut,
+    command_id: u32,
+    command_status: u32,
+    sequence: u32,
+    body: impl FnOnce(&mut BytesMut),
+) {
+    let start = out.len();
+    out.reserve(HEADER_BYTES);
+    out.put_u32(0);
+    out.put_u32(command_id);
+    out.put_u32(command_status);
+    out.put_u32(sequence);
+    body(out);
+    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    debug_assert!(out.len() - start <= SMPP_PDU_BYTES_MAX);
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lengths_are_checked_before_anything_is_stored() {
+        for bad in [0, 15, u32::try_from(SMPP_PDU_BYTES_MAX).unwrap() + 1, u32::MAX] {
+            let mut framer = Framer::new();
+            framer.extend(&bad.to_be_bytes());
+            assert_eq!(framer.next_frame(), Err(FrameError { command_length: bad }));
+            framer.extend(&[0; 64]);
+            assert_eq!(framer.next_frame(), Err(FrameError { command_length: bad }), "no way on after a bad length");
+        }
+        for good in [16, u32::try_from(SMPP_PDU_BYTES_MAX).unwrap()] {
+            let mut framer = Framer::new();
+            framer.extend(&good.to_be_bytes());
+            assert_eq!(framer.next_frame(), Ok(None));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_wherever_the_stream_is_cut(
+            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..6),
+            cut in 0usize..300,
+        ) {
+            let mut stream = BytesMut::new();
+            for (i, body) in bodies.iter().enumerate() {
+                put_frame(&mut stream, 4, 0, u32::try_from(i).unwrap() + 1, |out| out.extend_from_slice(body));
+            }
+            let (head, tail) = stream.split_at(cut.min(stream.len()));
+            let mut framer = Framer::new();
+            let mut seen = Vec::new();
+            for piece in [head, tail] {
+                framer.extend(piece);
+                while let Some(frame) = framer.next_frame().unwrap() {
+                    seen.push(frame.body.to_vec());
+                }
+            }
+            prop_assert_eq!(seen, bodies);
+        }
+
+        #[test]
+        fn arbitrary_octets_neither_panic_nor_loop(octets in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut framer = Framer::new();
+            for octet in octets {
+                framer.extend(&[octet]);
+                while let Ok(Some(_)) = framer.next_frame() {}
+            }
+        }
+    }
+}
