@@ -1,1 +1,19 @@
-//! Text content.
+//! Text content: alphabets, parts and receipts. Pure.
+//!
+//! **What.** [`plan`] says how a text will travel (for prices and previews), [`parts`] makes the octets that travel,
+//! [`reassemble`] and [`receipt`] read what comes back.
+//!
+//! **Promises.** No character is lost: a text that the GSM alphabet cannot hold goes as UCS-2. Neither an escape pair nor
+//! a surrogate pair is cut. `plan` and `parts` always agree on the number of parts.
+//!
+//! **Does not know** carriers, PDUs or sockets; only the numbers that every protocol shares (data coding, UDH).
+//!
+//! **Fails how.** Sending cannot fail: [`SmsText`](crate::model::SmsText) bounds the length. Reading returns `None`.
+
+pub mod gsm7;
+mod parts;
+mod reassemble;
+pub mod receipt;
+
+pub use parts::{Encoding, Parts, Plan, parts, plan};
+pub use reassemble::{Concatenation, decode, split_header};

@@ -1,0 +1,126 @@
+//! The GSM 7-bit default alphabet and its extension (3GPP TS 23.038 section 6.2.1), one septet an octet.
+//!
+//! SMPP's data coding 0 carries septets unpacked, so nothing here packs bits.
+
+/// Announces a character of the extension table.
+pub const ESCAPE: u8 = 0x1B;
+
+/// A character as it stands in the alphabet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Septets {
+    /// One septet.
+    One(u8),
+    /// [`ESCAPE`], then this septet.
+    Escaped(u8),
+}
+
+/// The septets of a character; `None` if the alphabet does not hold it.
+pub fn encode(c: char) -> Option<Septets> {
+    // Letters and digits stand where ASCII has them, and are nearly all of any text.
+    if c.is_ascii_alphanumeric() || c == ' ' {
+        return Some(Septets::One(c as u8));
+    }
+    let at = |position: usize| u8::try_from(position).ok();
+    if let Some(position) = DEFAULT.iter().position(|&d| d == c && c != '\u{1B}') {
+        return at(position).map(Septets::One);
+    }
+    EXTENSION.iter().find(|&&(_, e)| e == c).map(|&(septet, _)| Septets::Escaped(septet))
+}
+
+/// Reads unpacked septets. An unknown extension is shown as the default table's character, as TS 23.038 section 6.2.1.1
+/// asks; octets above 127 and an escape at the very end become U+FFFD.
+pub fn decode(octets: &[u8]) -> String {
+    let mut text = String::with_capacity(octets.len());
+    let mut octets = octets.iter().copied();
+    while let Some(octet) = octets.next() {
+        if octet != ESCAPE {
+            text.push(plain(octet));
+            continue;
+        }
+        text.push(match octets.next() {
+            Some(next) => {
+                EXTENSION.iter().find(|&&(septet, _)| septet == next).map_or_else(|| plain(next), |&(_, c)| c)
+            }
+            None => char::REPLACEMENT_CHARACTER,
+        });
+    }
+    text
+}
+
+fn plain(octet: u8) -> char {
+    DEFAULT.get(usize::from(octet)).copied().filter(|&c| c != '\u{1B}').unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// Position is the septet; position 0x1B is the escape itself.
+#[rustfmt::skip]
+const DEFAULT: [char; 128] = [
+    '@', '£', '$', '¥', 'è', 'é', 'ù', 'ì', 'ò', 'Ç', '\n', 'Ø', 'ø', '\r', 'Å', 'å',
+    'Δ', '_', 'Φ', 'Γ', 'Λ', 'Ω', 'Π', 'Ψ', 'Σ', 'Θ', 'Ξ', '\u{1B}', 'Æ', 'æ', 'ß', 'É',
+    ' ', '!', '"', '#', '¤', '%', '&', '\'', '(', ')', '*', '+', ',', '-', '.', '/',
+    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', ':', ';', '<', '=', '>', '?',
+    '¡', 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'J', 'K', 'L', 'M', 'N', 'O',
+    'P', 'Q', 'R', 'S', 'T', 'U', 'V', 'W', 'X', 'Y', 'Z', 'Ä', 'Ö', 'Ñ', 'Ü', '§',
+    '¿', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o',
+    'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', 'ä', 'ö', 'ñ', 'ü', 'à',
+];
+
+const EXTENSION: [(u8, char); 10] = [
+    (0x0A, '\u{0C}'),
+    (0x14, '^'),
+    (0x28, '{'),
+    (0x29, '}'),
+    (0x2F, '\\'),
+    (0x3C, '['),
+    (0x3D, '~'),
+    (0x3E, ']'),
+    (0x40, '|'),
+    (0x65, '€'),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_positions() {
+        for (c, septets) in [
+            ('@', Septets::One(0x00)),
+            ('$', Septets::One(0x02)),
+            ('_', Septets::One(0x11)),
+            ('É', Septets::One(0x1F)),
+            ('¤', Septets::One(0x24)),
+            ('¡', Septets::One(0x40)),
+            ('§', Septets::One(0x5F)),
+            ('¿', Septets::One(0x60)),
+            ('à', Septets::One(0x7F)),
+            ('€', Septets::Escaped(0x65)),
+            ('[', Septets::Escaped(0x3C)),
+        ] {
+            assert_eq!(encode(c), Some(septets), "{c}");
+        }
+        for c in ['`', 'ç', '中', '\u{1B}', '\t', '“'] {
+            assert_eq!(encode(c), None, "{c}");
+        }
+    }
+
+    #[test]
+    fn the_whole_alphabet_reads_back() {
+        let all: String = DEFAULT.iter().copied().filter(|&c| c != '\u{1B}').chain(EXTENSION.map(|(_, c)| c)).collect();
+        let mut octets = Vec::new();
+        for c in all.chars() {
+            match encode(c).unwrap() {
+                Septets::One(s) => octets.push(s),
+                Septets::Escaped(s) => octets.extend([ESCAPE, s]),
+            }
+        }
+        assert_eq!(decode(&octets), all);
+    }
+
+    #[test]
+    fn oddities_are_shown_not_dropped() {
+        assert_eq!(decode(&[ESCAPE, b'a']), "a");
+        assert_eq!(decode(&[b'a', ESCAPE]), "a\u{FFFD}");
+        assert_eq!(decode(&[ESCAPE, ESCAPE]), "\u{FFFD}");
+        assert_eq!(decode(&[0x80]), "\u{FFFD}");
+    }
+}

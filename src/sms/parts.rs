@@ -1,0 +1,226 @@
+//! From a text to the octets of its parts.
+//!
+//! A text that fits goes as one part without a header; a longer one gets the 8-bit concatenation header of
+//! 3GPP TS 23.040 section 9.2.3.24.1, `05 00 03 reference total number`, which takes 6 octets (7 septets) of each part.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::gsm7::{self, ESCAPE, Septets};
+use crate::model::SmsText;
+
+/// How a text's characters travel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Encoding {
+    /// The GSM default alphabet with its extension; a unit is a septet, sent as one octet.
+    Gsm7,
+    /// UTF-16 big-endian, called UCS-2 in this field; a unit is 16 bits.
+    Ucs2,
+}
+
+impl Encoding {
+    /// SMPP's `data_coding` (P34 section 5.2.19): 0 is the carrier's default alphabet, 8 is UCS-2.
+    pub const fn data_coding(self) -> u8 {
+        match self {
+            Self::Gsm7 => 0,
+            Self::Ucs2 => 8,
+        }
+    }
+
+    /// The word used in previews.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gsm7 => "gsm7",
+            Self::Ucs2 => "ucs2",
+        }
+    }
+
+    /// Units that one part without a header holds.
+    pub const fn single_units_max(self) -> usize {
+        match self {
+            Self::Gsm7 => 160,
+            Self::Ucs2 => 70,
+        }
+    }
+
+    /// Units that each of several parts holds beside its header.
+    pub const fn part_units_max(self) -> usize {
+        match self {
+            Self::Gsm7 => 153,
+            Self::Ucs2 => 67,
+        }
+    }
+
+    /// The narrowest encoding that holds every character.
+    pub fn of(text: &str) -> Self {
+        if text.chars().all(|c| gsm7::encode(c).is_some()) { Self::Gsm7 } else { Self::Ucs2 }
+    }
+
+    /// Units that `c` takes; they stay together.
+    fn units(self, c: char) -> usize {
+        match self {
+            Self::Gsm7 => match gsm7::encode(c) {
+                Some(Septets::Escaped(_)) => 2,
+                _ => 1,
+            },
+            Self::Ucs2 => c.len_utf16(),
+        }
+    }
+
+    fn put(self, c: char, out: &mut BytesMut) {
+        match self {
+            Self::Gsm7 => match gsm7::encode(c) {
+                Some(Septets::One(septet)) => out.put_u8(septet),
+                Some(Septets::Escaped(septet)) => out.put_slice(&[ESCAPE, septet]),
+                None => debug_assert!(false, "the encoding was chosen by content"),
+            },
+            Self::Ucs2 => c.encode_utf16(&mut [0; 2]).iter().for_each(|&unit| out.put_u16(unit)),
+        }
+    }
+}
+
+/// How a text will travel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Its alphabet.
+    pub encoding: Encoding,
+    /// Parts it needs: 1 to 255.
+    pub count: usize,
+    /// Units of its content, headers not counted.
+    pub units: usize,
+}
+
+/// The parts of a text, ready for a PDU.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parts {
+    /// Their alphabet.
+    pub encoding: Encoding,
+    /// SMPP's `data_coding` for each of them.
+    pub data_coding: u8,
+    /// True if each starts with a user data header (`esm_class` 0x40).
+    pub udhi: bool,
+    /// Their octets, header included, in order.
+    pub parts: Vec<Bytes>,
+}
+
+/// Works out alphabet and number of parts without making them.
+pub fn plan(text: &SmsText) -> Plan {
+    let text = text.as_str();
+    let encoding = Encoding::of(text);
+    let units = text.chars().map(|c| encoding.units(c)).sum();
+    Plan { encoding, count: cuts(text, encoding, units).count() + 1, units }
+}
+
+/// Makes the parts of a text; `reference` is the same in all of them and should differ from that of other texts to the
+/// same number.
+pub fn parts(text: &SmsText, reference: u8) -> Parts {
+    let Plan { encoding, count, units } = plan(text);
+    let text = text.as_str();
+    let udhi = count > 1;
+    let total = u8::try_from(count).unwrap_or(u8::MAX);
+    let mut from = 0;
+    let ends = cuts(text, encoding, units).chain([text.len()]);
+    let parts = (1..=total).zip(ends).map(|(number, end)| {
+        let mut octets = BytesMut::with_capacity(160);
+        if udhi {
+            octets.put_slice(&[5, 0, 3, reference, total, number]);
+        }
+        text[from..end].chars().for_each(|c| encoding.put(c, &mut octets));
+        from = end;
+        octets.freeze()
+    });
+    Parts { encoding, data_coding: encoding.data_coding(), udhi, parts: parts.collect() }
+}
+
+/// Byte positions at which a new part starts, the first part's excepted.
+fn cuts(text: &str, encoding: Encoding, units: usize) -> impl Iterator<Item = usize> {
+    let room = if units <= encoding.single_units_max() { usize::MAX } else { encoding.part_units_max() };
+    let mut used = 0;
+    text.char_indices().filter_map(move |(at, c)| {
+        let units = encoding.units(c);
+        used += units;
+        (used > room).then(|| {
+            used = units;
+            at
+        })
+    })
+}
+
+/// The longest text there is, all of it in pairs that may not be cut: 33 pairs fill a UCS-2 part. `total` holds it.
+const _: () = assert!(2_000usize.div_ceil(33) <= u8::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sms::{decode, split_header};
+    use proptest::prelude::*;
+
+    fn text(s: &str) -> SmsText {
+        SmsText::new(s).unwrap()
+    }
+
+    #[test]
+    fn capacities_at_their_limits() {
+        for (content, encoding, count, units) in [
+            ("a".repeat(160), Encoding::Gsm7, 1, 160),
+            ("a".repeat(161), Encoding::Gsm7, 2, 161),
+            ("a".repeat(306), Encoding::Gsm7, 2, 306),
+            ("a".repeat(307), Encoding::Gsm7, 3, 307),
+            ("€".repeat(80), Encoding::Gsm7, 1, 160),
+            // An escape pair does not fit into the last septet of 153: 76 pairs a part.
+            ("€".repeat(81), Encoding::Gsm7, 2, 162),
+            ("€".repeat(153), Encoding::Gsm7, 3, 306),
+            ("中".repeat(70), Encoding::Ucs2, 1, 70),
+            ("中".repeat(71), Encoding::Ucs2, 2, 71),
+            ("中".repeat(134), Encoding::Ucs2, 2, 134),
+            ("中".repeat(135), Encoding::Ucs2, 3, 135),
+            ("😀".repeat(35), Encoding::Ucs2, 1, 70),
+            // 33 surrogate pairs a part.
+            ("😀".repeat(67), Encoding::Ucs2, 3, 134),
+            ("😀".repeat(2_000), Encoding::Ucs2, 61, 4_000),
+        ] {
+            let text = text(&content);
+            assert_eq!(plan(&text), Plan { encoding, count, units }, "{} x {:?}", units, content.chars().next());
+            let parts = parts(&text, 7);
+            assert_eq!(parts.parts.len(), count);
+            assert_eq!(parts.udhi, count > 1);
+        }
+    }
+
+    #[test]
+    fn the_header_is_that_of_the_standard() {
+        let made = parts(&text(&format!("【商店】{}", "好".repeat(67))), 0xA5);
+        assert_eq!(made.data_coding, 8);
+        assert_eq!(made.parts[0][..6], [5, 0, 3, 0xA5, 2, 1]);
+        assert_eq!(made.parts[1][..6], [5, 0, 3, 0xA5, 2, 2]);
+        assert_eq!((made.parts[0].len(), made.parts[1].len()), (140, 14));
+    }
+
+    proptest! {
+        #[test]
+        fn parts_put_together_are_the_text(
+            content in "[a-zA-Z0-9 @€\\[\\]^{}~|é]{1,700}|\\PC{1,400}|(😀|中|a){1,300}",
+            reference: u8,
+        ) {
+            let Ok(text) = SmsText::new(&content) else { return Ok(()) };
+            let made = parts(&text, reference);
+            prop_assert_eq!(made.parts.len(), plan(&text).count);
+            let mut back = String::new();
+            for (i, part) in made.parts.iter().enumerate() {
+                let room = if made.encoding == Encoding::Gsm7 { if made.udhi { 153 + 6 } else { 160 } } else { 140 };
+                prop_assert!(part.len() <= room);
+                let (header, octets) = if made.udhi { split_header(part).unwrap() } else { (None, &part[..]) };
+                if let Some(header) = header {
+                    prop_assert_eq!(header.reference, u16::from(reference));
+                    prop_assert_eq!(usize::from(header.number), i + 1);
+                    prop_assert_eq!(usize::from(header.total), made.parts.len());
+                }
+                // Each part alone decodes without a broken character: nothing was cut.
+                let shown = decode(made.data_coding, octets);
+                let broken = |s: &str| s.contains(char::REPLACEMENT_CHARACTER);
+                prop_assert!(!broken(&shown) || broken(&content));
+                back.push_str(&shown);
+            }
+            prop_assert_eq!(back, content);
+        }
+    }
+}
