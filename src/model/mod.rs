@@ -10,6 +10,7 @@
 
 mod address;
 mod class;
+mod consignment;
 mod data;
 mod envelope;
 mod id;
@@ -19,6 +20,7 @@ mod text;
 
 pub use address::{Address, AddressError, Domain, Mailbox, Number, ReversePath};
 pub use class::{Channel, Class};
+pub use consignment::{AttemptBegun, Consignment};
 pub use data::{DataFault, MailData};
 pub use envelope::{
     BodyKind, ClientName, Content, Envelope, Idempotency, MailOrigin, Notify, Origin, OriginalRecipient, Recipient,
