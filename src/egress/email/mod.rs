@@ -1,1 +1,103 @@
-//! Mail couriers.
+//! Mail couriers: carrying mail by SMTP to the hosts that take it (RFC 5321 section 4.5.4 and 5.1).
+//!
+//! **What.** [`MailEgress`] is what all couriers share: options, resolver, signer, what is remembered of hosts. A
+//! [`MailCourier`] is one connection slot of one destination; it keeps its connection from mail to mail.
+//!
+//! **Promises.** Every recipient of a consignment gets exactly one outcome. What we do not understand is a delay, never a
+//! failure. A peer's yes is taken only in answer to the end of the content; where that answer is lost, it is said and
+//! counted (`answers_lost`). A kept connection that turns out to be dead before it took anything of the mail costs no
+//! attempt. The mail leaves byte-identical, with the signature block in front.
+//!
+//! **Does not know** lanes, retries, other messages of the queue, or how to sign.
+//!
+//! **Fails how.** Everything becomes a [`Failure`](crate::model::Failure) that says whom it condemns. A peer's bytes are
+//! read by `wire::smtp::client`; every wait has a timeout and every walk a bound.
+
+mod connection;
+mod courier;
+mod hosts;
+mod options;
+mod session;
+mod sign;
+mod transaction;
+mod verdict;
+
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::clock::{Mono, SharedClock};
+use crate::dns::Resolver;
+use crate::event::metrics::Metrics;
+
+pub use courier::MailCourier;
+pub use options::{Options, Timeouts, TlsMode};
+pub use sign::{NoSigner, Sign, SignError};
+
+/// Hosts whose broken TLS is remembered; at the limit further ones are tried again each time.
+const BROKEN_TLS_MAX: usize = 4096;
+/// How long it is remembered.
+const BROKEN_TLS_KEPT: Duration = Duration::from_secs(3600);
+
+/// What all mail couriers share.
+pub struct MailEgress {
+    options: Arc<ArcSwap<Options>>,
+    resolver: Resolver,
+    metrics: Arc<Metrics>,
+    answers_lost: prometheus::IntCounter,
+    clock: SharedClock,
+    signing: sign::Signing,
+    /// Hosts that offer STARTTLS and fail in it, and until when that is believed.
+    broken_tls: Mutex<HashMap<String, Mono>>,
+}
+
+impl MailEgress {
+    /// The shared state; options are read anew for every mail.
+    pub fn new(
+        options: Arc<ArcSwap<Options>>,
+        resolver: Resolver,
+        metrics: Arc<Metrics>,
+        clock: SharedClock,
+        signer: Arc<dyn Sign>,
+    ) -> Self {
+        let answers_lost = metrics.answers_lost.with_label_values(&["email"]);
+        let signing = sign::Signing::new(signer);
+        Self { options, resolver, metrics, answers_lost, clock, signing, broken_tls: Mutex::default() }
+    }
+
+    /// How long a courier's connection may stay open without work; dispatch enforces it.
+    pub fn idle(&self) -> Duration {
+        self.options.load().idle
+    }
+
+    fn tls_is_broken(&self, host: &str) -> bool {
+        let now = self.clock.mono();
+        self.broken_tls.lock().get(host).is_some_and(|until| now < *until)
+    }
+
+    fn remember_broken_tls(&self, host: &str) {
+        let now = self.clock.mono();
+        let mut broken = self.broken_tls.lock();
+        if broken.len() >= BROKEN_TLS_MAX {
+            broken.retain(|_, until| now < *until);
+        }
+        if broken.len() < BROKEN_TLS_MAX {
+            broken.insert(host.to_owned(), now.plus(BROKEN_TLS_KEPT));
+        }
+    }
+}
+
+impl fmt::Debug for MailEgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailEgress").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,70 @@
-//! Text couriers.
+//! Carrying texts: one [`Carrier`] is one account at a carrier, over one or more SMPP links.
+//!
+//! **Promises.**
+//! - Nothing leaves before its attempt is durable: [`Carrier::carry`] demands an [`AttemptBegun`].
+//! - Never more than `window` submissions are unanswered on a bind; never more than `rate` parts a second leave over all
+//!   binds; a carrier that says "throttled" is obeyed at once and trusted again slowly.
+//! - Each part's fate is told apart: taken, refused, not sent (safe to send again), or sent without an answer (unknown).
+//!   A part counts as sent as soon as its first octet may have reached the socket.
+//! - A receipt is answered yes only after [`Inbound::receipt`] said that it is durable; until then the carrier keeps it.
+//!   Receipts are taken concurrently, so that one sync serves many.
+//! - A message from a handset is answered "temporary error" and counted: nobody keeps it yet, and nothing is
+//!   answered yes that is not kept.
+//!
+//! **Does not know** the queue, routing between carriers or retry times.
+//!
+//! **Fails how.** A link that breaks is made again with growing, jittered pauses; what it left unanswered is reported by
+//! the attempts concerned. Panics on nothing a carrier says.
+//!
+//! Joined here: `options`, `message` (envelope → PDU), `pace` (rate), `slots` (windows), `dial` (connect, bind, again),
+//! `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle).
+
+mod carrier;
+mod dial;
+mod link;
+mod message;
+mod options;
+mod outcome;
+mod pace;
+mod slots;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+pub use carrier::Carrier;
+pub use options::{Options, OptionsError, Validity};
+
+use crate::model::{AttemptBegun, Receipt};
+
+/// Where what carriers bring goes.
+pub trait Inbound: Send + Sync {
+    /// Takes a receipt; returns once it is durable or known to concern no message of ours.
+    ///
+    /// # Errors
+    /// [`InboundError`]; the carrier is told to bring it again.
+    fn receipt(&self, receipt: Receipt) -> Pin<Box<dyn Future<Output = Result<(), InboundError>> + Send + '_>>;
+}
+
+/// Why a receipt was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InboundError {
+    /// No room now: answered `ESME_RX_T_APPN`.
+    Busy,
+    /// Storage has failed or the relay is stopping: answered `ESME_RSYSERR`.
+    Unavailable,
+}
+
+impl fmt::Display for InboundError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "no room for the receipt",
+            Self::Unavailable => "receipts cannot be stored",
+        })
+    }
+}
+
+impl std::error::Error for InboundError {}
+
+#[cfg(test)]
+mod tests;

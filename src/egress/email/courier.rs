@@ -1,0 +1,311 @@
+//! A courier: one connection slot of one destination.
+//!
+//! **Promises.** [`MailCourier::carry`] returns one outcome for each recipient of the consignment, in its order. The
+//! connection is kept for the next mail while the peer allows it. A kept connection is looked at before it is used, and a
+//! mail that it fails before taking anything goes over a fresh one within the same attempt.
+
+use std::sync::Arc;
+
+use super::MailEgress;
+use super::options::Options;
+use super::session::Session;
+use super::transaction::{Ended, Load, transact};
+use super::verdict::outcome;
+use crate::clock::Mono;
+use crate::model::Consignment;
+use crate::model::{
+    Address, BodyKind, Content, EnhancedStatus, Failure, MailData, MailOrigin, Mailbox, Outcome, Peer, RecipientIndex,
+    RecipientOutcome, ReversePath, Scope, Stage,
+};
+use crate::route::MailHop;
+use crate::wire::smtp::client::dialogue::Idle;
+use crate::wire::smtp::client::exchange::{Plan, Transfer};
+use crate::wire::smtp::client::{Capabilities, MailCommand, RcptCommand, sent_bytes};
+
+/// Carries mail to one destination, one at a time.
+#[derive(Debug)]
+pub struct MailCourier {
+    egress: Arc<MailEgress>,
+    hop: MailHop,
+    session: Option<Session>,
+}
+
+/// A mail of a consignment, ready to go.
+struct Parcel<'a> {
+    origin: &'a MailOrigin,
+    data: &'a MailData,
+    signature: Option<MailData>,
+    bytes: u64,
+    /// The reverse-path or the header section needs SMTPUTF8.
+    utf8: bool,
+}
+
+/// One recipient of it.
+#[derive(Clone, Copy)]
+struct Addressee<'a> {
+    index: RecipientIndex,
+    mailbox: &'a Mailbox,
+    command: RcptCommand<'a>,
+}
+
+/// What has become of a consignment's recipients so far.
+struct Ledger<'a> {
+    egress: &'a MailEgress,
+    began: Mono,
+    outcomes: Vec<RecipientOutcome>,
+}
+
+impl Ledger<'_> {
+    fn enter(&mut self, recipient: RecipientIndex, outcome: Outcome, peer: Option<&Peer>) {
+        let duration = self.egress.clock.mono().since(self.began);
+        let peer = peer.cloned();
+        self.outcomes.push(RecipientOutcome { recipient, outcome, peer, progress: None, duration });
+    }
+}
+
+impl MailCourier {
+    /// A courier without a connection yet.
+    pub fn new(egress: Arc<MailEgress>, hop: MailHop) -> Self {
+        Self { egress, hop, session: None }
+    }
+
+    /// True while a connection is kept for the next mail.
+    pub fn is_connected(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Carries a mail to those of its recipients that the consignment names; one outcome for each of them.
+    pub async fn carry(&mut self, consignment: &Consignment) -> Vec<RecipientOutcome> {
+        let egress = self.egress.clone();
+        let options = egress.options.load_full();
+        let outcomes = Vec::with_capacity(consignment.recipients.len());
+        let mut ledger = Ledger { egress: &egress, began: egress.clock.mono(), outcomes };
+        let addressees = addressees(consignment, &mut ledger);
+        match parcel(&egress, consignment).await {
+            Ok(parcel) => {
+                for group in addressees.chunks(options.recipients_per_transaction.max(1)) {
+                    self.deliver(&options, &parcel, group, &mut ledger).await;
+                }
+                let unfinished = ledger.outcomes.iter().any(|o| matches!(o.outcome, Outcome::Delayed(_)));
+                if let Some(signature) = parcel.signature.as_ref().filter(|_| unfinished) {
+                    egress.signing.keep_for_retry(consignment.envelope.id, signature, egress.clock.mono());
+                }
+            }
+            Err(failure) => {
+                for addressee in &addressees {
+                    ledger.enter(addressee.index, Outcome::Delayed(failure.clone()), None);
+                }
+            }
+        }
+        let mut outcomes = ledger.outcomes;
+        let place = |o: &RecipientOutcome| consignment.recipients.iter().position(|r| *r == o.recipient);
+        if outcomes.iter().zip(&consignment.recipients).any(|(o, r)| o.recipient != *r) {
+            outcomes.sort_by_cached_key(place);
+        }
+        outcomes
+    }
+
+    /// Takes leave of the peer; bounded by the QUIT timeout.
+    pub async fn close(mut self) {
+        let quit = self.egress.options.load().timeouts.quit;
+        if let Some(session) = self.session.take() {
+            session.quit(true, quit).await;
+        }
+    }
+
+    /// One transaction, over the kept connection or a fresh one.
+    async fn deliver(
+        &mut self,
+        options: &Options,
+        parcel: &Parcel<'_>,
+        group: &[Addressee<'_>],
+        ledger: &mut Ledger<'_>,
+    ) {
+        let (session, ended, group) = loop {
+            let mut session = match self.ready_session(options).await {
+                Some(session) => session,
+                None => match Session::open(&self.egress, options, &self.hop).await {
+                    Ok(session) => session,
+                    Err(setback) => {
+                        let (outcome, peer) = (setback.clone().outcome(), setback.peer);
+                        group.iter().for_each(|a| ledger.enter(a.index, outcome.clone(), peer.as_ref()));
+                        return;
+                    }
+                },
+            };
+            let Some(idle) = session.idle.take() else { continue };
+            let group = fitting(parcel, idle.capabilities(), group, &session.peer, ledger);
+            if group.is_empty() {
+                session.idle = Some(idle);
+                self.session = Some(session);
+                return;
+            }
+            let ended = self.attempt(&mut session, idle, options, parcel, &group).await;
+            if session.carried > 0 && ended.never_began() {
+                tracing::debug!(host = session.peer.host, "the kept connection was dead, taking a fresh one");
+                continue;
+            }
+            break (session, ended, group);
+        };
+        if ended.loss.as_ref().is_some_and(|loss| loss.answer_lost) {
+            self.egress.answers_lost.inc();
+        }
+        for (n, addressee) in group.iter().enumerate() {
+            let outcome = outcome(&ended.answers, ended.loss.as_ref(), n, session.peer.tls.is_some());
+            ledger.enter(addressee.index, outcome, Some(&session.peer));
+        }
+        self.keep(session, options).await;
+    }
+
+    async fn attempt(
+        &self,
+        session: &mut Session,
+        idle: Idle,
+        options: &Options,
+        parcel: &Parcel<'_>,
+        group: &[Addressee<'_>],
+    ) -> Ended {
+        let peer = *idle.capabilities();
+        let utf8 = parcel.utf8 || group.iter().any(|a| needs_utf8(a.mailbox));
+        let commands: Vec<_> = group.iter().map(|a| a.command).collect();
+        let mail = MailCommand {
+            reverse_path: &parcel.origin.reverse_path,
+            size: parcel.bytes,
+            body: parcel.origin.body,
+            smtputf8: utf8,
+            ret: parcel.origin.ret,
+            envid: parcel.origin.envid.as_deref(),
+        };
+        let transfer = transfer(&peer, parcel.bytes, options);
+        let load = Load { signature: parcel.signature.as_ref(), data: parcel.data, bytes: parcel.bytes };
+        let plan = Plan { mail, recipients: &commands, transfer };
+        transact(session, idle, plan, load, &options.timeouts).await
+    }
+
+    /// The kept session, if it is alive and the peer has been brought back to its initial state.
+    async fn ready_session(&mut self, options: &Options) -> Option<Session> {
+        let mut session = self.session.take()?;
+        if session.connection.is_stale().await {
+            return None;
+        }
+        let mut out = Vec::new();
+        let idle = match session.idle.take()?.reset(&mut out) {
+            Err(idle) => idle,
+            Ok(asked) => {
+                session.connection.renew();
+                session.connection.say(&out, options.timeouts.hello).await.ok()?;
+                let reply = session.connection.reply(options.timeouts.hello).await.ok()?;
+                asked.on_reply(reply).ok()?
+            }
+        };
+        session.idle = Some(idle);
+        Some(session)
+    }
+
+    /// Keeps the connection for the next mail, unless it is of no further use or has carried its share.
+    async fn keep(&mut self, mut session: Session, options: &Options) {
+        if session.carried > 0 {
+            self.egress.metrics.mail_connections_reused.inc();
+        }
+        session.carried += 1;
+        if session.idle.is_none() {
+            return;
+        }
+        if session.carried >= options.messages_per_connection {
+            session.quit(false, options.timeouts.quit).await;
+            return;
+        }
+        self.session = Some(session);
+    }
+}
+
+/// The mail with its signature.
+///
+/// The failure is the same for all recipients and never final: it is ours.
+async fn parcel<'a>(egress: &MailEgress, consignment: &'a Consignment) -> Result<Parcel<'a>, Failure> {
+    let envelope = &consignment.envelope;
+    let (Some(origin), Content::Mail(data)) = (envelope.mail(), &consignment.content) else {
+        let why = "a text was handed to a mail courier";
+        return Err(Failure::without_reply(Scope::Message, Stage::Route, EnhancedStatus::new(4, 3, 5), why));
+    };
+    let again = consignment.attempt > 1 || consignment.recipients.len() < envelope.recipients.len();
+    let now = egress.clock.mono();
+    let signature = egress.signing.signature(envelope, data, again, now).await.map_err(|error| {
+        let why = format!("the mail cannot be signed: {error}");
+        Failure::without_reply(Scope::Message, Stage::Route, EnhancedStatus::new(4, 7, 5), why)
+    })?;
+    let header = data.bytes().get(..origin.header_bytes as usize).unwrap_or(data.bytes());
+    let wide_path = matches!(&origin.reverse_path, ReversePath::Mailbox(m) if needs_utf8(m));
+    let utf8 = wide_path || (origin.smtputf8 && !header.is_ascii());
+    let bytes = sent_bytes(signature.as_ref(), data);
+    Ok(Parcel { origin, data, signature, bytes, utf8 })
+}
+
+/// The consignment's recipients; one that is no mailbox, or none at all, is delayed: that is our own mistake.
+fn addressees<'a>(consignment: &'a Consignment, ledger: &mut Ledger<'_>) -> Vec<Addressee<'a>> {
+    let mut addressees = Vec::with_capacity(consignment.recipients.len());
+    for index in &consignment.recipients {
+        let recipient = consignment.envelope.recipients.get(*index as usize);
+        match recipient.map(|r| (r, &r.address)) {
+            Some((recipient, Address::Mailbox(mailbox))) => {
+                let (notify, original) = (recipient.notify, recipient.original.as_ref());
+                let command = RcptCommand { forward_path: mailbox, notify, original };
+                addressees.push(Addressee { index: *index, mailbox, command });
+            }
+            _ => {
+                let why = "the recipient is no mailbox";
+                let failure = Failure::without_reply(Scope::Recipient, Stage::Route, EnhancedStatus::new(4, 3, 5), why);
+                ledger.enter(*index, Outcome::Delayed(failure), None);
+            }
+        }
+    }
+    addressees
+}
+
+/// The addressees this peer can be given the mail for; the others fail here, with the extension that it lacks.
+fn fitting<'a>(
+    parcel: &Parcel<'_>,
+    peer: &Capabilities,
+    group: &[Addressee<'a>],
+    at: &Peer,
+    ledger: &mut Ledger<'_>,
+) -> Vec<Addressee<'a>> {
+    let missing = if peer.size_max.is_some_and(|most| parcel.bytes > most) {
+        Some((EnhancedStatus::new(5, 3, 4), "the mail is larger than the host takes (SIZE)"))
+    } else if parcel.utf8 && !peer.smtputf8 {
+        Some((EnhancedStatus::new(5, 6, 7), "the mail needs SMTPUTF8, which the host does not offer"))
+    } else if parcel.origin.body == BodyKind::EightBit && !peer.eight_bit_mime {
+        Some((EnhancedStatus::new(5, 6, 3), "the mail needs 8BITMIME, which the host does not offer"))
+    } else {
+        None
+    };
+    let mut fitting = Vec::with_capacity(group.len());
+    for addressee in group {
+        let failure = match missing {
+            Some((status, why)) => Failure::without_reply(Scope::Message, Stage::Mail, status, why),
+            None if needs_utf8(addressee.mailbox) && !peer.smtputf8 => {
+                let why = "the address needs SMTPUTF8, which the host does not offer";
+                Failure::without_reply(Scope::Recipient, Stage::Recipient, EnhancedStatus::new(5, 6, 7), why)
+            }
+            None => {
+                fitting.push(*addressee);
+                continue;
+            }
+        };
+        ledger.enter(addressee.index, Outcome::Failed(failure), Some(at));
+    }
+    fitting
+}
+
+/// Domains can be written in A-labels; local parts cannot.
+fn needs_utf8(mailbox: &Mailbox) -> bool {
+    !mailbox.local().is_ascii()
+}
+
+fn transfer(peer: &Capabilities, bytes: u64, options: &Options) -> Transfer {
+    match (peer.chunking, peer.pipelining) {
+        (true, true) if bytes <= options.chunk_at_once_bytes_max => Transfer::ChunkAtOnce(bytes),
+        (true, _) => Transfer::Chunk(bytes),
+        (false, _) => Transfer::Data,
+    }
+}

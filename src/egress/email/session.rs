@@ -1,0 +1,244 @@
+//! From a destination to a host that is ready for a transaction: connect, greeting, EHLO, STARTTLS.
+//!
+//! **Promises.** Hosts and their addresses are walked in order while they fail before a transaction; the walk is bounded in
+//! hosts, addresses and time. A host whose TLS fails is tried again in clear and that is remembered for a while. What was
+//! said before TLS counts for nothing after it; bytes injected before it end the session.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+
+use super::MailEgress;
+use super::connection::{Connection, Lost};
+use super::hosts::{self, Host};
+use super::options::{Options, TlsMode};
+use super::verdict::{Setback, takes_no_mail, with_reply};
+use crate::model::{EnhancedStatus, Failure, Peer, Reply, Scope, Stage};
+use crate::net;
+use crate::route::MailHop;
+use crate::wire::smtp::client::dialogue::{AwaitGreeting, AwaitHello, Greeted, Hello, Idle, Tls};
+
+/// A connection ready for a transaction.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) connection: Connection,
+    /// `None` once a transaction has left the connection unusable.
+    pub(super) idle: Option<Idle>,
+    pub(super) peer: Peer,
+    /// Mails carried.
+    pub(super) carried: u32,
+}
+
+/// Why a host could not be talked to.
+enum Trouble {
+    /// This address is of no use now.
+    Setback(Setback),
+    /// It offers TLS and fails in it: to be tried in clear.
+    TlsBroken,
+}
+
+impl From<Setback> for Trouble {
+    fn from(setback: Setback) -> Self {
+        Self::Setback(setback)
+    }
+}
+
+impl Session {
+    /// A session with the best host of `hop` that will talk to us.
+    pub(super) async fn open(egress: &MailEgress, options: &Options, hop: &MailHop) -> Result<Self, Setback> {
+        let mut setbacks = Setbacks::default();
+        let walk = walk(egress, options, hop, &mut setbacks);
+        match tokio::time::timeout(options.timeouts.opening, walk).await {
+            Ok(Some(session)) => Ok(session),
+            Ok(None) => Err(setbacks.verdict()),
+            Err(_) => {
+                setbacks.note(no_answer(None, "no host of the destination was ready in time".to_owned()));
+                Err(setbacks.verdict())
+            }
+        }
+    }
+
+    /// Says QUIT; waits for the answer if asked to.
+    pub(super) async fn quit(mut self, wait: bool, within: Duration) {
+        if let Some(idle) = self.idle.take() {
+            let mut out = Vec::new();
+            idle.quit(&mut out);
+            if self.connection.say(&out, within).await.is_ok() && wait {
+                let _ = self.connection.reply(within).await;
+            }
+        }
+        self.connection.close(within).await;
+    }
+}
+
+/// What went wrong on the way through the hosts.
+#[derive(Default)]
+struct Setbacks {
+    hosts: usize,
+    last_temporary: Option<Setback>,
+    last_permanent: Option<Setback>,
+}
+
+impl Setbacks {
+    fn note(&mut self, setback: Setback) {
+        let slot = if setback.permanent { &mut self.last_permanent } else { &mut self.last_temporary };
+        *slot = Some(setback);
+    }
+
+    /// While one host may get better, the destination may.
+    fn verdict(self) -> Setback {
+        let several = self.hosts > 1;
+        let mut setback = self
+            .last_temporary
+            .or(self.last_permanent)
+            .unwrap_or_else(|| no_answer(None, "the destination has no host to try".to_owned()));
+        if several && setback.failure.scope == Scope::Host {
+            setback.failure.scope = Scope::Site;
+        }
+        setback
+    }
+}
+
+async fn walk(egress: &MailEgress, options: &Options, hop: &MailHop, setbacks: &mut Setbacks) -> Option<Session> {
+    let hosts = match hosts::hosts(egress, options, hop).await {
+        Ok(hosts) => hosts,
+        Err(setback) => {
+            setbacks.note(setback);
+            return None;
+        }
+    };
+    for host in hosts.iter().take(options.hosts_per_attempt.max(1)) {
+        setbacks.hosts += 1;
+        let policy = host.policy(options);
+        let addresses = match host.addresses(egress, options, &policy).await {
+            Ok(addresses) => addresses,
+            Err(setback) => {
+                setbacks.note(setback);
+                continue;
+            }
+        };
+        for address in addresses {
+            match (Dial { egress, options, host, policy: &policy, address }).dial().await {
+                Ok(session) => return Some(session),
+                Err(setback) => {
+                    let (stage, cause) = (setback.failure.stage.as_str(), setback.failure.cause.as_deref());
+                    let reply = setback.failure.reply.as_ref().map(ToString::to_string);
+                    tracing::debug!(host = host.name, %address, stage, cause, reply, "host not usable");
+                    setbacks.note(setback);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// One address of one host.
+struct Dial<'a> {
+    egress: &'a MailEgress,
+    options: &'a Options,
+    host: &'a Host,
+    policy: &'a net::AddressPolicy,
+    address: SocketAddr,
+}
+
+impl Dial<'_> {
+    async fn dial(&self) -> Result<Session, Setback> {
+        let tls = self.options.tls == TlsMode::Opportunistic && !self.egress.tls_is_broken(&self.host.name);
+        match self.converse(tls).await {
+            Ok(session) => Ok(session),
+            Err(Trouble::Setback(setback)) => Err(setback),
+            Err(Trouble::TlsBroken) => {
+                tracing::debug!(host = self.host.name, address = %self.address, "TLS fails, going on in clear");
+                self.egress.remember_broken_tls(&self.host.name);
+                match self.converse(false).await {
+                    Ok(session) => Ok(session),
+                    Err(Trouble::Setback(setback)) => Err(setback),
+                    Err(Trouble::TlsBroken) => Err(self.lost(Stage::Tls, &Lost::Closed)),
+                }
+            }
+        }
+    }
+
+    async fn converse(&self, tls: bool) -> Result<Session, Trouble> {
+        let timeouts = &self.options.timeouts;
+        let tcp = net::connect(self.address, self.options.source, timeouts.connect, self.policy)
+            .await
+            .map_err(|e| no_answer(Some(self.peer(None)), e.to_string()))?;
+        let mut connection = Connection::new(tcp, &self.egress.metrics);
+        let greeting = connection.reply(timeouts.greeting).await.map_err(|lost| self.lost(Stage::Connect, &lost))?;
+        let greeted = AwaitGreeting.on_reply(greeting).map_err(|reply| self.refused(&reply, Stage::Connect))?;
+        let idle = self.hello(&mut connection, greeted).await?;
+        if !tls {
+            return Ok(self.session(connection, idle, None));
+        }
+        let mut out = Vec::new();
+        let asked = match idle.starttls(&mut out) {
+            Ok(asked) => asked,
+            Err(idle) => return Ok(self.session(connection, idle, None)),
+        };
+        let said = connection.say(&out, timeouts.hello).await;
+        said.map_err(|_| Trouble::TlsBroken)?;
+        let reply = connection.reply(timeouts.hello).await.map_err(|_| Trouble::TlsBroken)?;
+        let more = connection.has_more();
+        // Whoever put bytes behind the 220 is no friend: this host gets nothing in clear either.
+        match asked.on_reply(reply, more).map_err(|fault| self.lost(Stage::Tls, &Lost::Fault(fault)))? {
+            Tls::Refused(idle, _) => Ok(self.session(connection, idle, None)),
+            Tls::Begin(handshake) => {
+                let securing = connection.secure(self.server_name(), timeouts.tls).await;
+                let (mut connection, description) = securing.map_err(|_| Trouble::TlsBroken)?;
+                let idle = self.hello(&mut connection, handshake.done()).await?;
+                Ok(self.session(connection, idle, Some(description)))
+            }
+        }
+    }
+
+    /// EHLO, and HELO where that is not known.
+    async fn hello(&self, connection: &mut Connection, greeted: Greeted) -> Result<Idle, Setback> {
+        let (within, hostname) = (self.options.timeouts.hello, &self.options.hostname);
+        let mut out = Vec::new();
+        let mut awaited: AwaitHello = greeted.hello(hostname, &mut out);
+        loop {
+            let said = connection.say(&out, within).await;
+            said.map_err(|lost| self.lost(Stage::Hello, &lost))?;
+            let reply = connection.reply(within).await.map_err(|lost| self.lost(Stage::Hello, &lost))?;
+            out.clear();
+            match awaited.on_reply(reply, hostname, &mut out) {
+                Hello::Accepted(idle) => return Ok(idle),
+                Hello::Again(again) => awaited = again,
+                Hello::Refused(reply) => return Err(self.refused(&reply, Stage::Hello)),
+            }
+        }
+    }
+
+    fn session(&self, connection: Connection, idle: Idle, tls: Option<String>) -> Session {
+        Session { connection, idle: Some(idle), peer: self.peer(tls), carried: 0 }
+    }
+
+    fn peer(&self, tls: Option<String>) -> Peer {
+        Peer { host: self.host.name.clone(), address: Some(self.address), tls }
+    }
+
+    /// The name for SNI and resumption; a host whose name TLS does not allow goes by its address.
+    fn server_name(&self) -> ServerName<'static> {
+        ServerName::try_from(self.host.name.clone()).unwrap_or_else(|_| ServerName::IpAddress(self.address.ip().into()))
+    }
+
+    /// A refusal before any transaction. What it says of us or of the host, it says of no recipient: unless the host takes
+    /// no mail at all, it is temporary.
+    fn refused(&self, reply: &Reply, stage: Stage) -> Setback {
+        let permanent = takes_no_mail(reply);
+        let failure = with_reply(reply, stage, Scope::Host, permanent);
+        Setback { failure, permanent, peer: Some(self.peer(None)) }
+    }
+
+    fn lost(&self, stage: Stage, lost: &Lost) -> Setback {
+        let failure = Failure::without_reply(Scope::Host, stage, EnhancedStatus::new(4, 4, 2), lost.to_string());
+        Setback { failure, permanent: false, peer: Some(self.peer(None)) }
+    }
+}
+
+fn no_answer(peer: Option<Peer>, why: String) -> Setback {
+    let failure = Failure::without_reply(Scope::Host, Stage::Connect, EnhancedStatus::new(4, 4, 1), why);
+    Setback { failure, permanent: false, peer }
+}

@@ -1,0 +1,287 @@
+//! The handle on a carrier account: what dispatch calls.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntCounterVec};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::message::Taken;
+use super::outcome::{Counted, Tally};
+use super::pace::{Pace, Turnstile};
+use super::slots::{Job, PartAnswer, Slots};
+use super::{AttemptBegun, Inbound, Options, OptionsError, dial};
+use crate::clock::SharedClock;
+use crate::event::metrics::Metrics;
+use crate::model::Consignment;
+use crate::model::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Scope, Stage};
+
+/// Times an attempt hands a part that was not sent to another link.
+const ROUNDS_MAX: usize = 3;
+
+/// One account at a carrier. Dropping it without [`Carrier::shutdown`] closes its links at once.
+pub struct Carrier {
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What the links of a carrier share.
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) clock: SharedClock,
+    pub(super) slots: Arc<Slots>,
+    pub(super) pace: Arc<Turnstile>,
+    pub(super) inbound: Arc<dyn Inbound>,
+    pub(super) series: Series,
+}
+
+/// The carrier's metrics.
+pub(super) struct Series {
+    sent: IntCounter,
+    throttled: IntCounter,
+    delayed: IntCounter,
+    refused: IntCounter,
+    unanswered: IntCounter,
+    /// Answers that came after they had been given up.
+    pub(super) late: IntCounter,
+    answers_lost: IntCounter,
+    pub(super) receipts: IntCounterVec,
+}
+
+/// A part that was handed to a link, and where its answer will come.
+type InFlight = (usize, oneshot::Receiver<PartAnswer>);
+
+/// How the carrier's links are to behave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Serve.
+    Running,
+    /// Take nothing more, wait for answers, unbind.
+    Draining,
+    /// Close.
+    Closing,
+}
+
+impl Carrier {
+    /// Starts the account's binds on the current runtime.
+    ///
+    /// # Errors
+    /// [`OptionsError`]; then nothing was started.
+    pub fn start(
+        options: Options,
+        clock: SharedClock,
+        metrics: &Metrics,
+        inbound: Arc<dyn Inbound>,
+    ) -> Result<Arc<Self>, OptionsError> {
+        options.check()?;
+        let name = [options.name.as_ref()];
+        let (up, used) =
+            (metrics.carrier_up.with_label_values(&name), metrics.carrier_window_used.with_label_values(&name));
+        let slots = Slots::new(options.binds, up, used);
+        let pace = Turnstile::new(Pace::new(options.rate, options.throttle_pause), Arc::clone(&clock));
+        let series = Series::new(metrics, &options.name);
+        let binds = options.binds;
+        let shared = Arc::new(Shared { options, clock, slots, pace, inbound, series });
+        let (phase, watched) = watch::channel(Phase::Running);
+        let mut tasks = JoinSet::new();
+        for bind in 0..binds {
+            tasks.spawn(dial::keep_bound(Arc::clone(&shared), bind, watched.clone()));
+        }
+        Ok(Arc::new(Self { shared, phase, tasks: Mutex::new(tasks) }))
+    }
+
+    /// Its configured name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.shared.options.name
+    }
+
+    /// Its settings.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// True while at least one bind is up.
+    pub fn is_up(&self) -> bool {
+        self.shared.slots.is_up()
+    }
+
+    /// True if a part could leave now: a bind has a free slot and the pace allows it.
+    pub fn try_ready(&self) -> bool {
+        self.shared.slots.look().is_ok() && self.shared.pace.wait().is_zero()
+    }
+
+    /// Waits until a part could leave; for ever on a carrier that stays down. Reserves nothing, so it may be dropped at
+    /// any time and another may be quicker: [`Carrier::carry`] waits for its own slot and turn.
+    pub async fn ready(&self) {
+        loop {
+            self.shared.slots.free().await;
+            let wait = self.shared.pace.wait();
+            if wait.is_zero() {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Submits the parts of a text that are `Waiting` and says what became of each.
+    ///
+    /// Parts leave one after another without waiting for answers, each when it has a slot and its turn. After the first
+    /// answer that is no yes, or a lost one, the rest stay `Waiting`. Parts that were not sent because a link broke go over
+    /// another, if there is one. Dropped while waiting for answers, it leaves the parts' fate unknown.
+    pub async fn carry(&self, _begun: &impl AttemptBegun, consignment: &Consignment) -> RecipientOutcome {
+        let started = self.shared.clock.mono();
+        let recipient = consignment.recipients.first().copied().unwrap_or_default();
+        let mut peer = None;
+        let (outcome, progress) = match Taken::apart(&self.shared.options, consignment) {
+            Ok(taken) => {
+                let tally = self.submit_all(&taken, &mut peer).await;
+                let (outcome, progress) = tally.conclude();
+                (outcome, Some(progress))
+            }
+            Err(cause) => {
+                let status = EnhancedStatus::new(4, 3, 5);
+                let failure = Failure::without_reply(Scope::Message, Stage::Route, status, cause);
+                (Outcome::Delayed(failure), consignment.progress.clone())
+            }
+        };
+        let peer = Some(Peer { host: self.name().to_string(), address: peer, tls: None });
+        let duration = self.shared.clock.mono().since(started);
+        RecipientOutcome { recipient, outcome, peer, progress, duration }
+    }
+
+    /// Takes nothing more, waits at most `within` for outstanding answers and receipts, unbinds and closes.
+    pub async fn shutdown(&self, within: Duration) {
+        self.shared.slots.stop();
+        self.phase.send_if_modified(|phase| {
+            let running = *phase == Phase::Running;
+            if running {
+                *phase = Phase::Draining;
+            }
+            running
+        });
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!(carrier = %self.name(), "closed with answers outstanding");
+            self.phase.send_replace(Phase::Closing);
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+
+    async fn submit_all(&self, taken: &Taken, peer: &mut Option<SocketAddr>) -> Tally {
+        let mut tally = Tally::new(taken.progress.clone());
+        for _ in 0..ROUNDS_MAX {
+            let unsent = self.submit_round(taken, &mut tally, peer).await;
+            if !unsent || tally.is_spoilt() {
+                break;
+            }
+        }
+        tally
+    }
+
+    /// Submits what waits, collects the answers; true if a link broke before some part was sent.
+    async fn submit_round(&self, taken: &Taken, tally: &mut Tally, peer: &mut Option<SocketAddr>) -> bool {
+        let mut unsent = false;
+        let mut in_flight: Vec<InFlight> = Vec::new();
+        for part in tally.waiting() {
+            let (slot, jobs, address) = match self.shared.slots.acquire().await {
+                Ok(slot) => slot,
+                Err(why) => {
+                    tally.hold(why);
+                    break;
+                }
+            };
+            self.shared.pace.pass().await;
+            // Both waits may have been long: what was answered meanwhile may make the rest pointless.
+            unsent |= self.note_arrived(tally, &mut in_flight);
+            if tally.is_spoilt() {
+                break;
+            }
+            let now = self.shared.clock.now();
+            if taken.is_expired(now) {
+                tally.expire();
+                break;
+            }
+            *peer = Some(address);
+            let (answer, answered) = oneshot::channel();
+            match jobs.try_send(Job { message: taken.message(part, now), slot, answer }) {
+                Ok(()) => in_flight.push((part, answered)),
+                Err(_) => unsent = true,
+            }
+        }
+        for (part, answered) in in_flight {
+            let answer = answered.await.unwrap_or_else(|_| link_died());
+            unsent |= self.note(tally, part, answer);
+        }
+        unsent
+    }
+
+    /// Notes the answers that are here already; true if a part was not sent.
+    fn note_arrived(&self, tally: &mut Tally, in_flight: &mut Vec<InFlight>) -> bool {
+        let mut unsent = false;
+        in_flight.retain_mut(|(part, answer)| {
+            let answer = match answer.try_recv() {
+                Ok(answer) => answer,
+                Err(oneshot::error::TryRecvError::Empty) => return true,
+                Err(oneshot::error::TryRecvError::Closed) => link_died(),
+            };
+            unsent |= self.note(tally, *part, answer);
+            false
+        });
+        unsent
+    }
+
+    /// True if the part was not sent.
+    fn note(&self, tally: &mut Tally, part: usize, answer: PartAnswer) -> bool {
+        let first_loss = !tally.has_loss();
+        let counted = tally.note(part, answer);
+        self.shared.series.count(counted);
+        if counted == Counted::Unanswered && first_loss {
+            self.shared.series.answers_lost.inc();
+        }
+        counted == Counted::NotSent
+    }
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carrier").field("name", self.name()).field("up", &self.is_up()).finish_non_exhaustive()
+    }
+}
+
+impl Series {
+    fn new(metrics: &Metrics, carrier: &str) -> Self {
+        let parts = |result| metrics.carrier_parts.with_label_values(&[carrier, result]);
+        Self {
+            sent: parts("sent"),
+            throttled: parts("throttled"),
+            delayed: parts("delayed"),
+            refused: parts("refused"),
+            unanswered: parts("unanswered"),
+            late: parts("answered-late"),
+            answers_lost: metrics.answers_lost.with_label_values(&["sms"]),
+            receipts: metrics.carrier_receipts.clone(),
+        }
+    }
+
+    fn count(&self, counted: Counted) {
+        match counted {
+            Counted::Sent => self.sent.inc(),
+            Counted::Throttled => self.throttled.inc(),
+            Counted::Delayed => self.delayed.inc(),
+            Counted::Refused => self.refused.inc(),
+            Counted::Unanswered => self.unanswered.inc(),
+            Counted::NotSent => {}
+        }
+    }
+}
+
+/// A link answers every job; one that did not was torn down with the runtime, and the part may be out.
+fn link_died() -> PartAnswer {
+    PartAnswer::Lost("the link was torn down".to_owned())
+}

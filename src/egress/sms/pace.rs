@@ -1,0 +1,232 @@
+//! How fast parts may leave: the configured rate, halved when the carrier throttles, then added to step by step.
+//!
+//! **Promises.** [`Pace`] is pure: time is an argument. Over any second it lets through at most the rate plus what
+//! [`BURST`] allows. Without a configured rate there is no limit until the carrier throttles; then the speed at which it
+//! did becomes one, until it has been content for [`FORGET`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::{Mono, SharedClock};
+
+/// Unused time that may be made up for: timers are no finer than a millisecond.
+const BURST: Duration = Duration::from_millis(10);
+/// Answers to parts sent together arrive together: they slow us down once.
+const SAME_THROTTLE: Duration = Duration::from_secs(1);
+/// Steps, one a second, from a halved rate back to what it was.
+const RAMP_STEPS: f64 = 20.0;
+/// After so long without a throttle a limit that nobody configured is lifted.
+const FORGET: Duration = Duration::from_secs(60);
+/// Never slower than this, in parts a second.
+const FLOOR: f64 = 0.1;
+
+/// The arithmetic.
+#[derive(Debug)]
+pub(super) struct Pace {
+    configured: Option<f64>,
+    pause: Duration,
+    /// Set while slowed down.
+    slowed: Option<Slowed>,
+    /// When the next part may go.
+    next: Mono,
+    /// Parts let through in the second that began at `counted_from`, and in the one before it.
+    counted_from: Mono,
+    counts: (f64, f64),
+}
+
+#[derive(Debug)]
+struct Slowed {
+    rate: f64,
+    step: f64,
+    throttled: Mono,
+    ramped: Mono,
+}
+
+impl Pace {
+    pub(super) fn new(configured: Option<f64>, pause: Duration) -> Self {
+        Self { configured, pause, slowed: None, next: Mono(0), counted_from: Mono(0), counts: (0.0, 0.0) }
+    }
+
+    /// When the next part may go; not later than `now` if it may go at once.
+    pub(super) fn due(&self) -> Mono {
+        self.next
+    }
+
+    /// Lets a part go, or says when to ask again.
+    pub(super) fn take(&mut self, now: Mono) -> Result<(), Mono> {
+        if now < self.next {
+            return Err(self.next);
+        }
+        self.ramp(now);
+        self.count(now);
+        if let Some(rate) = self.rate() {
+            let earliest = Mono(now.0.saturating_sub(micros(BURST)));
+            self.next = self.next.max(earliest).plus(Duration::from_secs_f64(1.0 / rate));
+        }
+        Ok(())
+    }
+
+    /// The carrier said that we are too fast.
+    pub(super) fn throttled(&mut self, now: Mono) {
+        self.ramp(now);
+        self.next = self.next.max(now.plus(self.pause));
+        if self.slowed.as_ref().is_some_and(|slowed| now.since(slowed.throttled) < SAME_THROTTLE) {
+            return;
+        }
+        let seen = self.counts.0.max(self.counts.1).max(1.0);
+        let before = self.rate().map_or(seen, |rate| rate.min(seen.max(FLOOR)));
+        let rate = (before / 2.0).max(FLOOR);
+        let step = (self.configured.unwrap_or(before) - rate).max(0.0) / RAMP_STEPS;
+        self.slowed = Some(Slowed { rate, step, throttled: now, ramped: now });
+    }
+
+    fn rate(&self) -> Option<f64> {
+        self.slowed.as_ref().map(|slowed| slowed.rate).or(self.configured)
+    }
+
+    /// Adds a step for each second without a throttle.
+    fn ramp(&mut self, now: Mono) {
+        let Some(slowed) = &mut self.slowed else { return };
+        let steps = now.since(slowed.ramped).as_secs();
+        slowed.ramped = slowed.ramped.plus(Duration::from_secs(steps));
+        #[allow(clippy::cast_precision_loss, reason = "seconds, far below 2^52")]
+        let gained = slowed.step * steps as f64;
+        slowed.rate += gained;
+        let back = match self.configured {
+            Some(configured) => slowed.rate >= configured,
+            None => now.since(slowed.throttled) >= FORGET,
+        };
+        if back {
+            self.slowed = None;
+        }
+    }
+
+    fn count(&mut self, now: Mono) {
+        let passed = now.since(self.counted_from);
+        if passed >= Duration::from_secs(1) {
+            let recent = passed < Duration::from_secs(2);
+            self.counts = (0.0, if recent { self.counts.0 } else { 0.0 });
+            self.counted_from = now;
+        }
+        self.counts.0 += 1.0;
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The pace of one account, waited for in order of arrival.
+#[derive(Debug)]
+pub(super) struct Turnstile {
+    pace: Mutex<Pace>,
+    /// Held by whoever is next: the others queue behind it instead of waking together.
+    front: tokio::sync::Mutex<()>,
+    clock: SharedClock,
+}
+
+impl Turnstile {
+    pub(super) fn new(pace: Pace, clock: SharedClock) -> Arc<Self> {
+        Arc::new(Self { pace: Mutex::new(pace), front: tokio::sync::Mutex::new(()), clock })
+    }
+
+    /// Waits until a part may leave, and takes its turn. Dropped while waiting, it takes nothing.
+    pub(super) async fn pass(&self) {
+        let _front = self.front.lock().await;
+        loop {
+            let now = self.clock.mono();
+            let taken = self.pace.lock().take(now);
+            match taken {
+                Ok(()) => return,
+                Err(at) => tokio::time::sleep(at.since(now)).await,
+            }
+        }
+    }
+
+    /// How long until a part may leave.
+    pub(super) fn wait(&self) -> Duration {
+        self.pace.lock().due().since(self.clock.mono())
+    }
+
+    pub(super) fn throttled(&self) {
+        self.pace.lock().throttled(self.clock.mono());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Mono {
+        Mono(millis * 1_000)
+    }
+
+    /// Parts that pass from one time to another, asking each millisecond for as many as will go.
+    fn passing(pace: &mut Pace, from: u64, to: u64) -> u32 {
+        let mut passed = 0;
+        for now in from..to {
+            while passed < 100_000 && pace.take(at(now)).is_ok() {
+                passed += 1;
+            }
+        }
+        passed
+    }
+
+    #[test]
+    fn the_configured_rate_is_kept_and_reached() {
+        for rate in [1u32, 100, 5_000] {
+            let mut pace = Pace::new(Some(f64::from(rate)), PAUSE);
+            let passed = passing(&mut pace, 10_000, 20_000);
+            assert!((rate * 10..=rate * 10 + rate / 100 + 2).contains(&passed), "{rate}: {passed}");
+        }
+    }
+
+    #[test]
+    fn idle_time_buys_no_burst() {
+        let mut pace = Pace::new(Some(100.0), PAUSE);
+        passing(&mut pace, 0, 1_000);
+        let passed = passing(&mut pace, 60_000, 60_001);
+        assert!(passed <= 2, "{passed}");
+    }
+
+    #[test]
+    fn a_throttle_pauses_halves_and_is_forgiven_step_by_step() {
+        let mut pace = Pace::new(Some(100.0), PAUSE);
+        passing(&mut pace, 0, 2_000);
+        // A burst of throttle answers is one throttle.
+        for _ in 0..10 {
+            pace.throttled(at(2_000));
+        }
+        assert_eq!(passing(&mut pace, 2_000, 3_000), 0, "the pause");
+        let slow = passing(&mut pace, 3_000, 4_000);
+        assert!((48..=58).contains(&slow), "{slow}");
+        let half_way = passing(&mut pace, 12_000, 13_000);
+        assert!((70..=82).contains(&half_way), "{half_way}");
+        let again = passing(&mut pace, 30_000, 31_000);
+        assert!((98..=102).contains(&again), "{again}");
+        // Throttled again and again, it halves again and again, down to the floor.
+        for i in 0..40 {
+            pace.throttled(at(40_000 + i * 1_000));
+        }
+        assert!(pace.rate().unwrap() >= FLOOR);
+        assert!(pace.rate().unwrap() < 6.0);
+    }
+
+    #[test]
+    fn without_a_rate_the_carrier_sets_one_for_a_while() {
+        let mut pace = Pace::new(None, PAUSE);
+        for i in 0..200 {
+            assert_eq!(pace.take(at(1_000 + i)), Ok(()));
+        }
+        pace.throttled(at(1_200));
+        assert_eq!(pace.rate(), Some(100.0), "half of the 200 of the last second");
+        let slow = passing(&mut pace, 2_200, 3_200);
+        assert!((95..=115).contains(&slow), "{slow}");
+        assert_eq!(pace.take(at(70_000)), Ok(()));
+        assert_eq!(pace.rate(), None);
+    }
+}

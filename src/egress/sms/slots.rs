@@ -1,0 +1,230 @@
+//! The windows of all binds of a carrier: who may submit now.
+//!
+//! **Promises.** A [`Slot`] is one free place in one bind's window, given back when it is dropped, wherever that happens.
+//! A slot of a link that is gone gives nothing back to the link that followed it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::IntGauge;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::wire::smpp::{COctets, CommandStatus, ShortMessage};
+
+/// What became of a part that was handed to a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum PartAnswer {
+    /// The carrier answered.
+    Answered { status: CommandStatus, message_id: COctets<65> },
+    /// Not an octet of it was sent.
+    NotSent,
+    /// It may have been sent; why no answer came.
+    Lost(String),
+}
+
+/// A part on its way to a link.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) message: ShortMessage,
+    pub(super) slot: Slot,
+    pub(super) answer: oneshot::Sender<PartAnswer>,
+}
+
+/// Why there is no slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NoSlot {
+    /// All windows are full.
+    Full,
+    /// No bind is up.
+    Down,
+    /// The carrier is stopping.
+    Stopping,
+}
+
+/// All windows.
+#[derive(Debug)]
+pub(super) struct Slots {
+    state: Mutex<State>,
+    changed: Notify,
+    up: IntGauge,
+    used: IntGauge,
+}
+
+#[derive(Debug)]
+struct State {
+    stopping: bool,
+    /// Counts links, so that each has a number of its own.
+    links: u64,
+    binds: Vec<Option<Bound>>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    link: u64,
+    free: usize,
+    peer: SocketAddr,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// One place in a window.
+#[derive(Debug)]
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    bind: usize,
+    link: u64,
+}
+
+impl Slots {
+    pub(super) fn new(binds: usize, up: IntGauge, used: IntGauge) -> Arc<Self> {
+        let state = State { stopping: false, links: 0, binds: (0..binds).map(|_| None).collect() };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), up, used })
+    }
+
+    /// A link is bound; returns where its jobs come from.
+    pub(super) fn up(&self, bind: usize, window: usize, peer: SocketAddr) -> mpsc::Receiver<Job> {
+        // Never full: no more jobs exist than slots.
+        let (jobs, receiver) = mpsc::channel(window);
+        let mut state = self.state.lock();
+        state.links += 1;
+        state.binds[bind] = Some(Bound { link: state.links, free: window, peer, jobs });
+        self.up.set(1);
+        drop(state);
+        self.changed.notify_waiters();
+        receiver
+    }
+
+    /// The link is gone, or about to go.
+    pub(super) fn down(&self, bind: usize) {
+        let mut state = self.state.lock();
+        state.binds[bind] = None;
+        if state.binds.iter().all(Option::is_none) {
+            self.up.set(0);
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// No slots from now on.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopping = true;
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state.lock().binds.iter().any(Option::is_some)
+    }
+
+    /// Is there a free slot?
+    pub(super) fn look(&self) -> Result<(), NoSlot> {
+        self.state.lock().freest().map(|_| ())
+    }
+
+    /// A slot on the bind with most of them, and where to hand the job.
+    pub(super) fn take(self: &Arc<Self>) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
+        let mut state = self.state.lock();
+        let bind = state.freest()?;
+        let bound = state.binds[bind].as_mut().ok_or(NoSlot::Down)?;
+        bound.free -= 1;
+        self.used.inc();
+        Ok((Slot { slots: Arc::clone(self), bind, link: bound.link }, bound.jobs.clone(), bound.peer))
+    }
+
+    /// The same, waiting while all windows are full.
+    pub(super) async fn acquire(self: &Arc<Self>) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking, so that no change in between is missed.
+            changed.as_mut().enable();
+            match self.take() {
+                Err(NoSlot::Full) => changed.await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits until there is a free slot; for ever while the carrier is down or stopping.
+    pub(super) async fn free(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.look().is_ok() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl State {
+    fn freest(&self) -> Result<usize, NoSlot> {
+        if self.stopping {
+            return Err(NoSlot::Stopping);
+        }
+        let up = self.binds.iter().enumerate().filter_map(|(i, bind)| bind.as_ref().map(|bind| (bind.free, i)));
+        match up.max_by_key(|&(free, _)| free) {
+            None => Err(NoSlot::Down),
+            Some((0, _)) => Err(NoSlot::Full),
+            Some((_, bind)) => Ok(bind),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.used.dec();
+        let mut state = self.slots.state.lock();
+        if let Some(bound) = state.binds[self.bind].as_mut().filter(|bound| bound.link == self.link) {
+            bound.free += 1;
+            drop(state);
+            self.slots.changed.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(binds: usize) -> Arc<Slots> {
+        Slots::new(binds, IntGauge::new("up", "up").unwrap(), IntGauge::new("used", "used").unwrap())
+    }
+
+    fn peer() -> SocketAddr {
+        "127.0.0.1:2775".parse().unwrap()
+    }
+
+    #[test]
+    fn a_slot_returns_only_to_its_own_link() {
+        let slots = slots(1);
+        assert_eq!(slots.look(), Err(NoSlot::Down));
+        let _jobs = slots.up(0, 1, peer());
+        let (old, ..) = slots.take().unwrap();
+        assert_eq!(slots.take().unwrap_err(), NoSlot::Full);
+        slots.down(0);
+        let _jobs = slots.up(0, 1, peer());
+        let (new, ..) = slots.take().unwrap();
+        drop(old);
+        assert_eq!(slots.look(), Err(NoSlot::Full), "the old link's slot is none of the new link's");
+        drop(new);
+        assert_eq!(slots.look(), Ok(()));
+        assert_eq!(slots.used.get(), 0);
+        slots.stop();
+        assert_eq!(slots.look(), Err(NoSlot::Stopping));
+    }
+
+    #[test]
+    fn the_freest_bind_is_taken() {
+        let slots = slots(2);
+        let (_a, _b) = (slots.up(0, 2, peer()), slots.up(1, 3, peer()));
+        let taken: Vec<_> = (0..5).map(|_| slots.take().unwrap().0).collect();
+        assert_eq!(taken.iter().filter(|slot| slot.bind == 1).count(), 3);
+        assert_eq!(slots.look(), Err(NoSlot::Full));
+        assert_eq!(slots.up.get(), 1);
+        slots.down(0);
+        slots.down(1);
+        assert_eq!(slots.up.get(), 0);
+    }
+}
