@@ -71,6 +71,8 @@ pub enum Pulled {
 pub struct LaneCount {
     /// The lane.
     pub key: LaneKey,
+    /// Its site.
+    pub site: SiteId,
     /// Ready to go.
     pub ready: usize,
     /// Not due yet.
@@ -85,12 +87,14 @@ pub struct LaneCount {
 #[derive(Debug)]
 pub struct Schedule {
     lanes: Vec<Lane>,
-    lane_ids: HashMap<LaneKey, LaneId>,
+    lane_ids: HashMap<(LaneKey, SiteId), LaneId>,
     sites: Vec<Site>,
     site_ids: HashMap<Arc<str>, SiteId>,
     /// Tickets whose time has not come, earliest first.
     waiting: BTreeSet<(Mono, Ticket)>,
     tickets: HashMap<Ticket, Place>,
+    /// Sites left alone for a while, by when that ends.
+    suspended: BTreeSet<(Mono, SiteId)>,
     /// Sites with something new to pull since the caller last asked.
     roused: Vec<SiteId>,
     held: bool,
@@ -121,6 +125,7 @@ impl Schedule {
             site_ids: HashMap::new(),
             waiting: BTreeSet::new(),
             tickets: HashMap::new(),
+            suspended: BTreeSet::new(),
             roused: Vec::new(),
             held,
         }
@@ -151,12 +156,12 @@ impl Schedule {
 
     /// The lane of that key at that site, made if it is new.
     pub fn lane(&mut self, key: &LaneKey, site: SiteId) -> LaneId {
-        if let Some(&id) = self.lane_ids.get(key) {
+        if let Some(&id) = self.lane_ids.get(&(key.clone(), site)) {
             return id;
         }
         let id = self.lanes.len();
         self.lanes.push(Lane::new(key.clone(), site));
-        self.lane_ids.insert(key.clone(), id);
+        self.lane_ids.insert((key.clone(), site), id);
         id
     }
 
@@ -193,7 +198,7 @@ impl Schedule {
         self.forget_place(ticket);
     }
 
-    /// Makes what has come due ready. Returns when to call again, if anything still waits.
+    /// Makes what has come due ready and ends suspensions. Returns when to call again, if anything still waits.
     pub fn advance(&mut self, now: Mono) -> Option<Mono> {
         while let Some(&(due, ticket)) = self.waiting.first() {
             if due > now {
@@ -202,9 +207,16 @@ impl Schedule {
             self.waiting.pop_first();
             self.make_ready(ticket);
         }
+        while let Some(&(until, site)) = self.suspended.first() {
+            if until > now {
+                break;
+            }
+            self.suspended.pop_first();
+            self.sites[site].resume();
+            self.rouse(site);
+        }
         let due = self.waiting.first().map(|&(due, _)| due);
-        let suspended = self.sites.iter_mut().filter_map(|s| s.wakes_at(now));
-        due.into_iter().chain(suspended).min()
+        due.into_iter().chain(self.suspended.first().map(|&(until, _)| until)).min()
     }
 
     /// Makes everything that waits ready, whatever its time; returns how many tickets. Suspensions are lifted.
@@ -214,6 +226,7 @@ impl Schedule {
         for (_, ticket) in all {
             self.make_ready(ticket);
         }
+        self.suspended.clear();
         for id in 0..self.sites.len() {
             self.sites[id].resume();
             self.rouse(id);
@@ -276,8 +289,10 @@ impl Schedule {
 
     /// An attempt showed that the whole site is in trouble: no more leases for a while.
     pub fn went_wrong(&mut self, ticket: Ticket, now: Mono) {
-        if let Some(site) = self.site_of_ticket(ticket) {
-            self.sites[site].went_wrong(now);
+        if let Some(site) = self.site_of_ticket(ticket)
+            && let Some(until) = self.sites[site].went_wrong(now)
+        {
+            self.suspended.insert((until, site));
         }
     }
 
@@ -327,6 +342,7 @@ impl Schedule {
             .filter(|(_, lane)| !lane.is_empty())
             .map(|(id, lane)| LaneCount {
                 key: lane.key.clone(),
+                site: lane.site,
                 ready: lane.ready.len(),
                 waiting: lane.waiting,
                 leased: lane.leased,

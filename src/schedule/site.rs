@@ -101,11 +101,6 @@ impl Site {
         self.suspended.filter(|&until| until > now)
     }
 
-    /// When the site wants to be looked at again: the end of its suspension, once.
-    pub(super) fn wakes_at(&mut self, now: Mono) -> Option<Mono> {
-        if self.is_empty() { None } else { self.suspended.filter(|&until| until > now) }
-    }
-
     /// The most urgent class that has something ready and may use a slot.
     ///
     /// What is reserved for the other classes stays free even while they have nothing to send: a code that comes next
@@ -192,13 +187,16 @@ impl Site {
         self.window = (self.window + 1).min(self.limits.concurrency.max(1));
     }
 
-    pub(super) fn went_wrong(&mut self, now: Mono) {
-        // Answers of leases that were out before the first failure must not lengthen the pause again and again.
-        if self.suspended_until(now).is_none() {
-            self.failures = self.failures.saturating_add(1);
-            self.suspended = Some(now.plus(suspension(self.failures)));
-        }
+    /// Returns until when the site is to be left alone, if that is new.
+    pub(super) fn went_wrong(&mut self, now: Mono) -> Option<Mono> {
         self.window = 1;
+        // Answers of leases that were out before the first failure must not lengthen the pause again and again.
+        if self.suspended_until(now).is_some() {
+            return None;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.suspended = Some(now.plus(suspension(self.failures)));
+        self.suspended
     }
 
     pub(super) fn resume(&mut self) {

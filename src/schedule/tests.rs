@@ -156,6 +156,11 @@ fn a_failing_site_is_probed_by_one_and_opens_up_again() {
     s.put(first, lane, 1, at(3_600), at(0));
     assert_eq!(s.pull(site, at(0)), Pulled::NotBefore(at(2)));
     assert_eq!(s.suspended_until(lane, at(1)), Some(at(2)));
+    s.roused();
+    assert_eq!(s.advance(at(1)), Some(at(2)));
+    assert!(s.roused().is_empty());
+    s.advance(at(2));
+    assert_eq!(s.roused(), vec![site], "the end of a suspension rouses the site");
     // One probe, and no more until it is answered.
     let Pulled::Ticket(probe) = s.pull(site, at(2)) else { panic!("no probe") };
     assert_eq!(s.pull(site, at(2)), Pulled::Busy);

@@ -1,0 +1,168 @@
+//! A lease: the right to carry one consignment, and the duty to say what became of it.
+
+use std::time::Duration;
+
+use super::life::State;
+use super::{Queue, Target, record};
+use crate::model::Consignment;
+use crate::model::{
+    EnhancedStatus, Failure, Outcome, PartState, RecipientIndex, RecipientOutcome, Scope, Stage, Submission,
+    TextProgress,
+};
+use crate::schedule::Ticket;
+use crate::storage::{AppendError, Durable, ReadError};
+
+/// The right to carry one consignment. Dropped without [`Lease::settle`], it goes back to its lane at once.
+#[derive(Debug)]
+pub struct Lease {
+    pub(super) queue: Queue,
+    pub(super) ticket: Ticket,
+    pub(super) target: Target,
+    pub(super) consignment: Option<Consignment>,
+    pub(super) state: LeaseState,
+}
+
+/// How far a lease has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LeaseState {
+    /// Nothing has been sent; dropping it costs nothing.
+    Taken,
+    /// A text's attempt has begun: dropped now, nobody knows what became of it.
+    Begun,
+    /// Its outcome is with the committer.
+    Settled,
+}
+
+/// Proof that an attempt's begin is on stable storage: what a text's courier demands before it sends.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    _durable: Durable,
+}
+
+impl crate::model::AttemptBegun for Begun {}
+
+/// Why a leased message cannot be carried.
+#[derive(Debug)]
+pub enum LoadError {
+    /// Its content on disk is damaged; trying again will not help.
+    Damaged,
+    /// The disk did not answer; it may later.
+    Unreadable(String),
+}
+
+impl Lease {
+    /// Where it goes.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The consignment, its content read back from disk if it is not in memory any more.
+    ///
+    /// # Errors
+    /// [`LoadError`]; hand [`Lease::unreadable`]'s outcomes to [`Lease::settle`] then.
+    pub async fn load(&mut self) -> Result<&Consignment, LoadError> {
+        if self.consignment.is_none() {
+            self.consignment = Some(self.queue.load(self.ticket).await?);
+        }
+        self.consignment.as_ref().ok_or(LoadError::Damaged)
+    }
+
+    /// The outcomes of an attempt that ended because the content could not be read.
+    pub fn unreadable(&self, error: &LoadError) -> Vec<RecipientOutcome> {
+        let status = EnhancedStatus::new(if matches!(error, LoadError::Damaged) { 5 } else { 4 }, 3, 0);
+        let failure = Failure::without_reply(Scope::Message, Stage::Route, status, error.to_string());
+        let outcome = match error {
+            LoadError::Damaged => Outcome::Failed(failure),
+            LoadError::Unreadable(_) => Outcome::Delayed(failure),
+        };
+        self.outcomes(&outcome)
+    }
+
+    /// The same outcome for every recipient of the lease, without a peer.
+    pub fn outcomes(&self, outcome: &Outcome) -> Vec<RecipientOutcome> {
+        let all = self.queue.consigned(self.ticket).into_iter();
+        all.map(|recipient| RecipientOutcome {
+            recipient,
+            outcome: outcome.clone(),
+            peer: None,
+            progress: None,
+            duration: Duration::ZERO,
+        })
+        .collect()
+    }
+
+    /// Makes it durable that a text's parts that are `Waiting` in `progress` are about to leave.
+    ///
+    /// # Errors
+    /// [`AppendError`]; then nothing may be sent.
+    pub async fn begin(&mut self, progress: TextProgress) -> Result<Begun, AppendError> {
+        let mut begun = progress.clone();
+        for part in &mut begun.parts {
+            if *part == PartState::Waiting {
+                *part = PartState::Unanswered;
+            }
+        }
+        let durable = self.queue.begin(self.ticket, begun).await?;
+        self.state = LeaseState::Begun;
+        if let Some(consignment) = &mut self.consignment {
+            consignment.progress = Some(progress);
+        }
+        Ok(Begun { _durable: durable })
+    }
+
+    /// Hands the outcomes, and the messages that follow from them, to the committer as one batch: all or nothing. Does not
+    /// wait for the disk, but for a place among those that do.
+    pub async fn settle(mut self, outcomes: Vec<RecipientOutcome>, follow_ups: Vec<Submission>) {
+        self.state = LeaseState::Settled;
+        self.queue.clone().settle(self.ticket, outcomes, follow_ups).await;
+    }
+
+    /// Whom it is for.
+    pub fn recipients(&self) -> Vec<RecipientIndex> {
+        self.queue.consigned(self.ticket)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match self.state {
+            LeaseState::Taken => self.queue.return_unused(self.ticket),
+            // Its begin is on disk without an end: the next start will call it unknown. Sending it again might double it.
+            LeaseState::Begun => {
+                tracing::error!(ticket = self.ticket, "a text's attempt was dropped before its outcome")
+            }
+            LeaseState::Settled => {}
+        }
+    }
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Damaged => f.write_str("the content is damaged on disk"),
+            Self::Unreadable(why) => write!(f, "the content could not be read back: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<ReadError> for LoadError {
+    fn from(e: ReadError) -> Self {
+        match e {
+            ReadError::Corrupt | ReadError::Gone => Self::Damaged,
+            ReadError::Io(e) => Self::Unreadable(e.to_string()),
+        }
+    }
+}
+
+impl From<record::RecordError> for LoadError {
+    fn from(_: record::RecordError) -> Self {
+        Self::Damaged
+    }
+}
+
+/// True while a recipient may be attempted.
+pub(super) const fn may_be_attempted(state: State) -> bool {
+    matches!(state, State::Queued { .. })
+}

@@ -1,0 +1,136 @@
+//! What is written reads back, and rubbish is refused.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn envelope(origin: Origin, recipients: Vec<Recipient>) -> Envelope {
+    Envelope {
+        id: MessageId::from_bytes([7; 16]),
+        client: "shop".into(),
+        class: Class::Marketing,
+        campaign: Some("autumn".into()),
+        tags: vec!["a".into(), "b".into()],
+        client_ref: None,
+        received_at: Timestamp(1),
+        send_at: Some(Timestamp(2)),
+        expires_at: Some(Timestamp(3)),
+        idempotency: Some(Idempotency { key: "k".into(), fingerprint: [9; 32] }),
+        origin,
+        recipients,
+    }
+}
+
+fn mail() -> Envelope {
+    let to = |text: &str| Recipient {
+        address: Address::Mailbox(Mailbox::parse(text).unwrap()),
+        notify: Some(Notify { success: true, failure: false, delay: true }),
+        original: Some(OriginalRecipient { kind: "rfc822".into(), xtext: "a+40b".into() }),
+    };
+    envelope(
+        Origin::Mail(MailOrigin {
+            reverse_path: ReversePath::Mailbox(Mailbox::parse("\"x y\"@example.com").unwrap()),
+            body: BodyKind::EightBit,
+            smtputf8: true,
+            ret: Some(Ret::Headers),
+            envid: Some("e".into()),
+            body_hash: [3; 32],
+            header_bytes: 77,
+        }),
+        vec![to("a@b"), to("\"+8613800138000\"@b"), to("+861380013800@example.com")],
+    )
+}
+
+fn text() -> Envelope {
+    let to = Recipient::new(Address::Number(Number::parse("+8613800138000").unwrap()));
+    envelope(Origin::Text(TextOrigin { from: Some(SenderId::Short("10690001".into())) }), vec![to])
+}
+
+fn attempt(stage: Option<Stage>, outcome: Kind) -> Attempt {
+    Attempt {
+        time: Timestamp(5),
+        outcome,
+        stage,
+        scope: stage.map(|s| SCOPES[STAGES.iter().position(|known| *known == s).unwrap() % SCOPES.len()]),
+        status: EnhancedStatus::parse("4.7.1"),
+        reply: Some(Reply { code: 550, enhanced: EnhancedStatus::parse("5.1.1"), text: "no\nsuch user".into() }),
+        cause: Some("why".into()),
+        peer: Some(Peer { host: "mx".into(), address: "[::1]:25".parse().ok(), tls: Some("TLSv1.3".into()) }),
+        duration: Duration::from_millis(12),
+    }
+}
+
+fn progress() -> TextProgress {
+    let mut parts = vec![PartState::Waiting, PartState::Unanswered, PartState::Sent("id".into()), PartState::Refused];
+    parts.extend(RECEIPT_STATES.map(|s| PartState::Received("id".into(), s)));
+    TextProgress { carrier: "cmcc-1".into(), reference: 200, parts }
+}
+
+#[test]
+fn accept_records_read_back() {
+    for envelope in [mail(), text()] {
+        let mut lives = vec![Life::new(Timestamp(4)); envelope.recipients.len()];
+        lives[0].attempts.push(attempt(Some(Stage::Recipient), Kind::Delayed));
+        lives[0].attempts_made = 3;
+        lives[0].progress = Some(Box::new(progress()));
+        let payload = write_accept(&envelope, &lives);
+        assert_eq!(read_accept(envelope.id, &payload).unwrap(), (envelope, lives));
+    }
+}
+
+#[test]
+fn every_state_stage_end_and_kind_reads_back() {
+    let mut states =
+        vec![State::Queued { due: Timestamp(1) }, State::Begun { at: Timestamp(2) }, State::Sent { at: Timestamp(3) }];
+    states.extend(ENDS.map(|end| State::Ended { end, at: Timestamp(4) }));
+    let mut changes: Vec<Change> = states
+        .into_iter()
+        .map(|state| Change { recipient: 2, state, attempt: None, counts: false, progress: None })
+        .collect();
+    let queued = State::Queued { due: Timestamp(1) };
+    for (stage, kind) in STAGES.iter().cycle().zip(Kind::ALL) {
+        let attempt = Some(attempt(Some(*stage), kind));
+        changes.push(Change { recipient: 0, state: queued, attempt, counts: true, progress: Some(progress().into()) });
+    }
+    assert_eq!(read_changes(&write_changes(&changes)).unwrap(), changes);
+}
+
+#[test]
+fn keys_read_back() {
+    let key = KeyRecord {
+        client: "shop".into(),
+        idempotency: Idempotency { key: "order-1".into(), fingerprint: [1; 32] },
+        received_at: Timestamp(8),
+    };
+    assert_eq!(read_key(&write_key(&key)).unwrap(), key);
+}
+
+#[test]
+fn another_version_is_refused_by_name() {
+    let mut payload = write_accept(&text(), &[Life::new(Timestamp(4))]).to_vec();
+    payload[0] = 9;
+    assert_eq!(read_accept(MessageId::from_bytes([7; 16]), &payload), Err(RecordError { field: "version" }));
+}
+
+#[test]
+fn content_is_checked_again() {
+    let bytes = Bytes::from_static;
+    assert!(read_content(Channel::Email, bytes(b"a\r\n.\nb")).is_err());
+    assert!(read_content(Channel::Sms, bytes(b"")).is_err());
+    assert!(read_content(Channel::Sms, bytes(b"\xff")).is_err());
+    let content = read_content(Channel::Email, bytes(b"a: b\r\n\r\n")).unwrap();
+    assert_eq!(content_bytes(&content), bytes(b"a: b\r\n\r\n"));
+}
+
+proptest! {
+    #[test]
+    fn damaged_records_neither_panic_nor_allocate_wildly(at in 0usize..400, byte: u8, cut in 0usize..400, noise in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let mut payload = write_accept(&mail(), &vec![Life::new(Timestamp(4)); 3]).to_vec();
+        let at = at % payload.len();
+        payload[at] = byte;
+        payload.truncate(cut.max(1));
+        let _ = read_accept(MessageId::from_bytes([7; 16]), &payload);
+        let _ = read_changes(&noise);
+        let _ = read_key(&noise);
+    }
+}

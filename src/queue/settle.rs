@@ -1,0 +1,187 @@
+//! From an attempt's outcome to a change, and from a change to a fact. Pure.
+
+use std::sync::Arc;
+
+use super::life::{Attempt, Change, End, Entry, Life, State};
+use super::retry::{Retry, after_throttling};
+use crate::clock::Timestamp;
+use crate::event::{BounceFact, Fact, Kind, PeerFact, ReplyFact, mask};
+use crate::model::{
+    Class, Envelope, Outcome, PartState, Receipt, ReceiptState, RecipientIndex, RecipientOutcome, Scope, TextProgress,
+};
+
+/// What an attempt's outcome does to a recipient's life. `chance` is uniform in 0..1.
+pub(super) fn change_after(
+    life: &Life,
+    outcome: RecipientOutcome,
+    is_text: bool,
+    retry: &Retry,
+    now: Timestamp,
+    chance: f64,
+) -> Change {
+    let unanswered = outcome.progress.as_ref().is_some_and(|p| p.parts.contains(&PartState::Unanswered));
+    let mut counts = true;
+    let (state, kind, failure) = match &outcome.outcome {
+        Outcome::Relayed(_) if is_text => (State::Sent { at: now }, Kind::Sent, None),
+        Outcome::Relayed(_) => (State::Ended { end: End::Delivered, at: now }, Kind::Delivered, None),
+        Outcome::Failed(failure) => {
+            let end = End::Failed;
+            (State::Ended { end, at: now }, end.kind(is_text), Some(failure))
+        }
+        Outcome::Delayed(failure) if unanswered => {
+            (State::Ended { end: End::Unknown, at: now }, Kind::Unknown, Some(failure))
+        }
+        Outcome::Delayed(failure) => {
+            let due = if failure.throttled {
+                counts = false;
+                after_throttling(now, throttled_lately(life), chance)
+            } else {
+                retry.next(now, life.attempts_made + 1, chance)
+            };
+            (State::Queued { due }, Kind::Delayed, Some(failure))
+        }
+    };
+    let reply = match &outcome.outcome {
+        Outcome::Relayed(relayed) => Some(relayed.reply.clone()),
+        Outcome::Delayed(f) | Outcome::Failed(f) => f.reply.clone(),
+    };
+    Change {
+        recipient: outcome.recipient,
+        state,
+        attempt: Some(Attempt {
+            time: now,
+            outcome: kind,
+            stage: failure.map(|f| f.stage),
+            scope: failure.map(|f| f.scope),
+            status: failure.map(|f| f.status),
+            reply,
+            cause: failure.and_then(|f| f.cause.clone()),
+            peer: outcome.peer,
+            duration: outcome.duration,
+        }),
+        counts,
+        progress: outcome.progress.map(Box::new),
+    }
+}
+
+/// How many of the latest attempts in a row were answered with a wish to slow down: those after the last one that counted.
+fn throttled_lately(life: &Life) -> u32 {
+    (life.attempts.len() as u32).saturating_sub(life.attempts_made)
+}
+
+/// An end that no attempt led to: expiry, cancellation.
+pub(super) fn ended(recipient: RecipientIndex, end: End, now: Timestamp) -> Change {
+    Change { recipient, state: State::Ended { end, at: now }, attempt: None, counts: false, progress: None }
+}
+
+/// What a receipt for part `part` does to a life; `None` if it says nothing new.
+pub(super) fn change_after_receipt(
+    life: &Life,
+    recipient: RecipientIndex,
+    part: usize,
+    receipt: &Receipt,
+) -> Option<Change> {
+    let mut progress: TextProgress = life.progress.as_deref()?.clone();
+    let known = progress.parts.get_mut(part)?;
+    let id = match known {
+        PartState::Sent(id) => id.clone(),
+        PartState::Received(id, state) if !state.is_final() => id.clone(),
+        _ => return None,
+    };
+    *known = PartState::Received(id, receipt.state);
+    let state = match (life.state, verdict(&progress)) {
+        (State::Sent { .. }, Some(end)) => State::Ended { end, at: receipt.received_at },
+        (state, _) => state,
+    };
+    Some(Change { recipient, state, attempt: None, counts: false, progress: Some(Box::new(progress)) })
+}
+
+/// The verdict over all parts, once every one of them has its own: one lost part spoils the text.
+fn verdict(progress: &TextProgress) -> Option<End> {
+    let mut delivered = true;
+    for part in &progress.parts {
+        match part {
+            PartState::Received(_, state) if state.is_final() => delivered &= *state == ReceiptState::Delivered,
+            _ => return None,
+        }
+    }
+    Some(if delivered { End::Delivered } else { End::Failed })
+}
+
+/// The fact of a message's acceptance, one per recipient.
+pub(super) fn accepted_fact(envelope: &Envelope, recipient: RecipientIndex, lane: &Arc<str>, size: u64) -> Fact {
+    let mut fact = about(envelope, recipient, Kind::Accepted, envelope.received_at);
+    fact.lane = Some(lane.clone());
+    fact.size = Some(size);
+    fact
+}
+
+/// The fact of a change; `None` for one that nobody outside needs to hear of.
+pub(super) fn fact_of(entry: &Entry, change: &Change, lane: Option<&Arc<str>>, now: Timestamp) -> Option<Fact> {
+    let envelope = &entry.envelope;
+    let is_text = envelope.text().is_some();
+    let life = entry.lives.get(change.recipient as usize)?;
+    let kind = match (change.state, &change.attempt) {
+        (State::Ended { end, .. }, _) => end.kind(is_text),
+        (State::Begun { .. }, _) => return None,
+        (_, Some(attempt)) => attempt.outcome,
+        (_, None) => Kind::Receipt,
+    };
+    let mut fact = about(envelope, change.recipient, kind, now);
+    fact.lane = lane.cloned();
+    fact.size = Some(entry.size);
+    fact.attempt = Some(life.attempts_made + u32::from(change.attempt.is_some() && change.counts));
+    if let State::Queued { due } = change.state {
+        fact.next_attempt = Some(due);
+    }
+    if let Some(progress) = change.progress.as_deref().or(life.progress.as_deref()) {
+        fact.parts = u32::try_from(progress.parts.len()).ok();
+    }
+    if let Some(attempt) = &change.attempt {
+        fact.reply = attempt.reply.as_ref().map(|r| ReplyFact {
+            code: r.code,
+            enhanced: r.enhanced.map(|e| e.to_string()),
+            text: r.text.clone(),
+        });
+        fact.reason.clone_from(&attempt.cause);
+        if matches!(kind, Kind::Bounced | Kind::Undelivered) {
+            fact.bounce = bounce_of(attempt);
+        }
+        fact.duration = Some(attempt.duration);
+        fact.peer =
+            attempt.peer.as_ref().map(|p| PeerFact { host: p.host.clone(), address: p.address, tls: p.tls.clone() });
+    }
+    Some(fact)
+}
+
+/// How events class a failure for good.
+fn bounce_of(attempt: &Attempt) -> Option<BounceFact> {
+    let category = match attempt.scope? {
+        Scope::Recipient => "recipient",
+        Scope::Message => "message",
+        Scope::Campaign => "campaign",
+        Scope::SenderDomain => "sender-domain",
+        Scope::Connection => "connection",
+        Scope::Host => "host",
+        Scope::Source => "source",
+        Scope::Site => "site",
+    };
+    let soft = attempt.status.is_some_and(|s| s.class == 4);
+    Some(BounceFact { kind: if soft { "soft" } else { "hard" }, category })
+}
+
+/// A recipient's address as it may be shown: masked for codes.
+pub(super) fn shown(envelope: &Envelope, recipient: RecipientIndex) -> String {
+    let address = envelope.recipients.get(recipient as usize).map_or_else(String::new, |r| r.address.to_string());
+    if envelope.class == Class::Otp { mask(&address) } else { address }
+}
+
+fn about(envelope: &Envelope, recipient: RecipientIndex, kind: Kind, time: Timestamp) -> Fact {
+    let mut fact = Fact::new(time, kind, envelope.channel());
+    fact.id = Some(envelope.id);
+    fact.client = Some(envelope.client.clone());
+    fact.class = Some(envelope.class);
+    fact.campaign.clone_from(&envelope.campaign);
+    fact.recipient = Some(shown(envelope, recipient));
+    fact
+}

@@ -1,0 +1,527 @@
+//! The queue over a real log on a real disk: what is promised, and what a restart finds.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::{Clock, ManualClock, Timestamp};
+use crate::event::log as event_log;
+use crate::model::{
+    BodyKind, CarrierMessageId, Class, EnhancedStatus, Failure, Idempotency, MailData, MailOrigin, Mailbox, Number,
+    Origin, PartState, ReceiptState, Recipient, Relayed, Reply, ReversePath, SmsText, TextOrigin,
+};
+use crate::route::TextRoute;
+
+struct Bench {
+    dir: TempDir,
+    clock: Arc<ManualClock>,
+    options: Options,
+    segment_bytes: u32,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            clock: Arc::new(ManualClock::at(Timestamp::from_seconds(1_800_000_000))),
+            options: Options::default(),
+            segment_bytes: 64 << 20,
+        }
+    }
+
+    fn event_file(&self) -> PathBuf {
+        self.dir.path().join("events.jsonl")
+    }
+
+    fn open(&self) -> (Queue, Recovery) {
+        let metrics = Arc::new(Metrics::new());
+        let events = event_log::Options { file: self.event_file(), rotate_bytes: 1 << 30, keep: 1 };
+        let routes = Routes {
+            mail: Vec::new(),
+            text: vec![TextRoute { prefixes: vec!["+86".to_owned()], carriers: Arc::from([Arc::from("cmcc")]) }],
+        };
+        let small = self.segment_bytes < 1 << 20;
+        let log_options = crate::storage::Options {
+            segment_bytes: self.segment_bytes,
+            batch_bytes_max: if small { self.segment_bytes as usize / 4 } else { crate::limits::BATCH_BYTES_MAX },
+            inline_body_bytes_max: if small { 1024 } else { crate::limits::INLINE_BODY_BYTES_MAX },
+            reserve_bytes: 0,
+            alignment: 64,
+            ..crate::storage::Options::default()
+        };
+        Queue::open(
+            &self.dir.path().join("spool"),
+            log_options,
+            self.options.clone(),
+            Arc::new(ArcSwap::from_pointee(routes)),
+            self.clock.clone(),
+            EventLog::open(events, metrics.clone()).unwrap(),
+            metrics,
+        )
+        .unwrap()
+    }
+
+    async fn close(&self, queue: Queue) {
+        queue.shutdown().await;
+        queue.shared.events.close();
+    }
+
+    fn events(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.event_file()).unwrap();
+        let word = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].to_string();
+        text.lines().map(|l| word(l).trim_matches('"').to_owned()).collect()
+    }
+
+    fn mail(&self, to: &[&str]) -> Submission {
+        let content = MailData::new(Bytes::from_static(b"From: a@example.com\r\n\r\nhello\r\n")).unwrap();
+        let origin = Origin::Mail(MailOrigin {
+            reverse_path: ReversePath::Mailbox(Mailbox::parse("a@example.com").unwrap()),
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            body_hash: [0; 32],
+            header_bytes: 23,
+        });
+        let to = to.iter().map(|t| Recipient::new(Address::Mailbox(Mailbox::parse(t).unwrap())));
+        Submission { envelope: self.envelope(origin, to.collect()), content: Content::Mail(content) }
+    }
+
+    fn text(&self) -> Submission {
+        let to = Recipient::new(Address::Number(Number::parse("+8613800138000").unwrap()));
+        let envelope = self.envelope(Origin::Text(TextOrigin { from: None }), vec![to]);
+        Submission { envelope, content: Content::Text(SmsText::new("your code is 123456").unwrap()) }
+    }
+
+    fn envelope(&self, origin: Origin, recipients: Vec<Recipient>) -> Envelope {
+        let now = self.clock.now();
+        Envelope {
+            id: MessageId::new(now),
+            client: "shop".into(),
+            class: Class::Transactional,
+            campaign: None,
+            tags: Vec::new(),
+            client_ref: None,
+            received_at: now,
+            send_at: None,
+            expires_at: None,
+            idempotency: None,
+            origin,
+            recipients,
+        }
+    }
+}
+
+fn keyed(mut submission: Submission, key: &str, print: u8) -> Submission {
+    submission.envelope.idempotency = Some(Idempotency { key: key.into(), fingerprint: [print; 32] });
+    submission
+}
+
+fn lease(queue: &Queue) -> Lease {
+    try_lease(queue).expect("something to lease")
+}
+
+/// Whatever any site has to give.
+fn try_lease(queue: &Queue) -> Option<Lease> {
+    queue.advance();
+    (0..64).find_map(|site| match queue.pull(site) {
+        Pull::Lease(lease) => Some(lease),
+        _ => None,
+    })
+}
+
+fn outcomes(lease: &Lease, outcome: &Outcome) -> Vec<RecipientOutcome> {
+    lease.outcomes(outcome)
+}
+
+fn relayed() -> Outcome {
+    Outcome::Relayed(Relayed { reply: Reply { code: 250, enhanced: None, text: "ok".into() } })
+}
+
+fn delayed() -> Outcome {
+    let status = EnhancedStatus::new(4, 2, 1);
+    Outcome::Delayed(Failure::without_reply(Scope::Recipient, Stage::Recipient, status, "greylisted"))
+}
+
+fn failed() -> Outcome {
+    let status = EnhancedStatus::new(5, 1, 1);
+    Outcome::Failed(Failure::without_reply(Scope::Recipient, Stage::Recipient, status, "no such user"))
+}
+
+/// Waits until everything handed over has been settled.
+async fn settled(queue: &Queue) {
+    let _all = queue.shared.settling.acquire_many(SETTLING_MAX as u32).await.unwrap();
+}
+
+async fn status(queue: &Queue, id: MessageId) -> String {
+    settled(queue).await;
+    queue.message(id, None).map_or_else(|| "forgotten".to_owned(), |m| m.status)
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_there_after_a_restart_and_what_ended_is_not() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let kept = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
+    let gone = queue.accept(bench.mail(&["y@example.org"])).await.unwrap().message_id();
+    let mut turns = [lease(&queue), lease(&queue)];
+    for turn in &mut turns {
+        turn.load().await.unwrap();
+    }
+    let [one, two] = turns;
+    let is_gone = |l: &Lease| l.consignment.as_ref().is_some_and(|c| c.envelope.id == gone);
+    let (ends, returns) = if is_gone(&one) { (one, two) } else { (two, one) };
+    let all = outcomes(&ends, &relayed());
+    ends.settle(all, Vec::new()).await;
+    drop(returns);
+    assert_eq!(status(&queue, gone).await, "delivered");
+    bench.close(queue).await;
+
+    let (queue, recovery) = bench.open();
+    assert_eq!(recovery.messages, 1);
+    assert_eq!(status(&queue, gone).await, "delivered", "the history knows it while its record is on disk");
+    let mut left = lease(&queue);
+    assert_eq!(left.load().await.unwrap().envelope.id, kept);
+    assert!(try_lease(&queue).is_none());
+    drop(left);
+    bench.close(queue).await;
+    assert_eq!(bench.events(), ["accepted", "accepted", "delivered"]);
+}
+
+#[tokio::test]
+async fn a_dropped_lease_goes_back_to_its_lane() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    queue.accept(bench.mail(&["x@example.net"])).await.unwrap();
+    let first = lease(&queue);
+    assert!(try_lease(&queue).is_none());
+    drop(first);
+    assert_eq!(lease(&queue).recipients(), [0]);
+}
+
+#[tokio::test]
+async fn recipients_of_one_lane_go_together_and_end_one_by_one() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let submission = bench.mail(&["a@example.net", "b@example.net", "c@example.org"]);
+    let id = queue.accept(submission).await.unwrap().message_id();
+    let (one, two) = (lease(&queue), lease(&queue));
+    let (pair, single) = if one.recipients().len() == 2 { (one, two) } else { (two, one) };
+    assert_eq!((pair.recipients(), single.recipients()), (vec![0, 1], vec![2]));
+    let mut mixed = outcomes(&pair, &relayed());
+    mixed[1].outcome = delayed();
+    pair.settle(mixed, Vec::new()).await;
+    let all = outcomes(&single, &relayed());
+    single.settle(all, Vec::new()).await;
+    assert_eq!(status(&queue, id).await, "delayed");
+    let view = queue.message(id, None).unwrap();
+    let states: Vec<&str> = view.recipients.iter().map(|r| r.status.as_str()).collect();
+    assert_eq!(states, ["delivered", "delayed", "delivered"]);
+    assert!(try_lease(&queue).is_none(), "not before its time");
+    bench.clock.advance(Duration::from_secs(70));
+    let again = lease(&queue);
+    assert_eq!(again.recipients(), [1]);
+    let all = outcomes(&again, &relayed());
+    again.settle(all, Vec::new()).await;
+    assert_eq!(status(&queue, id).await, "delivered");
+}
+
+#[tokio::test]
+async fn retries_follow_the_schedule_over_restarts_until_the_message_expires() {
+    let bench = Bench::new();
+    let (mut queue, _) = bench.open();
+    let id = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
+    for (attempt, minutes) in [(1, 1), (2, 5), (3, 15)] {
+        let turn = lease(&queue);
+        let all = outcomes(&turn, &delayed());
+        turn.settle(all, Vec::new()).await;
+        settled(&queue).await;
+        bench.close(queue).await;
+        (queue, _) = bench.open();
+        let view = queue.message(id, None).unwrap();
+        assert_eq!(view.recipients[0].attempts_made, attempt);
+        bench.clock.advance(Duration::from_secs(minutes * 60 * 84 / 100));
+        assert!(try_lease(&queue).is_none(), "attempt {attempt}: too early");
+        bench.clock.advance(Duration::from_secs(minutes * 60 * 32 / 100 + 1));
+    }
+    bench.clock.advance(Duration::from_secs(4 * 86_400));
+    assert!(try_lease(&queue).is_none(), "expired messages are not attempted");
+    let overdue = queue.take_overdue(10).pop().expect("overdue");
+    assert_eq!((overdue.end, overdue.recipients.len()), (End::Expired, 1));
+    assert!(queue.take_overdue(10).is_empty(), "taken once only");
+    queue.end(overdue, vec![bench.mail(&["a@example.com"])]).await;
+    assert_eq!(status(&queue, id).await, "expired");
+    let mut bounce = lease(&queue);
+    assert_eq!(bounce.load().await.unwrap().recipients, [0]);
+}
+
+#[tokio::test]
+async fn a_failure_and_its_bounce_are_settled_together() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let id = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
+    let turn = lease(&queue);
+    let all = outcomes(&turn, &failed());
+    let bounce = bench.mail(&["a@example.com"]);
+    let bounce_id = bounce.envelope.id;
+    turn.settle(all, vec![bounce]).await;
+    assert_eq!(status(&queue, id).await, "bounced");
+    bench.close(queue).await;
+    let (queue, recovery) = bench.open();
+    assert_eq!(recovery.messages, 1);
+    assert_eq!(status(&queue, bounce_id).await, "queued");
+    bench.close(queue).await;
+    let line = std::fs::read_to_string(bench.event_file()).unwrap();
+    let bounced = line.lines().find(|l| l.contains("\"bounced\"")).unwrap();
+    assert!(bounced.contains(r#""bounce":{"type":"hard","category":"recipient"}"#), "{bounced}");
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_message_also_side_by_side_and_after_a_restart() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let many = (0..16).map(|_| {
+        let (queue, submission) = (queue.clone(), keyed(bench.mail(&["x@example.net"]), "order-1", 1));
+        tokio::spawn(async move { queue.accept(submission).await.unwrap() })
+    });
+    let mut ids = HashSet::new();
+    let mut fresh = 0;
+    for task in many.collect::<Vec<_>>() {
+        let accepted = task.await.unwrap();
+        fresh += usize::from(!accepted.replayed());
+        ids.insert(accepted.message_id());
+    }
+    assert_eq!((ids.len(), fresh), (1, 1));
+    let other = keyed(bench.mail(&["x@example.net"]), "order-1", 2);
+    assert_eq!(queue.accept(other).await.unwrap_err(), AcceptError::KeyReused);
+    bench.close(queue).await;
+
+    let (queue, _) = bench.open();
+    let again = queue.accept(keyed(bench.mail(&["x@example.net"]), "order-1", 1)).await.unwrap();
+    assert!(again.replayed() && ids.contains(&again.message_id()));
+    bench.clock.advance(Duration::from_secs(25 * 3_600));
+    queue.keep_up().await;
+    let later = queue.accept(keyed(bench.mail(&["x@example.net"]), "order-1", 2)).await.unwrap();
+    assert!(!later.replayed(), "a key is kept for a day");
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_and_takes_again_once_something_has_ended() {
+    let mut bench = Bench::new();
+    bench.options.client_messages_max = 2;
+    let (queue, _) = bench.open();
+    for _ in 0..2 {
+        queue.accept(bench.mail(&["x@example.net"])).await.unwrap();
+    }
+    let refused = queue.accept(keyed(bench.mail(&["x@example.net"]), "k", 1)).await;
+    assert_eq!(refused.unwrap_err(), AcceptError::Full { retry_after: FULL_RETRY_AFTER });
+    let turn = lease(&queue);
+    let all = outcomes(&turn, &relayed());
+    turn.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    queue.accept(keyed(bench.mail(&["x@example.net"]), "k", 1)).await.expect("room again, and the key is free");
+}
+
+#[tokio::test]
+async fn a_number_that_no_carrier_serves_is_refused() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let mut submission = bench.text();
+    submission.envelope.recipients[0].address = Address::Number(Number::parse("+14155550100").unwrap());
+    let address = "+14155550100".to_owned();
+    assert_eq!(queue.accept(submission).await.unwrap_err(), AcceptError::NoRoute { address });
+}
+
+#[tokio::test]
+async fn content_that_is_not_in_memory_is_read_back() {
+    let mut bench = Bench::new();
+    bench.options.body_cache_bytes_max = 0;
+    let (queue, _) = bench.open();
+    let submission = bench.mail(&["x@example.net"]);
+    let content = submission.content.clone();
+    queue.accept(submission).await.unwrap();
+    let mut turn = lease(&queue);
+    assert!(turn.consignment.is_none());
+    assert_eq!(turn.load().await.unwrap().content, content);
+}
+
+fn progress(parts: Vec<PartState>) -> TextProgress {
+    TextProgress { carrier: "cmcc".into(), reference: 7, parts }
+}
+
+fn receipt(id: &str, state: ReceiptState) -> Receipt {
+    let carrier_message_id: CarrierMessageId = id.into();
+    let received_at = Timestamp::from_seconds(1_800_000_100);
+    Receipt { carrier: "cmcc".into(), carrier_message_id, state, text: "stat:X".into(), received_at }
+}
+
+/// Sends a text of two parts that the carrier takes as `100` and `101`.
+async fn sent(queue: &Queue, bench: &Bench) -> MessageId {
+    let id = queue.accept(bench.text()).await.unwrap().message_id();
+    let mut turn = lease(queue);
+    turn.load().await.unwrap();
+    turn.begin(progress(vec![PartState::Waiting; 2])).await.unwrap();
+    let mut all = outcomes(&turn, &relayed());
+    all[0].progress = Some(progress(vec![PartState::Sent("100".into()), PartState::Sent("101".into())]));
+    turn.settle(all, Vec::new()).await;
+    id
+}
+
+#[tokio::test]
+async fn a_text_is_delivered_when_every_part_has_its_receipt_also_over_a_restart() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let id = sent(&queue, &bench).await;
+    assert_eq!(status(&queue, id).await, "sent");
+    queue.receipt(receipt("100", ReceiptState::Delivered)).await.unwrap();
+    queue.receipt(receipt("100", ReceiptState::Delivered)).await.unwrap();
+    bench.close(queue).await;
+    let (queue, recovery) = bench.open();
+    assert_eq!((recovery.messages, recovery.unknown), (1, 0));
+    assert_eq!(status(&queue, id).await, "sent");
+    queue.receipt(receipt("101", ReceiptState::Delivered)).await.unwrap();
+    assert_eq!(status(&queue, id).await, "delivered");
+    bench.close(queue).await;
+    assert_eq!(bench.events(), ["accepted", "sent", "receipt", "delivered"]);
+}
+
+#[tokio::test]
+async fn receipts_side_by_side_do_not_lose_each_other_and_one_lost_part_spoils_the_text() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let id = sent(&queue, &bench).await;
+    settled(&queue).await;
+    let (one, two) = tokio::join!(
+        queue.receipt(receipt("100", ReceiptState::Undeliverable)),
+        queue.receipt(receipt("101", ReceiptState::Delivered))
+    );
+    one.unwrap();
+    two.unwrap();
+    assert_eq!(status(&queue, id).await, "undelivered");
+}
+
+#[tokio::test]
+async fn a_text_whose_answer_a_crash_swallowed_is_unknown_and_not_sent_again() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let id = queue.accept(bench.text()).await.unwrap().message_id();
+    let mut turn = lease(&queue);
+    turn.begin(progress(vec![PartState::Waiting])).await.unwrap();
+    // No outcome: what a crash leaves behind.
+    bench.close(queue.clone()).await;
+    drop(turn);
+    drop(queue);
+    let (queue, recovery) = bench.open();
+    assert_eq!(recovery.unknown, 1);
+    while queue.message(id, None).unwrap().status != "unknown" {
+        tokio::task::yield_now().await;
+    }
+    assert!(try_lease(&queue).is_none());
+    bench.close(queue).await;
+    let (queue, recovery) = bench.open();
+    assert_eq!((recovery.messages, recovery.unknown), (0, 0));
+    drop(queue);
+}
+
+#[tokio::test]
+async fn a_throttled_text_keeps_the_parts_it_has_and_comes_back_soon() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let id = queue.accept(bench.text()).await.unwrap().message_id();
+    let turn = lease(&queue);
+    let mut failure =
+        Failure::without_reply(Scope::Recipient, Stage::Submit, EnhancedStatus::new(4, 4, 5), "throttled");
+    failure.throttled = true;
+    let mut all = outcomes(&turn, &Outcome::Delayed(failure));
+    all[0].progress = Some(progress(vec![PartState::Sent("1".into()), PartState::Waiting]));
+    turn.settle(all, Vec::new()).await;
+    assert_eq!(status(&queue, id).await, "delayed");
+    assert_eq!(queue.message(id, None).unwrap().recipients[0].attempts_made, 0);
+    bench.clock.advance(Duration::from_secs(2));
+    let mut again = lease(&queue);
+    let parts = again.load().await.unwrap().progress.clone().unwrap().parts;
+    assert_eq!(parts, [PartState::Sent("1".into()), PartState::Waiting]);
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_probed_not_hammered() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    for _ in 0..50 {
+        queue.accept(bench.mail(&["x@example.net"])).await.unwrap();
+    }
+    let status = EnhancedStatus::new(4, 4, 1);
+    let down = Outcome::Delayed(Failure::without_reply(Scope::Host, Stage::Connect, status, "connection refused"));
+    let turn = lease(&queue);
+    let all = outcomes(&turn, &down);
+    turn.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    assert!(try_lease(&queue).is_none());
+    let waiting = queue.explain("x@example.net", 50);
+    let says = |m: &&MessageView| m.recipients[0].waiting_for.as_deref().unwrap_or_default().contains("left alone");
+    assert_eq!(waiting.iter().filter(says).count(), 49);
+    assert_eq!(waiting.iter().filter(|m| m.status == "delayed").count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_held_is_accepted_and_goes_out_when_let_go() {
+    let mut bench = Bench::new();
+    bench.options.held = true;
+    let (queue, _) = bench.open();
+    let id = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
+    assert!(try_lease(&queue).is_none());
+    assert_eq!(status(&queue, id).await, "held");
+    queue.hold(false);
+    assert!(try_lease(&queue).is_some());
+}
+
+/// Long-lived messages leave segments in which nearly everything has ended; afterwards everything is still there, once.
+#[tokio::test]
+async fn leftovers_move_forward_and_stay_what_they_are() {
+    let mut bench = Bench::new();
+    bench.segment_bytes = 16 << 10;
+    let (queue, _) = bench.open();
+    let mut kept = HashSet::new();
+    for n in 0..400 {
+        let to = if n % 40 == 0 { "slow@example.org" } else { "x@example.net" };
+        let submission = keyed(bench.mail(&[to]), &format!("k{n}"), 1);
+        let id = queue.accept(submission).await.unwrap().message_id();
+        let turn = lease(&queue);
+        let outcome = if n % 40 == 0 { delayed() } else { relayed() };
+        if n % 40 == 0 {
+            kept.insert(id);
+        }
+        let all = outcomes(&turn, &outcome);
+        turn.settle(all, Vec::new()).await;
+        settled(&queue).await;
+    }
+    let before = queue.log().stats().segments;
+    for _ in 0..200 {
+        queue.keep_up().await;
+    }
+    let after = queue.log().stats().segments;
+    assert!(after < before, "{before} segments became {after}");
+    bench.close(queue).await;
+    let (queue, recovery) = bench.open();
+    assert_eq!((recovery.messages, recovery.strange), (10, 0));
+    for id in &kept {
+        let view = queue.message(*id, None).expect("kept");
+        assert_eq!((view.status.as_str(), view.recipients[0].attempts_made), ("delayed", 1));
+    }
+    for n in [0, 17, 399] {
+        let again = keyed(bench.mail(&["x@example.net"]), &format!("k{n}"), 1);
+        assert!(queue.accept(again).await.unwrap().replayed(), "key {n}");
+    }
+    bench.clock.advance(Duration::from_secs(300));
+    let mut found = HashSet::new();
+    while let Some(mut turn) = try_lease(&queue) {
+        assert!(found.insert(turn.load().await.unwrap().envelope.id), "leased twice");
+        let all = outcomes(&turn, &relayed());
+        turn.settle(all, Vec::new()).await;
+        settled(&queue).await;
+    }
+    assert_eq!(found, kept);
+}
