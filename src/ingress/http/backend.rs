@@ -1,0 +1,75 @@
+//! What this ingress asks of the layers below: who is this, take this, what became of that.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::model::{ClientName, MessageId, Responsibility, Secret, Submission};
+use crate::policy::Client;
+use crate::policy::credentials::{Credentials, CredentialsError};
+use crate::queue::{AcceptError, Accepted, MessageView, Queue};
+
+/// The layers below, as seen from here; a trait so that tests need neither disk nor argon2.
+pub trait Backend: Send + Sync + 'static {
+    /// The proof a 202 is made from.
+    type Accepted: Acceptance + Send + 'static;
+
+    /// Takes responsibility for a message.
+    fn accept(&self, submission: Submission) -> impl Future<Output = Result<Self::Accepted, AcceptError>> + Send;
+
+    /// What is known of a message of that client.
+    fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView>;
+
+    /// Checks a name and a password.
+    fn password(
+        &self,
+        name: &str,
+        password: &Secret,
+        peer: IpAddr,
+    ) -> impl Future<Output = Result<Arc<Client>, CredentialsError>> + Send;
+
+    /// Checks an API key.
+    fn api_key(&self, key: &Secret, peer: IpAddr)
+    -> impl Future<Output = Result<Arc<Client>, CredentialsError>> + Send;
+}
+
+/// A yes of the queue.
+pub trait Acceptance: Responsibility {
+    /// The same submission had been accepted before, under its idempotency key.
+    fn replayed(&self) -> bool;
+}
+
+impl Acceptance for Accepted {
+    fn replayed(&self) -> bool {
+        Accepted::replayed(self)
+    }
+}
+
+/// The real thing.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The queue.
+    pub queue: Queue,
+    /// Who the clients are.
+    pub credentials: Credentials,
+}
+
+impl Backend for Live {
+    type Accepted = Accepted;
+
+    async fn accept(&self, submission: Submission) -> Result<Accepted, AcceptError> {
+        self.queue.accept(submission).await
+    }
+
+    fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {
+        self.queue.message(id, Some(client))
+    }
+
+    async fn password(&self, name: &str, password: &Secret, peer: IpAddr) -> Result<Arc<Client>, CredentialsError> {
+        self.credentials.password(name, password, peer).await
+    }
+
+    async fn api_key(&self, key: &Secret, peer: IpAddr) -> Result<Arc<Client>, CredentialsError> {
+        self.credentials.api_key(key, peer).await
+    }
+}

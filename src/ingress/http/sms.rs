@@ -1,0 +1,154 @@
+//! `POST /v1/sms`: one text to one number.
+
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::App;
+use super::backend::Backend;
+use super::dto::{AcceptedReply, ProblemBody, SmsRequest};
+use super::intake::{Intake, MediaType, hand_over};
+use super::json;
+use super::problem::{Faults, Problem};
+use super::settings::{RawSettings, Settings, not_after};
+use crate::model::{Address, Channel, Content, Number, Origin, Recipient, SenderId, SmsText, TextOrigin};
+
+/// Send a text
+///
+/// The answer comes after the message is on stable storage.
+#[utoipa::path(
+    post, path = "/v1/sms", tag = "messages",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Repeats under the same key are the same message")),
+    request_body = SmsRequest,
+    responses(
+        (status = 202, description = "Accepted, durably", body = AcceptedReply,
+            headers(("Idempotent-Replayed" = bool, description = "true: this is the answer to an earlier request"))),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Try again later", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("key" = []), ("password" = []))
+)]
+pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Request) -> Result<Response, Problem> {
+    let intake = Intake::of(&app, request, Channel::Sms, &[MediaType::Json], |_| BODY_BYTES_MAX).await?;
+    let request = json::read(&intake.body, |value| SmsRequest::deserialize(value).map(drop))?;
+    let text = Text::read(request, &intake)?;
+    intake.client.may_text(&text.to)?;
+    if let Some(from) = &text.from {
+        intake.client.may_show(from)?;
+    }
+    let parts = u32::try_from(crate::sms::plan(&text.words).count).ok();
+    let origin = Origin::Text(TextOrigin { from: text.from });
+    let recipients = vec![Recipient::new(Address::Number(text.to))];
+    let envelope = intake.envelope(text.settings, intake.idempotency(None), origin, recipients);
+    hand_over(&app, intake, envelope, Content::Text(text.words), parts).await
+}
+
+/// A request whose fields are all right.
+struct Text {
+    to: Number,
+    words: SmsText,
+    from: Option<SenderId>,
+    settings: Settings,
+}
+
+impl Text {
+    fn read(request: SmsRequest, intake: &Intake) -> Result<Self, Problem> {
+        let mut faults = Faults::default();
+        for (field, given) in [("template", request.template.is_some()), ("variables", request.variables.is_some())] {
+            if given {
+                faults.add(field, "not yet supported");
+            }
+        }
+        let to = request.to.ok_or("missing").and_then(|to| Number::parse(&to).map_err(number_expected));
+        let to = faults.take("to", to);
+        let words = words(request.text, request.signature, &mut faults);
+        let from = request.from.and_then(|from| faults.take("from", SenderId::parse(&from)));
+        let raw = RawSettings {
+            class: request.class,
+            campaign: request.campaign,
+            tags: request.tags.map(|t| t.0).unwrap_or_default(),
+            client_ref: request.client_ref,
+            send_at: request.send_at,
+            expires_at: None,
+        };
+        let now = intake.received_at;
+        let mut settings = raw.check(&intake.options, now, &mut faults);
+        if let Some(seconds) = request.ttl_s {
+            let end = if (1..=TTL_SECONDS_MAX).contains(&seconds) {
+                let end = now.plus(Duration::from_secs(seconds));
+                not_after(end, settings.send_at.unwrap_or(now), &intake.options, now)
+            } else {
+                Err(format!("expected 1 to {TTL_SECONDS_MAX} seconds"))
+            };
+            settings.expires_at = faults.take("ttl_s", end);
+        }
+        match (to, words) {
+            (Some(to), Some(words)) if faults.is_empty() => Ok(Self { to, words, from, settings }),
+            _ => Err(faults.into_problem()),
+        }
+    }
+}
+
+fn number_expected(error: crate::model::AddressError) -> &'static str {
+    match error {
+        crate::model::AddressError::NumberWithoutPlus => "expected a leading +, as in +8613800138000",
+        _ => "expected + and 7 to 15 digits, as in +8613800138000",
+    }
+}
+
+/// The words as they will travel, with the signature in front.
+fn words(text: Option<String>, signature: Option<String>, faults: &mut Faults) -> Option<SmsText> {
+    let signature = signature.map(|s| {
+        let fits = (1..=SIGNATURE_CHARS_MAX).contains(&s.chars().count());
+        let plain = !s.chars().any(|c| c.is_control() || matches!(c, '【' | '】'));
+        if fits && plain {
+            Ok(format!("【{s}】"))
+        } else {
+            Err(format!("expected 1 to {SIGNATURE_CHARS_MAX} characters, without 【, 】 and control characters"))
+        }
+    });
+    let prefix = signature.and_then(|s| faults.take("signature", s));
+    let Some(text) = text else {
+        faults.add("text", "missing");
+        return None;
+    };
+    // An empty text stays empty: a signature alone says nothing.
+    let checked = faults.take("text", SmsText::new(&text))?;
+    match prefix {
+        Some(prefix) if !text.starts_with(&prefix) => faults.take("text", SmsText::new(&format!("{prefix}{text}"))),
+        _ => Some(checked),
+    }
+}
+
+/// Largest request: 2,000 characters, each written as an escaped surrogate pair, and room for the rest.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Longest signature; carriers register shorter ones.
+const SIGNATURE_CHARS_MAX: usize = 30;
+/// Longest `ttl_s`: three days, the most that carriers keep trying.
+const TTL_SECONDS_MAX: u64 = 259_200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signed(text: &str, signature: &str) -> Option<String> {
+        let mut faults = Faults::default();
+        let words = words(Some(text.to_owned()), Some(signature.to_owned()), &mut faults);
+        faults.is_empty().then(|| words.unwrap().as_str().to_owned())
+    }
+
+    #[test]
+    fn a_signature_stands_in_front_once() {
+        assert_eq!(signed("hello", "店铺").as_deref(), Some("【店铺】hello"));
+        assert_eq!(signed("【店铺】hello", "店铺").as_deref(), Some("【店铺】hello"));
+        assert_eq!(signed("【别家】hello", "店铺").as_deref(), Some("【店铺】【别家】hello"));
+        for bad in ["", "店【铺", "a\nb", &"x".repeat(31)] {
+            assert_eq!(signed("hello", bad), None, "{bad}");
+        }
+        assert_eq!(signed("", "店铺"), None);
+        assert_eq!(signed(&"x".repeat(1_996), "店铺").map(|t| t.chars().count()), Some(2_000));
+        assert_eq!(signed(&"x".repeat(1_997), "店铺"), None);
+    }
+}

@@ -1,0 +1,8 @@
+//! The ingress over real sockets, with a queue that only remembers.
+
+mod document;
+mod fixture;
+mod hostile;
+mod mail;
+mod server;
+mod sms;
