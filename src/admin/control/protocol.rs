@@ -1,0 +1,183 @@
+//! What is said on the control socket.
+
+use serde::{Deserialize, Serialize};
+
+use crate::admin::Reason;
+use crate::queue::MessageView;
+use crate::queue::view::QueueView;
+
+/// What an operator asks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// What waits. Answered by [`Response::Queue`].
+    Queue {
+        /// Most lanes to list.
+        lanes: usize,
+    },
+    /// What became of a message, or of the messages to an address. Answered by [`Response::Messages`].
+    Explain {
+        /// A message id, a mailbox or a number.
+        what: String,
+        /// Most messages to list.
+        most: usize,
+    },
+    /// Send nothing more for now. Answered by [`Response::Held`].
+    Pause,
+    /// Send again. Answered by [`Response::Held`].
+    Resume,
+    /// Make everything that waits for a retry due now. Answered by [`Response::Flushed`].
+    Flush,
+    /// Read the configuration again. Answered by [`Response::Reloaded`].
+    Reload,
+    /// How the relay is. Answered by [`Response::Status`].
+    Status,
+}
+
+/// What the relay answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Response {
+    /// What waits.
+    Queue(QueueView),
+    /// Messages, newest first.
+    Messages {
+        /// The messages.
+        messages: Vec<MessageView>,
+    },
+    /// Whether sending is held now.
+    Held {
+        /// True while nothing is sent.
+        held: bool,
+    },
+    /// Retries made due.
+    Flushed {
+        /// How many recipients.
+        recipients: u64,
+    },
+    /// The new configuration is in force.
+    Reloaded {
+        /// What cannot change without a restart, a sentence each.
+        notes: Vec<String>,
+    },
+    /// How the relay is.
+    Status(Status),
+    /// The request could not be served; nothing was changed.
+    Error {
+        /// Why.
+        why: String,
+    },
+}
+
+/// How a relay is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Since it started, in seconds.
+    pub uptime_s: u64,
+    /// True while nothing is sent.
+    pub held: bool,
+    /// True while messages are accepted.
+    pub ready: bool,
+    /// Why they are not.
+    pub reasons: Vec<Reason>,
+    /// Where it listens.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// One address the relay listens on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// What for: `smtp`, `http`, `admin`.
+    pub name: String,
+    /// The address bound.
+    pub address: String,
+}
+
+/// The version spoken. It changes when an old side would misunderstand a new one; additions do not change it.
+pub(super) const VERSION: u32 = 1;
+
+/// Longest response line, line end included: ten thousand lanes, or a thousand messages with their attempts, fit well.
+pub(super) const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A request on the wire.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RequestLine<T> {
+    pub(super) v: u32,
+    pub(super) request: T,
+}
+
+/// A response on the wire.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ResponseLine<T> {
+    pub(super) v: u32,
+    pub(super) response: T,
+}
+
+/// Reads nothing but the version.
+#[derive(Deserialize)]
+struct VersionOnly {
+    v: u32,
+}
+
+/// Reads a request line; an error is a sentence for the operator.
+pub(super) fn read_request(line: &[u8]) -> Result<Request, String> {
+    check_version(line)?;
+    serde_json::from_slice::<RequestLine<Request>>(line).map(|l| l.request).map_err(|e| e.to_string())
+}
+
+/// Reads a response line; an error is a sentence for the operator.
+pub(super) fn read_response(line: &[u8]) -> Result<Response, String> {
+    check_version(line)?;
+    serde_json::from_slice::<ResponseLine<Response>>(line).map(|l| l.response).map_err(|e| e.to_string())
+}
+
+fn check_version(line: &[u8]) -> Result<(), String> {
+    match serde_json::from_slice::<VersionOnly>(line) {
+        Ok(VersionOnly { v: VERSION }) => Ok(()),
+        Ok(VersionOnly { v }) => Err(format!("control version {v} is not spoken here, only {VERSION}")),
+        Err(e) => Err(format!("not a control message: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn requests_stand_on_the_wire_as_documented() {
+        for (request, json) in [
+            (Request::Queue { lanes: 20 }, r#"{"op":"queue","lanes":20}"#),
+            (Request::Explain { what: "a@b".to_owned(), most: 5 }, r#"{"op":"explain","what":"a@b","most":5}"#),
+            (Request::Pause, r#"{"op":"pause"}"#),
+            (Request::Resume, r#"{"op":"resume"}"#),
+            (Request::Flush, r#"{"op":"flush"}"#),
+            (Request::Reload, r#"{"op":"reload"}"#),
+            (Request::Status, r#"{"op":"status"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&request).unwrap(), json);
+            let line = format!(r#"{{"v":1,"request":{json}}}"#);
+            assert_eq!(read_request(line.as_bytes()), Ok(request));
+        }
+    }
+
+    #[test]
+    fn other_versions_and_unknown_requests_are_named() {
+        let why = read_request(br#"{"v":2,"request":{"op":"dance"}}"#).unwrap_err();
+        assert_eq!(why, "control version 2 is not spoken here, only 1");
+        let why = read_request(br#"{"v":1,"request":{"op":"dance"}}"#).unwrap_err();
+        assert!(why.contains("dance"), "{why}");
+        let why = read_request(br#"{"v":1,"request":{"op":"queue","lanes":1,"x":2}}"#).unwrap_err();
+        assert!(why.contains('x'), "{why}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_a_reader_panic(line in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = read_request(&line);
+            let _ = read_response(&line);
+        }
+    }
+}

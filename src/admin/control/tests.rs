@@ -1,0 +1,190 @@
+//! Both ends of the control socket, over a real one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use super::protocol::RESPONSE_BYTES_MAX;
+use super::server::{CONNECTIONS_MAX, LANES_MAX, REQUEST_BYTES_MAX, response_line};
+use super::*;
+use crate::queue::MessageView;
+use crate::queue::view::QueueView;
+
+#[derive(Debug, Default)]
+struct Fake {
+    held: AtomicBool,
+}
+
+impl Operator for Fake {
+    fn queue(&self, lanes_max: usize) -> QueueView {
+        let held = self.held.load(Ordering::SeqCst);
+        QueueView { held, messages: 3, bytes: 4, lanes: Vec::new(), lanes_total: lanes_max as u64 }
+    }
+
+    fn explain(&self, what: &str, _most: usize) -> Vec<MessageView> {
+        vec![MessageView {
+            id: what.to_owned(),
+            status: "queued".to_owned(),
+            channel: "sms".to_owned(),
+            client: "shop".into(),
+            class: "otp".to_owned(),
+            campaign: None,
+            client_ref: None,
+            received_at: String::new(),
+            expires_at: None,
+            size: 1,
+            recipients: Vec::new(),
+        }]
+    }
+
+    fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
+    }
+
+    fn flush(&self) -> u64 {
+        12
+    }
+
+    fn reload(&self) -> Result<Vec<String>, String> {
+        Err("relay.toml:3: unknown key".to_owned())
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: "0.1.0".to_owned(),
+            uptime_s: 1,
+            held: false,
+            ready: true,
+            reasons: Vec::new(),
+            listeners: Vec::new(),
+        }
+    }
+}
+
+async fn ask(path: &Path, request: Request) -> Result<Response, ControlError> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || call(&path, &request)).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_operator_is_answered_until_the_relay_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(SOCKET_NAME);
+    assert_eq!(
+        ask(&path, Request::Status).await.unwrap_err().to_string(),
+        format!("no relay is running on {}", directory.path().display())
+    );
+    let operator: Arc<dyn Operator> = Arc::new(Fake::default());
+    let socket = ControlSocket::bind(&path, operator).unwrap();
+    let (stop, shutdown) = watch::channel(false);
+    let running = tokio::spawn(socket.run(shutdown));
+
+    assert_eq!(ask(&path, Request::Pause).await.unwrap(), Response::Held { held: true });
+    let Response::Queue(view) = ask(&path, Request::Queue { lanes: usize::MAX }).await.unwrap() else { panic!() };
+    assert!(view.held);
+    assert_eq!(view.lanes_total, LANES_MAX as u64, "what is asked for is bounded");
+    assert_eq!(ask(&path, Request::Resume).await.unwrap(), Response::Held { held: false });
+    assert_eq!(ask(&path, Request::Flush).await.unwrap(), Response::Flushed { recipients: 12 });
+    let explain = Request::Explain { what: "+8613800138000".to_owned(), most: 5 };
+    let Response::Messages { messages } = ask(&path, explain).await.unwrap() else { panic!() };
+    assert_eq!(messages[0].id, "+8613800138000");
+    let refused = ask(&path, Request::Reload).await.unwrap_err();
+    assert_eq!(refused.to_string(), "relay.toml:3: unknown key");
+    let Response::Status(status) = ask(&path, Request::Status).await.unwrap() else { panic!() };
+    assert!(status.ready);
+
+    stop.send(true).unwrap();
+    running.await.unwrap();
+    assert!(!path.exists());
+    assert!(matches!(ask(&path, Request::Status).await, Err(ControlError::NotRunning { .. })));
+}
+
+#[tokio::test]
+async fn a_connection_carries_many_requests_and_survives_nonsense() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let socket = ControlSocket::bind(&path, Arc::new(Fake::default())).unwrap();
+    let (_stop, shutdown) = watch::channel(false);
+    tokio::spawn(socket.run(shutdown));
+    let mut stream = BufReader::new(UnixStream::connect(&path).await.unwrap());
+    let mut replies = String::new();
+    for line in ["nonsense", r#"{"v":1,"request":{"op":"flush"}}"#, r#"{"v":9,"request":{}}"#] {
+        stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        stream.read_line(&mut replies).await.unwrap();
+    }
+    let lines: Vec<_> = replies.lines().collect();
+    assert!(lines[0].contains("not a control message"), "{replies}");
+    assert_eq!(lines[1], r#"{"v":1,"response":{"kind":"flushed","recipients":12}}"#);
+    assert!(lines[2].contains("control version 9"), "{replies}");
+
+    let mut long = BufReader::new(UnixStream::connect(&path).await.unwrap());
+    long.write_all(&vec![b'x'; REQUEST_BYTES_MAX as usize]).await.unwrap();
+    let mut reply = String::new();
+    long.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.contains("too long"), "{reply}");
+}
+
+#[tokio::test]
+async fn more_commands_than_places_wait_and_the_end_waits_for_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let socket = ControlSocket::bind(&path, Arc::new(Fake::default())).unwrap();
+    let (stop, shutdown) = watch::channel(false);
+    let running = tokio::spawn(socket.run(shutdown));
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut stream = BufReader::new(UnixStream::connect(&path).await.unwrap());
+        stream.write_all(b"{\"v\":1,\"request\":{\"op\":\"flush\"}}\n").await.unwrap();
+        stream.read_line(&mut String::new()).await.unwrap();
+        silent.push(stream);
+    }
+    let waiting = tokio::spawn({
+        let path = path.clone();
+        async move { ask(&path, Request::Flush).await }
+    });
+    drop(silent.pop());
+    assert_eq!(waiting.await.unwrap().unwrap(), Response::Flushed { recipients: 12 });
+    stop.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_socket_is_the_owners_and_displaces_nothing_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let before = std::fs::metadata(directory.path()).unwrap().mode();
+    let first = ControlSocket::bind(&path, Arc::new(Fake::default())).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(directory.path()).unwrap().mode(), before);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing but the socket is left");
+    let second = ControlSocket::bind(&path, Arc::new(Fake::default())).unwrap_err();
+    assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    // Dropped without `run`: what a killed process leaves behind.
+    drop(first);
+    assert!(path.exists());
+    let _third = ControlSocket::bind(&path, Arc::new(Fake::default())).unwrap();
+
+    let plain = directory.path().join("plain");
+    std::fs::write(&plain, "precious").unwrap();
+    let error = ControlSocket::bind(&plain, Arc::new(Fake::default())).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read_to_string(&plain).unwrap(), "precious");
+    let deep = directory.path().join("x".repeat(120));
+    let error = ControlSocket::bind(&deep, Arc::new(Fake::default())).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_an_error_instead() {
+    let fits = response_line(Response::Reloaded { notes: vec!["x".repeat(1_000)] }).unwrap();
+    assert!(fits.len() > 1_000);
+    let long = response_line(Response::Reloaded { notes: vec!["x".repeat(RESPONSE_BYTES_MAX)] }).unwrap();
+    assert!(String::from_utf8(long).unwrap().contains("too long"));
+}
