@@ -1,0 +1,36 @@
+//! `[[client]]`: who may submit, and what.
+
+use super::files;
+use super::reader::Section;
+use super::value;
+use crate::model::Channel;
+use crate::policy::Client;
+
+pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
+    const CHANNELS: &[(&str, Channel)] = &[("email", Channel::Email), ("sms", Channel::Sms)];
+    let name = section.required("name", r#""shop""#, value::name);
+    let password = files::password(section);
+    let api_keys = section.list("api_keys", value::api_key).unwrap_or_default();
+    let channels = section.list("channels", value::word(CHANNELS));
+    let senders = section.list("senders", value::sender_domain);
+    let numbers = section.list("numbers", value::sender_id).unwrap_or_default();
+    let countries = section.list("countries", value::prefix).unwrap_or_default();
+    if let Some((key, hash)) = &password
+        && let Err(fault) = value::check_password_hash(hash)
+    {
+        section.mistake(key, fault.wrong, fault.right);
+    }
+    let mut channels = channels.unwrap_or_else(|| vec![Channel::Email, Channel::Sms]);
+    channels.sort_unstable();
+    channels.dedup();
+    if channels.is_empty() {
+        section.mistake("channels", "this client may send nothing", "one or both of email, sms");
+    }
+    if channels.contains(&Channel::Email) && senders.as_ref().is_none_or(Vec::is_empty) {
+        let right = "add senders = [\"shop.example.com\"], or leave email out of channels";
+        section.mistake("senders", "this client may use email but send as no domain", right);
+    }
+    let password = password.map(|(_, secret)| secret);
+    let senders = senders.unwrap_or_default();
+    Some(Client { name: name?, password, api_keys, channels, senders, numbers, countries })
+}

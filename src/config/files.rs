@@ -1,0 +1,160 @@
+//! Files and environment variables that a configuration names: certificates, keys, secrets.
+//!
+//! **Promises.** Relative names resolve against the configuration file's directory. A file that cannot be read is a mistake
+//! at the key that names it; a secret that every user of the machine may read is a warning. No content is ever repeated.
+//!
+//! **Does not know** what is inside, beyond whether it looks like PEM of the right kind.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::mistake::Fault;
+use super::reader::{Notes, Section};
+use super::value;
+use crate::model::Secret;
+
+/// Largest file taken: no certificate chain, key or password comes near it.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Read by the owner, the group and everybody: the bit for everybody.
+const READABLE_BY_OTHERS: u32 = 0o004;
+
+/// A file's name made absolute, or at least relative to the same place as the configuration file's.
+pub(super) fn resolve(notes: &Notes<'_>, name: &str) -> PathBuf {
+    notes.file.parent().unwrap_or_else(|| Path::new("")).join(name)
+}
+
+/// Reads the certificate chain that a required key names.
+pub(super) fn certificate(section: &mut Section<'_>, key: &'static str) -> Option<(PathBuf, Vec<u8>)> {
+    let name = section.required(key, r#""certs/relay.crt""#, value::text)?;
+    let path = resolve(section.notes, &name);
+    let bytes = load(section, key, &path)?;
+    if !contains(&bytes, b"-----BEGIN CERTIFICATE-----") {
+        section.mistake(
+            key,
+            format!("{} holds no certificate", path.display()),
+            "expected PEM: -----BEGIN CERTIFICATE-----",
+        );
+        return None;
+    }
+    Some((path, bytes))
+}
+
+/// Reads the private key that a required key names.
+pub(super) fn private_key(section: &mut Section<'_>, key: &'static str, example: &str) -> Option<(PathBuf, Secret)> {
+    let name = section.required(key, example, value::text)?;
+    let path = resolve(section.notes, &name);
+    let bytes = load(section, key, &path)?;
+    warn_if_open(section, key, &path);
+    match String::from_utf8(bytes) {
+        Ok(pem) if pem.contains("-----BEGIN ") && pem.contains("PRIVATE KEY-----") => Some((path, Secret::new(pem))),
+        _ => {
+            let right = "expected PEM: -----BEGIN PRIVATE KEY-----";
+            section.mistake(key, format!("{} holds no private key", path.display()), right);
+            None
+        }
+    }
+}
+
+/// The secret of a section: `password`, or what `password_file` or `password_env` names; at most one of the three.
+pub(super) fn password(section: &mut Section<'_>) -> Option<(&'static str, Secret)> {
+    let here = section.optional("password", value::secret);
+    let file = section.optional("password_file", value::text);
+    let env = section.optional("password_env", value::text);
+    let keys: Vec<&str> = ["password", "password_file", "password_env"]
+        .into_iter()
+        .filter(|key| section.notes.has(&section.key_of(key)))
+        .collect();
+    if let [_, .., last] = keys[..] {
+        section.mistake(last, format!("{} stand together", keys.join(" and ")), "keep one of them");
+        return None;
+    }
+    if let Some(secret) = here {
+        warn_if_the_file_is_open(section);
+        return Some(("password", secret));
+    }
+    if let Some(name) = file {
+        let path = resolve(section.notes, &name);
+        let bytes = load(section, "password_file", &path)?;
+        warn_if_open(section, "password_file", &path);
+        return match String::from_utf8(bytes) {
+            Ok(text) if !text.trim_end_matches(['\r', '\n']).is_empty() => {
+                Some(("password_file", Secret::new(text.trim_end_matches(['\r', '\n']))))
+            }
+            _ => {
+                section.mistake("password_file", format!("{} holds no text", path.display()), "expected one line");
+                None
+            }
+        };
+    }
+    let name = env?;
+    if !is_variable_name(&name) {
+        // Not repeated: somebody may have put the secret itself here.
+        let right = "expected a name such as CMCC_1_PASSWORD; the secret itself goes into password";
+        section.mistake("password_env", "not the name of an environment variable", right);
+        return None;
+    }
+    match section.notes.env(&name).filter(|v| !v.is_empty()) {
+        Some(text) => Some(("password_env", Secret::new(text))),
+        None => {
+            let right = "set it in the environment of the relay, and of check";
+            section.mistake("password_env", format!("environment variable {name} is not set"), right);
+            None
+        }
+    }
+}
+
+fn is_variable_name(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
+    begins && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn load(section: &Section<'_>, key: &str, path: &Path) -> Option<Vec<u8>> {
+    match read_bounded(path) {
+        Ok(bytes) => Some(bytes),
+        Err(fault) => {
+            section.mistake(key, fault.wrong, fault.right);
+            None
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, Fault> {
+    let right = "name a file that the relay's user may read; relative names start at this file's directory";
+    let fault = |e: std::io::Error| Fault::new(format!("cannot read {}: {e}", path.display()), right);
+    let file = File::open(path).map_err(fault)?;
+    if !file.metadata().map_err(fault)?.is_file() {
+        return Err(Fault::new(format!("{} is no regular file", path.display()), right));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(Fault::new(format!("{} is larger than 1 MiB", path.display()), right));
+    }
+    Ok(bytes)
+}
+
+fn warn_if_open(section: &Section<'_>, key: &str, path: &Path) {
+    if is_open(path) {
+        section.warn(key, format!("every user may read {}", path.display()), format!("chmod 640 {}", path.display()));
+    }
+}
+
+/// A carrier's password in clear makes the whole configuration a secret; a client's hash is none.
+fn warn_if_the_file_is_open(section: &Section<'_>) {
+    let file = section.notes.file;
+    if section.path.starts_with("carrier[") && is_open(file) {
+        let advice = format!("chmod 640 {}, or use password_file", file.display());
+        section.warn("password", format!("every user may read {}", file.display()), advice);
+    }
+}
+
+fn is_open(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & READABLE_BY_OTHERS != 0)
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(bytes, needle).is_some()
+}

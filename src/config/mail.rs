@@ -1,0 +1,104 @@
+//! `[[dkim]]`, `[dns]`, `[delivery]`, `[[route]]`: mail on its way out.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::reader::Section;
+use super::{files, quantity, value};
+use crate::mail::dkim::SigningKey;
+use crate::model::{Domain, Secret};
+use crate::route::FixedRoute;
+
+/// `[[dkim]]`: one key that signs for one domain. A domain may have several.
+#[derive(Clone, Debug)]
+pub struct Dkim {
+    /// The d= tag: mails whose From has this domain or one below it are signed.
+    pub domain: Domain,
+    /// The s= tag.
+    pub selector: String,
+    /// The private key, PEM.
+    pub private_key: Secret,
+    /// Where it was read.
+    pub private_key_file: PathBuf,
+}
+
+/// `[dns]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dns {
+    /// Whom to ask; empty: the system's resolvers.
+    pub nameservers: Vec<SocketAddr>,
+    /// How long one question to one name server may take.
+    pub timeout: Duration,
+    /// Answers kept.
+    pub cache_size: usize,
+}
+
+/// `[delivery]`: how mail leaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// The port mail exchangers are called on.
+    pub smtp_port: u16,
+    /// Private and loopback networks that may be connected to all the same.
+    pub allow_private: Vec<IpNet>,
+    /// Connections open to one site.
+    pub connections_per_site: usize,
+    /// Mails carried over one connection before it is closed.
+    pub messages_per_connection: usize,
+    /// How long a connection without work stays open.
+    pub idle: Duration,
+    /// How long connecting to one address may take.
+    pub connect_timeout: Duration,
+    /// How long the reply to a command may take (RFC 5321 section 4.5.3.2: 5 minutes).
+    pub command_timeout: Duration,
+    /// How long the reply to end-of-data may take (RFC 5321 section 4.5.3.2.6: 10 minutes).
+    pub data_timeout: Duration,
+    /// Attempts under way at once, over all sites.
+    pub concurrency: usize,
+}
+
+pub(super) fn dkim(section: &mut Section<'_>) -> Option<Dkim> {
+    let domain = section.required("domain", r#""shop.example.com""#, value::domain);
+    let selector = section.required("selector", r#""pr1""#, value::domain);
+    let private_key = files::private_key(section, "private_key", r#""certs/dkim/shop.example.com.pem""#);
+    let (private_key_file, private_key) = private_key?;
+    if let Err(e) = SigningKey::from_pem(private_key.expose().as_bytes()) {
+        section.mistake("private_key", e.to_string(), "make one: postrider dkim-keygen");
+    }
+    Some(Dkim { domain: domain?, selector: selector?.as_str().to_owned(), private_key, private_key_file })
+}
+
+pub(super) fn dns(section: &mut Section<'_>) -> Dns {
+    let nameservers = section.list("nameservers", value::nameserver).unwrap_or_default();
+    let timeout = Duration::from_millis(100)..=Duration::from_secs(60);
+    Dns {
+        nameservers,
+        timeout: section.or("timeout", Duration::from_secs(3), quantity::span(timeout)),
+        cache_size: section.or("cache_size", 65_536, value::count(0..=1_000_000)),
+    }
+}
+
+pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+    let smtp_port = section.or("smtp_port", 25, value::whole(1..=65_535));
+    Delivery {
+        smtp_port: u16::try_from(smtp_port).unwrap_or(25),
+        allow_private: section.list("allow_private", value::network).unwrap_or_default(),
+        connections_per_site: section.or("connections_per_site", 10, value::count(1..=10_000)),
+        messages_per_connection: section.or("messages_per_connection", 100, value::count(1..=1_000_000)),
+        idle: section.or("idle", 30 * SECOND, quantity::span(Duration::ZERO..=10 * MINUTE)),
+        connect_timeout: section.or("connect_timeout", 30 * SECOND, quantity::span(SECOND..=10 * MINUTE)),
+        command_timeout: section.or("command_timeout", 5 * MINUTE, quantity::span(SECOND..=60 * MINUTE)),
+        data_timeout: section.or("data_timeout", 10 * MINUTE, quantity::span(SECOND..=60 * MINUTE)),
+        concurrency: section.or("concurrency", 1_000, value::count(1..=100_000)),
+    }
+}
+
+pub(super) fn route(section: &mut Section<'_>) -> Option<FixedRoute> {
+    let domains = section.required_list("domains", r#"["example.net"]"#, value::domain_pattern);
+    let next_hop = section.required("next_hop", r#""mail.example.com:25""#, value::host_and_port);
+    Some(FixedRoute { domains: domains?, next_hop: next_hop? })
+}

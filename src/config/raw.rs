@@ -1,0 +1,90 @@
+//! The configuration as written: every section that could be read, with its place, before the sections have met.
+
+use std::path::PathBuf;
+
+use super::bounds::{self, History, Limits, Log};
+use super::mail::{self, Delivery, Dkim, Dns};
+use super::queue::{self, Queue};
+use super::reader::{Placed, Section};
+use super::server::{self, Admin, Http, Listener, Server, Tls};
+use super::texts::{self, Carrier};
+use super::{Config, Events, clients};
+use crate::policy::{Client, Clients};
+use crate::route::{FixedRoute, Routes, TextRoute};
+
+/// What one file says.
+pub(super) struct RawConfig {
+    pub(super) server: Option<Server>,
+    pub(super) tls: Option<Tls>,
+    pub(super) listeners: Vec<Placed<Listener>>,
+    pub(super) http: Option<Http>,
+    pub(super) admin: Option<Admin>,
+    pub(super) clients: Vec<Placed<Client>>,
+    pub(super) dkim: Vec<Placed<Dkim>>,
+    pub(super) dns: Dns,
+    pub(super) queue: Queue,
+    pub(super) delivery: Delivery,
+    pub(super) routes: Vec<Placed<FixedRoute>>,
+    pub(super) carriers: Vec<Placed<Carrier>>,
+    pub(super) sms_routes: Vec<Placed<TextRoute>>,
+    pub(super) limits: Limits,
+    pub(super) log: Log,
+    pub(super) events: (Option<PathBuf>, u64, usize),
+    pub(super) history: History,
+}
+
+impl RawConfig {
+    /// Reads the whole file.
+    pub(super) fn read(root: &mut Section<'_>) -> Self {
+        Self {
+            server: root.table("server", server::server),
+            // Before those that ask whether it is there.
+            tls: root.table("tls", server::tls),
+            listeners: root.tables("listener", server::listener),
+            http: root.table("http", server::http),
+            admin: root.table("admin", server::admin),
+            clients: root.tables("client", clients::client),
+            dkim: root.tables("dkim", mail::dkim),
+            dns: root.table("dns", mail::dns),
+            queue: root.table("queue", queue::queue),
+            delivery: root.table("delivery", mail::delivery),
+            routes: root.tables("route", mail::route),
+            carriers: root.tables("carrier", texts::carrier),
+            sms_routes: root.tables("sms_route", texts::sms_route),
+            limits: root.table("limits", bounds::limits),
+            log: root.table("log", bounds::log),
+            events: root.table("events", bounds::events),
+            history: root.table("history", bounds::history),
+        }
+    }
+
+    /// The usable form. `None` only where a mistake has been reported.
+    pub(super) fn into_config(self, file: PathBuf) -> Option<Config> {
+        let server = self.server?;
+        let (events_file, rotate_bytes, keep) = self.events;
+        let events_file = events_file.unwrap_or_else(|| server.data_dir.join("events").join("events.jsonl"));
+        Some(Config {
+            file,
+            server,
+            tls: self.tls,
+            listeners: values(self.listeners),
+            http: self.http,
+            admin: self.admin,
+            clients: Clients::new(values(self.clients)),
+            dkim: values(self.dkim),
+            dns: self.dns,
+            queue: self.queue,
+            delivery: self.delivery,
+            routes: Routes { mail: values(self.routes), text: values(self.sms_routes) },
+            carriers: values(self.carriers),
+            limits: self.limits,
+            log: self.log,
+            events: Events { file: events_file, rotate_bytes, keep },
+            history: self.history,
+        })
+    }
+}
+
+fn values<T>(placed: Vec<Placed<T>>) -> Vec<T> {
+    placed.into_iter().map(|p| p.value).collect()
+}

@@ -1,0 +1,137 @@
+//! What the sections mean together: names that must exist, things that may exist only once.
+//!
+//! **Promises.** Looks only at sections that could be read, so that one mistake is not reported as two.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::mistake::{among, shortened};
+use super::raw::RawConfig;
+use super::reader::Notes;
+use super::server::ListenerTls;
+use crate::model::Channel;
+
+pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
+    addresses(raw, notes);
+    listeners(raw, notes);
+    clients(raw, notes);
+    signatures(raw, notes);
+    mail_routes(raw, notes);
+    text_routes(raw, notes);
+}
+
+/// Two ends cannot listen on one address.
+fn addresses(raw: &RawConfig, notes: &Notes<'_>) {
+    let listeners = raw.listeners.iter().map(|l| (l.value.address, l.key_of("address")));
+    let http = raw.http.iter().map(|h| (h.address, "http.address".to_owned()));
+    let admin = raw.admin.iter().map(|a| (a.address, "admin.address".to_owned()));
+    let bound = listeners.chain(http).chain(admin).filter(|(address, _)| address.port() != 0);
+    once(notes, bound, |address| format!("{address} is taken"), "give each its own address or port");
+    if raw.listeners.is_empty() && raw.http.is_none() && !notes.has("listener") && !notes.has("http") {
+        notes.mistake("listener", "nothing listens: no message could come in", "add a [[listener]] or an [http] table");
+    }
+}
+
+fn listeners(raw: &RawConfig, notes: &Notes<'_>) {
+    let names: Vec<&str> = raw.clients.iter().map(|c| &*c.value.name).collect();
+    for listener in &raw.listeners {
+        if listener.value.tls != ListenerTls::None && !notes.has("tls") {
+            let right = "add a [tls] table with certificate and private_key, or tls = \"none\"";
+            notes.mistake(&listener.key_of("tls"), "there is no certificate", right);
+        }
+        if let Some(name) = &listener.value.trusted_client
+            && !names.contains(&&**name)
+            && !incomplete(notes, "client", raw.clients.len())
+        {
+            let wrong = format!("unknown client \"{}\"", shortened(name));
+            notes.mistake(&listener.key_of("trusted_client"), wrong, among(name, &names));
+        }
+    }
+}
+
+fn clients(raw: &RawConfig, notes: &Notes<'_>) {
+    let names = raw.clients.iter().map(|c| (c.value.name.clone(), c.key_of("name")));
+    once(notes, names, |name| format!("the name \"{name}\" is taken"), "give each client its own name");
+    let keys = raw.clients.iter().flat_map(|c| {
+        c.value.api_keys.iter().enumerate().map(|(i, hash)| (*hash, c.key_of(&format!("api_keys[{i}]"))))
+    });
+    once(notes, keys, |_| "this key is named twice".to_owned(), "give each client keys of its own");
+    for client in &raw.clients {
+        let trusted = raw.listeners.iter().any(|l| l.value.trusted_client.as_ref() == Some(&client.value.name));
+        let credentials = ["password", "password_file", "password_env", "api_keys"];
+        if !trusted && !credentials.iter().any(|key| notes.has(&client.key_of(key))) {
+            let right = "add a password or api_keys, or name it as a listener's trusted_client";
+            notes.mistake(&client.key_of("name"), "nobody can act as this client", right);
+        }
+        if client.value.channels.contains(&Channel::Sms)
+            && notes.has(&client.key_of("channels"))
+            && !notes.has("sms_route")
+        {
+            notes.warn(&client.key_of("channels"), "texts have nowhere to go", "add [[carrier]] and [[sms_route]]");
+        }
+    }
+    if raw.clients.is_empty() && !notes.has("client") {
+        notes.mistake("client", "no client: nobody could submit", "add a [[client]] table");
+    }
+}
+
+fn signatures(raw: &RawConfig, notes: &Notes<'_>) {
+    let names = raw.dkim.iter().map(|d| ((&d.value.domain, &d.value.selector), d.key_of("selector")));
+    once(notes, names, |(d, s)| format!("{s}._domainkey.{d} is signed for twice"), "give each key its own selector");
+}
+
+fn mail_routes(raw: &RawConfig, notes: &Notes<'_>) {
+    let domains = raw
+        .routes
+        .iter()
+        .flat_map(|r| r.value.domains.iter().enumerate().map(|(i, d)| (d, r.key_of(&format!("domains[{i}]")))));
+    once(notes, domains, |domain| format!("\"{domain}\" has a route already"), "name each domain once");
+}
+
+fn text_routes(raw: &RawConfig, notes: &Notes<'_>) {
+    let names: Vec<&str> = raw.carriers.iter().map(|c| &*c.value.name).collect();
+    let taken = raw.carriers.iter().map(|c| (&c.value.name, c.key_of("name")));
+    once(notes, taken, |name| format!("the name \"{name}\" is taken"), "give each carrier its own name");
+    let prefixes = raw
+        .sms_routes
+        .iter()
+        .flat_map(|r| r.value.prefixes.iter().enumerate().map(|(i, p)| (p, r.key_of(&format!("prefixes[{i}]")))));
+    once(notes, prefixes, |prefix| format!("\"{prefix}\" has a route already"), "name each prefix once");
+    let complete = !incomplete(notes, "carrier", raw.carriers.len());
+    for route in &raw.sms_routes {
+        for (i, name) in route.value.carriers.iter().enumerate() {
+            if complete && !names.contains(&&**name) {
+                let wrong = format!("unknown carrier \"{}\"", shortened(name));
+                notes.mistake(&route.key_of(&format!("carriers[{i}]")), wrong, among(name, &names));
+            }
+        }
+    }
+    for carrier in &raw.carriers {
+        if !raw.sms_routes.iter().any(|r| r.value.carriers.contains(&carrier.value.name)) {
+            notes.warn(&carrier.key_of("name"), "no [[sms_route]] leads to this carrier", "name it in one");
+        }
+    }
+}
+
+/// True if some of these sections could not be read: then a name that is not found may yet be meant to be there.
+fn incomplete(notes: &Notes<'_>, key: &str, read: usize) -> bool {
+    notes.has(&format!("{key}[{read}]"))
+}
+
+/// Reports every value that was there before.
+fn once<T: Eq + Hash>(
+    notes: &Notes<'_>,
+    values: impl Iterator<Item = (T, String)>,
+    wrong: impl Fn(&T) -> String,
+    right: &str,
+) {
+    let mut first: HashMap<T, String> = HashMap::new();
+    for (value, key) in values {
+        match first.get(&value) {
+            Some(before) => notes.mistake(&key, format!("{} ({before})", wrong(&value)), right),
+            None => {
+                first.insert(value, key);
+            }
+        }
+    }
+}

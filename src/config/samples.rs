@@ -1,0 +1,134 @@
+//! The samples under `config/`: right, complete, and each key with its sentence.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::{Config, Delivery, Dns, checked};
+use crate::mail::dkim::{Algorithm, generate};
+
+/// What a password file of a client holds.
+const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
+
+/// The samples, topic by topic; together they are one configuration.
+const SAMPLES: [(&str, &str); 12] = [
+    ("server.toml", include_str!("../../config/server.toml")),
+    ("tls.toml", include_str!("../../config/tls.toml")),
+    ("listeners.toml", include_str!("../../config/listeners.toml")),
+    ("http.toml", include_str!("../../config/http.toml")),
+    ("admin.toml", include_str!("../../config/admin.toml")),
+    ("clients.toml", include_str!("../../config/clients.toml")),
+    ("dkim.toml", include_str!("../../config/dkim.toml")),
+    ("queue.toml", include_str!("../../config/queue.toml")),
+    ("delivery.toml", include_str!("../../config/delivery.toml")),
+    ("carriers.toml", include_str!("../../config/carriers.toml")),
+    ("limits.toml", include_str!("../../config/limits.toml")),
+    ("storage.toml", include_str!("../../config/storage.toml")),
+];
+
+/// What the samples name, next to them.
+fn place_files(dir: &Path) {
+    let dkim = generate(Algorithm::Ed25519).unwrap();
+    for (name, content) in [
+        ("certs/relay.crt", "-----BEGIN CERTIFICATE-----\n"),
+        ("certs/relay.key", "-----BEGIN PRIVATE KEY-----\n"),
+        ("certs/dkim/shop.example.com.pem", dkim.private_key_pem.expose()),
+        ("certs/dkim/shop.example.com-ed.pem", dkim.private_key_pem.expose()),
+        ("certs/newsletter.hash", HASH),
+        ("certs/cmcc-1.secret", "sesame\n"),
+    ] {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[test]
+fn the_samples_together_are_one_configuration_that_says_each_key_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    place_files(dir.path());
+    let all: String = SAMPLES.iter().map(|(_, text)| format!("{text}\n")).collect();
+    // Keys that exclude those shown stand behind `#`, like a default that is not shown otherwise.
+    let (result, asked) =
+        checked(&dir.path().join("all.toml"), &all, &|name| (name == "CTCC_1_PASSWORD").then(|| "sesame".to_owned()));
+    let (_, warnings) = result.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    assert_eq!(warnings, []);
+
+    let documented = documented(&all);
+    let missing: Vec<_> = asked.difference(&documented).collect();
+    assert!(missing.is_empty(), "keys without a sentence in config/*.toml: {missing:?}");
+    let stale: Vec<_> = documented.difference(&asked).collect();
+    assert!(stale.is_empty(), "samples document what nobody reads: {stale:?}");
+}
+
+#[test]
+fn the_samples_show_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    place_files(dir.path());
+    let parse = |text: &str| {
+        let (result, _) = checked(&dir.path().join("a.toml"), text, &|_| Some("sesame".to_owned()));
+        result.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0
+    };
+    let all: String = SAMPLES.iter().map(|(_, text)| format!("{text}\n")).collect();
+    let (shown, small) = (parse(&all), parse(include_str!("../../config/postrider.toml")));
+    assert_eq!(shown.limits, small.limits);
+    assert_eq!(shown.log, small.log);
+    assert_eq!(shown.events, small.events);
+    assert_eq!(shown.history, small.history);
+    assert_eq!(shown.queue, small.queue);
+    assert_eq!(Delivery { allow_private: vec![], ..shown.delivery }, small.delivery);
+    assert_eq!(Dns { nameservers: vec![], ..shown.dns }, small.dns);
+    // The second carrier says only what it must.
+    let (first, second) = (&shown.carriers[0], &shown.carriers[1]);
+    assert_eq!(
+        (&first.system_type, first.binds, first.window, first.rate, first.source_ton, first.source_npi),
+        (&second.system_type, second.binds, second.window, second.rate, second.source_ton, second.source_npi),
+    );
+    assert_eq!((first.enquire_interval, first.response_timeout), (second.enquire_interval, second.response_timeout));
+}
+
+/// Every key that a sample shows together with a comment: behind it, or in the lines above it.
+fn documented(text: &str) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let (mut table, mut commented) = (String::new(), false);
+    for line in text.lines() {
+        // A key that is shown but not set stands behind `#` without a space.
+        let shown =
+            line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase())).unwrap_or(line);
+        if let Some(name) = shown.strip_prefix('[') {
+            table = name.trim_start_matches('[').split(']').next().unwrap().to_owned();
+            keys.insert(table.clone());
+        } else if shown.starts_with('#') {
+            commented = true;
+            continue;
+        } else if let Some((key, rest)) = shown.split_once(" = ").filter(|(key, _)| !key.contains(' ')) {
+            assert!(commented || rest.contains(" # "), "no sentence: {line}");
+            keys.insert(format!("{table}.{key}"));
+        }
+        commented = false;
+    }
+    keys
+}
+
+#[test]
+fn each_sample_is_right_on_its_own_but_for_what_the_others_hold() {
+    for (name, text) in SAMPLES {
+        let document = DeTable::parse(text);
+        assert!(document.is_ok(), "{name}: {:?}", document.err());
+        assert!(text.starts_with("# "), "{name} opens with what it is about");
+    }
+}
+
+#[test]
+fn the_small_sample_works_as_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    place_files(dir.path());
+    let text = include_str!("../../config/postrider.toml");
+    let (config, warnings) =
+        Config::parse(&dir.path().join("postrider.toml"), text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    assert_eq!(warnings, []);
+    assert!(config.http.is_some() && !config.listeners.is_empty());
+}
