@@ -1,0 +1,100 @@
+//! Putting long texts together again.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::ReceivedText;
+use crate::sms;
+use crate::wire::smpp::{ShortMessage, esm_class};
+
+/// Most texts of which some part is missing; beyond it the oldest is forgotten, as a handset would.
+const INCOMPLETE_MAX: usize = 4_096;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Key {
+    source: String,
+    destination: String,
+    reference: u16,
+    total: u8,
+}
+
+/// The texts of which some part is missing.
+#[derive(Debug, Default)]
+pub(super) struct Assembly {
+    incomplete: HashMap<Key, Vec<Option<String>>>,
+    oldest_first: VecDeque<Key>,
+}
+
+impl Assembly {
+    /// Takes a part; returns the whole text if it was the last one.
+    pub(super) fn take(&mut self, message: &ShortMessage) -> Option<ReceivedText> {
+        let (source, destination) = (message.source.address.to_string(), message.destination.address.to_string());
+        let octets = message.octets();
+        let split = if message.esm_class & esm_class::UDHI != 0 { sms::split_header(octets) } else { None };
+        let (concatenation, content) = split.unwrap_or((None, octets));
+        let text = sms::decode(message.data_coding, content);
+        let Some(part) = concatenation.filter(|c| c.total > 1) else {
+            return Some(ReceivedText { source, destination, text, parts: 1 });
+        };
+        let key = Key { source, destination, reference: part.reference, total: part.total };
+        if !self.incomplete.contains_key(&key) {
+            self.make_room();
+            self.oldest_first.push_back(key.clone());
+        }
+        let parts = self.incomplete.entry(key.clone()).or_insert_with(|| vec![None; usize::from(part.total)]);
+        parts[usize::from(part.number) - 1] = Some(text);
+        if parts.iter().any(Option::is_none) {
+            return None;
+        }
+        let parts = self.incomplete.remove(&key)?;
+        self.oldest_first.retain(|k| *k != key);
+        let count = parts.len();
+        let text = parts.into_iter().flatten().collect();
+        Some(ReceivedText { source: key.source, destination: key.destination, text, parts: count })
+    }
+
+    fn make_room(&mut self) {
+        while self.oldest_first.len() >= INCOMPLETE_MAX {
+            if let Some(oldest) = self.oldest_first.pop_front() {
+                self.incomplete.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SmsText;
+
+    fn part(octets: bytes::Bytes, udhi: bool) -> ShortMessage {
+        let esm_class = if udhi { esm_class::UDHI } else { 0 };
+        ShortMessage { esm_class, data_coding: 8, short_message: octets, ..ShortMessage::default() }
+    }
+
+    #[test]
+    fn parts_may_come_in_any_order_and_twice() {
+        let content = "快递".repeat(60);
+        let made = sms::parts(&SmsText::new(&content).unwrap(), 3);
+        let mut assembly = Assembly::default();
+        assert_eq!(assembly.take(&part(made.parts[1].clone(), true)), None);
+        assert_eq!(assembly.take(&part(made.parts[1].clone(), true)), None);
+        let whole = assembly.take(&part(made.parts[0].clone(), true)).unwrap();
+        assert_eq!((whole.text, whole.parts), (content, 2));
+        assert!(assembly.incomplete.is_empty() && assembly.oldest_first.is_empty());
+    }
+
+    #[test]
+    fn incomplete_texts_are_bounded() {
+        let mut assembly = Assembly::default();
+        for i in 0..INCOMPLETE_MAX + 10 {
+            let [high, low] = u16::try_from(i).unwrap().to_be_bytes();
+            assert_eq!(assembly.take(&part(vec![6, 8, 4, high, low, 2, 1, 0, b'a'].into(), true)), None);
+        }
+        assert_eq!(assembly.incomplete.len(), INCOMPLETE_MAX);
+        // The first is forgotten, the last is not.
+        assert_eq!(assembly.take(&part(vec![6, 8, 4, 0, 0, 2, 2, 0, b'b'].into(), true)), None);
+        let [high, low] = u16::try_from(INCOMPLETE_MAX).unwrap().to_be_bytes();
+        let whole = assembly.take(&part(vec![6, 8, 4, high, low, 2, 2, 0, b'b'].into(), true)).unwrap();
+        assert_eq!(whole.text, "ab");
+    }
+}
