@@ -1,1 +1,340 @@
-//! Assembly.
+//! The relay, assembled: built in order, reloaded in place, drained in reverse.
+//!
+//! **What.** [`Relay::start`] builds everything from a [`Config`]: storage and queue, couriers, dispatch, then listeners.
+//! [`serve`] runs one until a signal ends it.
+//!
+//! **Promises.** Nothing listens before what was queued has been recovered; `listeners.json` in the data directory says
+//! where it listens once it is ready. [`Relay::stop`] takes no more, lets what is under way end, and closes the log last; it
+//! is through within ten seconds. A reload swaps what can be swapped without losing a connection; a bad configuration
+//! changes nothing.
+//!
+//! **Fails how.** A start that fails undoes itself and says why. A poisoned log ends [`serve`] with an error, so that a
+//! supervisor starts anew.
+
+mod listening;
+mod operator;
+mod options;
+mod reload;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{Readiness, Reason};
+use crate::clock::{Mono, SharedClock, SystemClock};
+use crate::config::{Config, Mistake};
+use crate::dispatch::{Carriers, Dispatch, Parts, Receipts};
+use crate::dns::Resolver;
+use crate::egress::email::{self, MailEgress};
+use crate::egress::sms::Carrier;
+use crate::event::log::EventLog;
+use crate::event::metrics::Metrics;
+use crate::ingress::{http, smtp};
+use crate::mail::dkim::SignerSet;
+use crate::policy::Clients;
+use crate::queue::Queue;
+use crate::route::Routes;
+use listening::Listening;
+
+/// How long leases that are out may take to come back at a stop.
+const DISPATCH_DRAIN: Duration = Duration::from_secs(6);
+/// How long carriers may take to answer what is on the wire and to be unbound.
+const CARRIER_DRAIN: Duration = Duration::from_secs(2);
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    core: Arc<Core>,
+    dispatch: Dispatch,
+    listening: Listening,
+}
+
+/// What a reload, an operator and a stop all need.
+#[derive(Debug)]
+pub(crate) struct Core {
+    queue: Queue,
+    events: EventLog,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    carriers: Carriers,
+    clock: SharedClock,
+    started: Mono,
+    live: Live,
+    runtime: tokio::runtime::Handle,
+    /// The configuration in force; held while a new one is put in its place.
+    config: parking_lot::Mutex<Arc<Config>>,
+    listeners: parking_lot::Mutex<Vec<crate::admin::control::ListenerStatus>>,
+}
+
+/// Settings that are swapped by a reload, as their users hold them.
+#[derive(Debug)]
+struct Live {
+    clients: Arc<ArcSwap<Clients>>,
+    routes: Arc<ArcSwap<Routes>>,
+    smtp: Arc<ArcSwap<smtp::Options>>,
+    http: Option<Arc<ArcSwap<http::Options>>>,
+    email: Arc<ArcSwap<email::Options>>,
+    tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+    signers: Arc<ArcSwap<SignerSet>>,
+    hostname: Arc<ArcSwap<String>>,
+}
+
+/// Why a relay did not start, or stopped.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is wrong: all mistakes.
+    Config(Vec<Mistake>),
+    /// Something could not be opened, bound or understood.
+    Failed(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(mistakes) => {
+                for (n, mistake) in mistakes.iter().enumerate() {
+                    write!(f, "{}{mistake}", if n == 0 { "" } else { "\n" })?;
+                }
+                Ok(())
+            }
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    fn failed(what: impl fmt::Display) -> impl FnOnce(&dyn fmt::Display) -> Self {
+        move |why| Self::Failed(format!("{what}: {why}"))
+    }
+}
+
+impl Relay {
+    /// Builds and starts a relay; `hold` keeps everything back until `postrider resume`.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing of it runs on.
+    pub async fn start(config: Config, hold: bool) -> Result<Self, StartError> {
+        crate::net::tls::install_provider();
+        let tls = options::tls(&config).map_err(StartError::Failed)?;
+        let signers = options::signers(&config).map_err(StartError::Failed)?;
+        let clock = SystemClock::shared();
+        let metrics = Arc::new(Metrics::new());
+        let data_dir = config.server.data_dir.clone();
+        make_private_dir(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
+        let live = Live {
+            clients: Arc::new(ArcSwap::from_pointee(config.clients.clone())),
+            routes: Arc::new(ArcSwap::from_pointee(config.routes.clone())),
+            smtp: Arc::new(ArcSwap::from_pointee(options::smtp(&config))),
+            http: config.http.as_ref().map(|h| Arc::new(ArcSwap::from_pointee(options::http(&config, h)))),
+            email: Arc::new(ArcSwap::from_pointee(options::email(&config))),
+            tls: Arc::new(ArcSwapOption::new(tls)),
+            signers: Arc::new(ArcSwap::from_pointee(signers)),
+            hostname: Arc::new(ArcSwap::from_pointee(config.server.hostname.to_string())),
+        };
+        let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics).await?;
+        let resolver = Resolver::new(&options::dns(&config)).map_err(|e| StartError::failed("dns")(&e))?;
+        let signer = Arc::new(reload::LiveSigner { signers: live.signers.clone(), clock: clock.clone() });
+        let mail = Arc::new(MailEgress::new(live.email.clone(), resolver, metrics.clone(), clock.clone(), signer));
+        let core = Arc::new(Core {
+            started: clock.mono(),
+            carriers: Arc::default(),
+            queue: queue.clone(),
+            events,
+            metrics,
+            readiness: Readiness::starting(),
+            clock: clock.clone(),
+            live,
+            runtime: tokio::runtime::Handle::current(),
+            config: parking_lot::Mutex::new(Arc::new(config)),
+            listeners: parking_lot::Mutex::default(),
+        });
+        let listening = Listening::bind(&core, &data_dir).inspect_err(|_| core.events.close())?;
+        core.start_carriers()?;
+        let hostname = core.live.hostname.clone();
+        let parts = Parts { queue, mail, carriers: core.carriers.clone(), hostname, clock };
+        let dispatch = Dispatch::start(parts);
+        let listening = listening.serve(&core);
+        core.readiness.clear(Reason::Starting);
+        listening.publish(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
+        Ok(Self { core, dispatch, listening })
+    }
+
+    /// Where SMTP is served, in the order of the configuration.
+    pub fn smtp_addresses(&self) -> Vec<SocketAddr> {
+        self.listening.smtp.clone()
+    }
+
+    /// Where the applications' API is served.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.listening.http
+    }
+
+    /// Where metrics and health are served.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.listening.admin
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> Queue {
+        self.core.queue.clone()
+    }
+
+    /// Facts as they happen.
+    pub fn events(&self) -> EventLog {
+        self.core.events.clone()
+    }
+
+    /// Reads the configuration anew; returns what cannot change without a restart.
+    ///
+    /// # Errors
+    /// All that is wrong with it; the old one stays in force.
+    pub fn reload(&self) -> Result<Vec<String>, String> {
+        self.core.reload()
+    }
+
+    /// Stops within ten seconds: listeners first, then what is being carried, the log last.
+    pub async fn stop(self) {
+        let Self { core, dispatch, listening } = self;
+        core.readiness.set(Reason::Stopping);
+        // Side by side: a transaction that is being answered and a delivery under way have nothing to do with each other.
+        let ((), drained) = tokio::join!(listening.stop(), dispatch.stop(DISPATCH_DRAIN));
+        if !drained {
+            tracing::warn!(
+                "some deliveries did not end in time; they are still queued and start anew with the next start"
+            );
+        }
+        let carriers = core.carriers.swap(Arc::default());
+        for carrier in carriers.values() {
+            carrier.shutdown(CARRIER_DRAIN).await;
+        }
+        core.queue.shutdown().await;
+        let events = core.events.clone();
+        let _ = tokio::task::spawn_blocking(move || events.close()).await;
+    }
+}
+
+async fn open_queue(
+    config: &Config,
+    hold: bool,
+    live: &Live,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+) -> Result<(Queue, EventLog), StartError> {
+    let event_options = options::events(config);
+    let file = event_options.file.display().to_string();
+    let events = EventLog::open(event_options, metrics.clone()).map_err(|e| StartError::failed(file)(&e))?;
+    let (spool, log) = (options::spool(&config.server.data_dir), options::storage(config));
+    let (queue_options, routes) = (options::queue(config, hold), live.routes.clone());
+    let (clock, facts, metrics) = (clock.clone(), events.clone(), metrics.clone());
+    let opened =
+        tokio::task::spawn_blocking(move || Queue::open(&spool, log, queue_options, routes, clock, facts, metrics));
+    let (queue, recovery) =
+        opened.await.map_err(|e| StartError::failed("queue")(&e))?.map_err(|e| StartError::failed("queue")(&e))?;
+    for damage in &recovery.log.damage {
+        tracing::error!(segment = damage.segment, offset = damage.offset, what = %damage.what, "a damaged record was set aside");
+    }
+    tracing::info!(
+        messages = recovery.messages,
+        unknown = recovery.unknown,
+        damaged = recovery.log.damage.len(),
+        strange = recovery.strange,
+        "queue recovered"
+    );
+    Ok((queue, events))
+}
+
+impl Core {
+    fn start_carriers(&self) -> Result<(), StartError> {
+        let wanted = options::carriers(&self.config.lock());
+        for (name, made) in wanted {
+            let carrier = self.start_carrier(made).map_err(|e| StartError::failed(format!("carrier {name}"))(&e))?;
+            self.put_carrier(name, carrier);
+        }
+        Ok(())
+    }
+
+    fn start_carrier(&self, options: crate::egress::sms::Options) -> Result<Arc<Carrier>, String> {
+        let _runtime = self.runtime.enter();
+        let inbound = Arc::new(Receipts(self.queue.clone()));
+        Carrier::start(options, self.clock.clone(), &self.metrics, inbound).map_err(|e| e.to_string())
+    }
+
+    fn put_carrier(&self, name: Arc<str>, carrier: Arc<Carrier>) -> Option<Arc<Carrier>> {
+        let mut all = (**self.carriers.load()).clone();
+        let before = all.insert(name, carrier);
+        self.carriers.store(Arc::new(all));
+        before
+    }
+}
+
+/// Runs a relay until SIGTERM or SIGINT; SIGHUP reloads its configuration.
+///
+/// # Errors
+/// [`StartError`] if it does not start, or if storage failed while it ran.
+pub async fn serve(file: &Path, hold: bool) -> Result<(), StartError> {
+    let (config, warnings) = Config::load(file).map_err(StartError::Config)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let signals = |kind| signal(kind).map_err(|e| StartError::failed("signals")(&e));
+    let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let mut hang_up = signals(SignalKind::hangup())?;
+    let relay = Relay::start(config, hold).await?;
+    let mut poisoned = relay.core.queue.log().poisoned();
+    notify_supervisor(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(smtp = ?relay.smtp_addresses(), http = ?relay.http_address(), admin = ?relay.admin_address(), held = hold, "ready");
+    let failed = loop {
+        tokio::select! {
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            _ = hang_up.recv() => relay.reload_and_tell().await,
+            _ = poisoned.wait_for(|&poisoned| poisoned) => break true,
+        }
+    };
+    notify_supervisor(&[sd_notify::NotifyState::Stopping]);
+    if failed {
+        relay.core.readiness.set(Reason::StorageFailed);
+        tracing::error!("storage failed: nothing more is accepted or sent; stopping so that a supervisor starts anew");
+    } else {
+        tracing::info!("stopping");
+    }
+    relay.stop().await;
+    tracing::info!("stopped");
+    if failed { Err(StartError::Failed("storage failed".to_owned())) } else { Ok(()) }
+}
+
+impl Relay {
+    async fn reload_and_tell(&self) {
+        notify_supervisor(&[sd_notify::NotifyState::Reloading]);
+        let core = self.core.clone();
+        match tokio::task::spawn_blocking(move || core.reload()).await {
+            Ok(Ok(notes)) => {
+                tracing::info!("configuration reloaded");
+                notes.iter().for_each(|note| tracing::warn!("{note}"));
+            }
+            Ok(Err(why)) => tracing::error!("configuration not reloaded, the old one stays in force:\n{why}"),
+            Err(e) => tracing::error!(error = %e, "configuration not reloaded"),
+        }
+        notify_supervisor(&[sd_notify::NotifyState::Ready]);
+    }
+}
+
+/// Tells systemd, if it listens.
+fn notify_supervisor(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(state) {
+        tracing::debug!(error = %e, "the supervisor was not told");
+    }
+}
+
+/// Makes a directory that only its owner may enter, unless it is there.
+fn make_private_dir(dir: &PathBuf) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}

@@ -1,0 +1,56 @@
+//! A mail worker: one connection slot of one site, kept busy as long as there is work.
+
+use std::time::Duration;
+
+use super::{Hand, Task, notify};
+use crate::egress::email::MailCourier;
+use crate::model::RecipientOutcome;
+use crate::queue::{Lease, Pull};
+use crate::route::MailHop;
+use crate::schedule::SiteId;
+
+/// Carries what the site gives out until nothing has come for the idle time.
+pub(super) async fn work(task: Task, site: SiteId, hop: MailHop, hand: Hand) {
+    let mut courier = MailCourier::new(task.parts.mail.clone(), hop);
+    // Set when nobody has called for long: one last look, now that this hand is not counted on any more.
+    let mut leaving = false;
+    while !task.is_stopping() {
+        let idle = task.parts.mail.idle();
+        match task.parts.queue.pull(site) {
+            Pull::Lease(lease) => carry(&task, &mut courier, lease).await,
+            // A pause longer than the idle time is a suspended site: its end rouses it anew.
+            Pull::Wait(span) if span > idle => break,
+            Pull::Wait(span) => tokio::time::sleep(span).await,
+            Pull::Busy | Pull::Nothing if leaving => break,
+            Pull::Busy | Pull::Nothing => {
+                leaving = !rest(&task, &hand, if courier.is_connected() { idle } else { Duration::ZERO }).await;
+                continue;
+            }
+        }
+        leaving = false;
+    }
+    // Not a worker any more from here on: closing takes a round trip, and what comes meanwhile wants another one.
+    drop(hand);
+    courier.close().await;
+}
+
+async fn rest(task: &Task, hand: &Hand, span: Duration) -> bool {
+    let mut stop = task.stop.clone();
+    tokio::select! {
+        woken = hand.rest(span) => woken,
+        _ = stop.wait_for(|&stop| stop) => false,
+    }
+}
+
+async fn carry(task: &Task, courier: &mut MailCourier, mut lease: Lease) {
+    let loaded = lease.load().await.map(|_| ());
+    if let Err(e) = loaded {
+        let outcomes = lease.unreadable(&e);
+        tracing::error!(error = %e, "a mail cannot be carried");
+        return lease.settle(outcomes, Vec::new()).await;
+    }
+    let Ok(consignment) = lease.load().await else { return };
+    let outcomes: Vec<RecipientOutcome> = courier.carry(consignment).await;
+    let follow_ups = notify::for_outcomes(&task.parts, consignment, &outcomes);
+    lease.settle(outcomes, follow_ups).await;
+}

@@ -1,0 +1,157 @@
+//! The relay's sockets: bound together, served together, stopped together.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{Core, StartError, options};
+use crate::admin;
+use crate::admin::control::{ControlSocket, ListenerStatus, SOCKET_NAME};
+use crate::admin::http::{AdminServer, Shown};
+use crate::ingress::http::{HttpServer, Live};
+use crate::ingress::smtp::{Shared, SmtpServer};
+use crate::policy::credentials::Credentials;
+use crate::queue::Queue;
+
+/// Everything that is served.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) smtp: Vec<SocketAddr>,
+    pub(super) http: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+    bound: Bound,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+/// Sockets that nobody is answered on yet.
+#[derive(Debug, Default)]
+struct Bound {
+    smtp: Vec<SmtpServer<Queue>>,
+    http: Option<HttpServer<Live>>,
+    admin: Option<AdminServer>,
+    control: Option<ControlSocket<Core>>,
+}
+
+impl Listening {
+    /// Binds everything, or nothing.
+    pub(super) fn bind(core: &Arc<Core>, data_dir: &Path) -> Result<Self, StartError> {
+        let config = core.config.lock().clone();
+        let credentials = Credentials::new(core.live.clients.clone(), core.clock.clone());
+        let mut bound = Bound::default();
+        let shared = Shared::new(
+            core.live.smtp.clone(),
+            core.live.clients.clone(),
+            credentials.clone(),
+            core.live.tls.clone(),
+            core.queue.clone(),
+            core.clock.clone(),
+            core.metrics.clone(),
+        );
+        for listener in &config.listeners {
+            let server = SmtpServer::bind(options::listener(listener), shared.clone());
+            bound.smtp.push(server.map_err(|e| cannot_listen(listener.address, &e))?);
+        }
+        if let (Some(listener), Some(live)) = (&config.http, &core.live.http) {
+            let shared = crate::ingress::http::Shared {
+                backend: Live { queue: core.queue.clone(), credentials },
+                metrics: core.metrics.clone(),
+                clock: core.clock.clone(),
+                tls: core.live.tls.clone(),
+            };
+            let server = HttpServer::bind(live.clone(), shared);
+            bound.http = Some(server.map_err(|e| cannot_listen(listener.address, &e))?);
+        }
+        if let Some(listener) = &config.admin {
+            let shown = Shown {
+                metrics: core.metrics.clone(),
+                readiness: core.readiness.clone(),
+                refresh: vec![core.clone().refresher()],
+            };
+            let made = Arc::new(arc_swap::ArcSwap::from_pointee(options::admin(listener)));
+            let server = AdminServer::bind(made, shown);
+            bound.admin = Some(server.map_err(|e| cannot_listen(listener.address, &e))?);
+        }
+        let socket = data_dir.join(SOCKET_NAME);
+        let control = ControlSocket::bind(&socket, core.clone());
+        bound.control = Some(control.map_err(|e| StartError::failed(socket.display())(&e))?);
+        let listening = Self {
+            smtp: bound.smtp.iter().map(SmtpServer::local_addr).collect(),
+            http: bound.http.as_ref().map(HttpServer::local_addr),
+            admin: bound.admin.as_ref().map(AdminServer::local_addr),
+            bound,
+            tasks: JoinSet::new(),
+            stop: watch::channel(false).0,
+        };
+        *core.listeners.lock() = listening.addresses();
+        Ok(listening)
+    }
+
+    /// Starts answering.
+    pub(super) fn serve(mut self, _core: &Arc<Core>) -> Self {
+        let bound = std::mem::take(&mut self.bound);
+        let stop = || self.stop.subscribe();
+        for server in bound.smtp {
+            self.tasks.spawn(server.run(stop()));
+        }
+        if let Some(server) = bound.http {
+            self.tasks.spawn(server.run(stop()));
+        }
+        if let Some(server) = bound.admin {
+            self.tasks.spawn(server.run(stop()));
+        }
+        if let Some(socket) = bound.control {
+            self.tasks.spawn(socket.run(stop()));
+        }
+        self
+    }
+
+    /// Writes where it listens into the data directory, all at once.
+    pub(super) fn publish(&self, data_dir: &Path) -> io::Result<()> {
+        let addresses = serde_json::json!({ "smtp": self.smtp, "http": self.http, "admin": self.admin });
+        let unfinished = data_dir.join(format!("{}.new", options::LISTENERS));
+        let mut file = std::fs::File::create(&unfinished)?;
+        writeln!(file, "{addresses}")?;
+        std::fs::rename(unfinished, data_dir.join(options::LISTENERS))
+    }
+
+    /// Stops listening and waits for what is being answered.
+    pub(super) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn addresses(&self) -> Vec<ListenerStatus> {
+        let named =
+            |name: &str, address: &SocketAddr| ListenerStatus { name: name.to_owned(), address: address.to_string() };
+        let smtp = self.smtp.iter().map(|a| named("smtp", a));
+        let http = self.http.iter().map(|a| named("http", a));
+        let admin = self.admin.iter().map(|a| named("admin", a));
+        smtp.chain(http).chain(admin).collect()
+    }
+}
+
+fn cannot_listen(address: SocketAddr, why: &io::Error) -> StartError {
+    StartError::failed(format!("cannot listen on {address}"))(why)
+}
+
+impl Core {
+    /// Brings figures that are read rather than counted up to date, just before they are shown.
+    fn refresher(self: Arc<Self>) -> admin::http::Refresh {
+        let shown = parking_lot::Mutex::new(crate::storage::Stats::default());
+        Box::new(move || {
+            let stats = self.queue.log().stats();
+            let mut before = shown.lock();
+            let metrics = &self.metrics;
+            metrics.log_batches.inc_by(stats.batches.saturating_sub(before.batches));
+            metrics.log_bytes.inc_by(stats.bytes.saturating_sub(before.bytes));
+            metrics.log_corrupt_records.inc_by(stats.damaged.saturating_sub(before.damaged));
+            metrics.log_segments.set(i64::try_from(stats.segments).unwrap_or(i64::MAX));
+            *before = stats;
+        })
+    }
+}

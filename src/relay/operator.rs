@@ -1,0 +1,40 @@
+//! What operators may do to a running relay.
+
+use super::Core;
+use crate::admin::control::{Operator, Status};
+use crate::queue::MessageView;
+use crate::queue::view::QueueView;
+
+impl Operator for Core {
+    fn queue(&self, lanes_max: usize) -> QueueView {
+        self.queue.overview(lanes_max)
+    }
+
+    fn explain(&self, what: &str, most: usize) -> Vec<MessageView> {
+        self.queue.explain(what, most)
+    }
+
+    fn hold(&self, held: bool) {
+        tracing::info!(held, "an operator holds or resumes sending");
+        self.queue.hold(held);
+    }
+
+    fn flush(&self) -> u64 {
+        self.queue.flush()
+    }
+
+    fn reload(&self) -> Result<Vec<String>, String> {
+        Core::reload(self)
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.clock.mono().since(self.started).as_secs(),
+            held: self.queue.overview(0).held,
+            ready: self.readiness.is_ready(),
+            reasons: self.readiness.reasons(),
+            listeners: self.listeners.lock().clone(),
+        }
+    }
+}

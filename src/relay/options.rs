@@ -1,0 +1,194 @@
+//! From the configuration to what each module takes: the only place that knows both.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, Config};
+use crate::egress::email::{self, Timeouts};
+use crate::egress::sms;
+use crate::event;
+use crate::ingress::{http, smtp};
+use crate::mail::dkim::{Signer, SignerSet, SigningKey};
+use crate::queue::{self, Retry};
+use crate::{admin, dns, storage};
+
+/// The queue's directory within the data directory.
+pub(super) const SPOOL: &str = "spool";
+/// Where the bound addresses stand once the relay is ready.
+pub(super) const LISTENERS: &str = "listeners.json";
+
+pub(super) fn queue(config: &Config, held: bool) -> queue::Options {
+    let retry = |r: &config::Retry| Retry { schedule: r.schedule.clone(), expire: r.expire };
+    let texts: usize = config.carriers.iter().map(|c| c.binds * c.window).sum();
+    queue::Options {
+        retry: [retry(&config.queue.otp), retry(&config.queue.transactional), retry(&config.queue.marketing)],
+        messages_max: config.limits.queue_messages,
+        bytes_max: config.limits.queue_bytes,
+        client_messages_max: config.limits.client_messages,
+        client_bytes_max: config.limits.client_bytes,
+        body_cache_bytes_max: config.log.body_cache_bytes,
+        history_messages_max: config.history.messages,
+        history_age_max: Duration::from_secs(config.history.hours * 3_600),
+        connections_per_site_max: config.delivery.connections_per_site,
+        // Twice what is on the wire, so that the next begin is being synced while the last parts are answered.
+        texts_under_way_max: (2 * texts).max(16),
+        held,
+        ..queue::Options::default()
+    }
+}
+
+pub(super) fn storage(config: &Config) -> storage::Options {
+    storage::Options {
+        segment_bytes: u32::try_from(config.log.segment_bytes).unwrap_or(u32::MAX),
+        reserve_bytes: config.log.reserve_bytes,
+        ..storage::Options::default()
+    }
+}
+
+pub(super) fn events(config: &Config) -> event::log::Options {
+    event::log::Options {
+        file: config.events.file.clone(),
+        rotate_bytes: config.events.rotate_bytes,
+        keep: u32::try_from(config.events.keep).unwrap_or(u32::MAX),
+    }
+}
+
+pub(super) fn dns(config: &Config) -> dns::Options {
+    dns::Options {
+        nameservers: config.dns.nameservers.clone(),
+        timeout: config.dns.timeout,
+        cache_answers: config.dns.cache_size as u64,
+        ..dns::Options::default()
+    }
+}
+
+pub(super) fn email(config: &Config) -> email::Options {
+    let delivery = &config.delivery;
+    email::Options {
+        hostname: config.server.hostname.to_string(),
+        smtp_port: delivery.smtp_port,
+        allow_private: delivery.allow_private.clone(),
+        messages_per_connection: u32::try_from(delivery.messages_per_connection).unwrap_or(u32::MAX),
+        idle: delivery.idle,
+        timeouts: Timeouts {
+            connect: delivery.connect_timeout,
+            greeting: delivery.command_timeout,
+            hello: delivery.command_timeout,
+            mail: delivery.command_timeout,
+            recipient: delivery.command_timeout,
+            data: delivery.command_timeout,
+            block: delivery.data_timeout,
+            end_of_data: delivery.data_timeout,
+            ..Timeouts::default()
+        },
+        ..email::Options::default()
+    }
+}
+
+pub(super) fn carrier(carrier: &config::Carrier) -> sms::Options {
+    sms::Options {
+        name: carrier.name.clone(),
+        address: carrier.address.to_string(),
+        system_id: carrier.system_id.clone(),
+        password: carrier.password.clone(),
+        system_type: carrier.system_type.clone(),
+        binds: carrier.binds,
+        window: carrier.window,
+        rate: Some(carrier.rate.per_second()),
+        source: carrier.from.clone(),
+        short_ton: carrier.source_ton,
+        short_npi: carrier.source_npi,
+        enquire_interval: carrier.enquire_interval,
+        response_timeout: carrier.response_timeout,
+        ..sms::Options::default()
+    }
+}
+
+pub(super) fn smtp(config: &Config) -> smtp::Options {
+    let limits = &config.limits;
+    smtp::Options {
+        hostname: config.server.hostname.as_str().into(),
+        message_bytes_max: limits.message_bytes,
+        receiving_bytes_max: limits.receiving_bytes,
+        recipients_max: limits.recipients,
+        connections_max: limits.connections,
+        connections_per_peer_max: limits.connections_per_peer,
+        messages_max: u32::try_from(limits.messages_per_connection).unwrap_or(u32::MAX),
+        command_timeout: limits.command_timeout,
+        data_rate_min: limits.data_rate_min,
+        hops_max: limits.hops,
+        ..smtp::Options::default()
+    }
+}
+
+pub(super) fn listener(listener: &config::Listener) -> smtp::Listener {
+    smtp::Listener {
+        address: listener.address,
+        tls: match listener.tls {
+            config::ListenerTls::None => smtp::TlsMode::None,
+            config::ListenerTls::StartTls => smtp::TlsMode::StartTls,
+            config::ListenerTls::Implicit => smtp::TlsMode::Implicit,
+        },
+        auth: match listener.auth {
+            config::Auth::Required => smtp::AuthMode::Required,
+            config::Auth::Optional => smtp::AuthMode::Optional,
+            config::Auth::None => smtp::AuthMode::None,
+        },
+        plaintext_auth: listener.plaintext_auth,
+        trusted: listener.trusted.clone(),
+        trusted_client: listener.trusted_client.clone(),
+    }
+}
+
+pub(super) fn http(config: &Config, listener: &config::Http) -> http::Options {
+    http::Options {
+        address: listener.address,
+        tls: listener.tls,
+        hostname: config.server.hostname.to_string(),
+        message_bytes_max: config.limits.message_bytes,
+        recipients_max: config.limits.recipients,
+        hops_max: config.limits.hops,
+        bodies_bytes_max: config.limits.receiving_bytes,
+        connections: http::ConnectionLimits {
+            total_max: config.limits.connections,
+            per_peer_max: config.limits.connections_per_peer,
+            ..http::ConnectionLimits::default()
+        },
+        ..http::Options::default()
+    }
+}
+
+pub(super) fn admin(listener: &config::Admin) -> admin::http::Options {
+    admin::http::Options { address: listener.address, ..admin::http::Options::default() }
+}
+
+/// The DKIM signers, or the file whose key is no key.
+pub(super) fn signers(config: &Config) -> Result<SignerSet, String> {
+    let mut signers = Vec::with_capacity(config.dkim.len());
+    for dkim in &config.dkim {
+        let unusable = |why: String| format!("{}: {why}", dkim.private_key_file.display());
+        let key = SigningKey::from_pem(dkim.private_key.expose().as_bytes()).map_err(|e| unusable(e.to_string()))?;
+        signers.push(Signer::new(&dkim.domain, &dkim.selector, key).map_err(|e| unusable(e.to_string()))?);
+    }
+    Ok(SignerSet::new(signers))
+}
+
+/// The listeners' TLS settings, or which file is wrong.
+pub(super) fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, String> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    crate::net::tls::server_config(&tls.certificate, tls.private_key.expose().as_bytes())
+        .map(|made| Some(Arc::new(made)))
+        .map_err(|e| format!("{} with {}: {e}", tls.certificate_file.display(), tls.private_key_file.display()))
+}
+
+/// Carriers' options by name.
+pub(super) fn carriers(config: &Config) -> HashMap<Arc<str>, sms::Options> {
+    config.carriers.iter().map(|c| (c.name.clone(), carrier(c))).collect()
+}
+
+/// The queue's directory.
+pub(super) fn spool(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join(SPOOL)
+}
