@@ -1,0 +1,120 @@
+//! The command line as a whole.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+
+use super::{CommandLine, Failure};
+
+#[test]
+fn the_command_line_is_consistent() {
+    CommandLine::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_a_sentence_and_an_example() {
+    for command in CommandLine::command().get_subcommands() {
+        let name = command.get_name();
+        assert!(command.get_about().is_some(), "{name} has no sentence");
+        let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(example.contains(&format!("postrider {name}")), "{name} has no example");
+        for argument in command.get_arguments().filter(|a| a.get_id() != "help" && a.get_id() != "version") {
+            assert!(argument.get_help().is_some(), "{name} {} has no sentence", argument.get_id());
+        }
+    }
+}
+
+#[test]
+fn commands_that_print_data_know_json() {
+    for name in ["check", "queue", "explain", "flush", "hash-password", "dkim-keygen", "sink", "load", "sandbox"] {
+        let line = CommandLine::command();
+        let command = line.find_subcommand(name).unwrap();
+        assert!(command.get_arguments().any(|a| a.get_id() == "json"), "{name}");
+    }
+}
+
+#[test]
+fn serve_is_told_where_the_configuration_is() {
+    let line = CommandLine::try_parse_from(["postrider", "serve", "--config", "a.toml", "--hold"]).unwrap();
+    assert!(matches!(line.command, super::Command::Serve(_)));
+    assert_eq!(CommandLine::try_parse_from(["postrider", "serve"]).unwrap_err().exit_code(), 2);
+    assert_eq!(CommandLine::try_parse_from(["postrider", "explain"]).unwrap_err().exit_code(), 2);
+    assert_eq!(
+        CommandLine::try_parse_from(["postrider", "queue", "--config", "a", "--data-dir", "b"])
+            .unwrap_err()
+            .exit_code(),
+        2
+    );
+}
+
+/// Runs a command line against a relay that gives one answer; returns what it was asked, and how the command ended.
+fn against_a_relay(dir: &Path, line: &[&str], answer: &str) -> (String, Result<(), Failure>) {
+    let path = dir.join(crate::admin::control::SOCKET_NAME);
+    let _ = std::fs::remove_file(&path);
+    let socket = UnixListener::bind(path).unwrap();
+    let answer = answer.to_owned();
+    let relay = std::thread::spawn(move || {
+        let (mut stream, _) = socket.accept().unwrap();
+        let mut asked = String::new();
+        BufReader::new(&stream).read_line(&mut asked).unwrap();
+        stream.write_all(format!("{{\"v\":1,\"response\":{answer}}}\n").as_bytes()).unwrap();
+        asked
+    });
+    let ended = run(dir, line);
+    (relay.join().unwrap(), ended)
+}
+
+fn run(dir: &Path, line: &[&str]) -> Result<(), Failure> {
+    let dir = dir.to_str().unwrap();
+    CommandLine::try_parse_from([&["postrider"], line, &["--data-dir", dir]].concat()).unwrap().command.run()
+}
+
+#[test]
+fn commands_ask_the_relay_and_end_by_its_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = r#"{"kind":"queue","held":false,"messages":0,"bytes":0,"lanes":[],"lanes_total":0}"#;
+    let held = r#"{"kind":"held","held":true}"#;
+    let none = r#"{"kind":"messages","messages":[]}"#;
+    for (line, answer, asked, good) in [
+        (&["queue", "--lanes", "5"][..], queue, r#"{"op":"queue","lanes":5}"#, true),
+        (&["queue", "--json"], queue, r#"{"op":"queue","lanes":30}"#, true),
+        (&["pause"], held, r#"{"op":"pause"}"#, true),
+        (&["resume"], r#"{"kind":"held","held":false}"#, r#"{"op":"resume"}"#, true),
+        (&["flush"], r#"{"kind":"flushed","recipients":3}"#, r#"{"op":"flush"}"#, true),
+        (&["flush"], held, r#"{"op":"flush"}"#, false),
+        (&["flush"], r#"{"kind":"error","why":"no"}"#, r#"{"op":"flush"}"#, false),
+        (&["explain", "lin@example.net"], none, r#"{"op":"explain","what":"lin@example.net","most":10}"#, false),
+        (
+            &["explain", "lin@example.net", "--json"],
+            none,
+            r#"{"op":"explain","what":"lin@example.net","most":10}"#,
+            false,
+        ),
+    ] {
+        let (request, ended) = against_a_relay(dir.path(), line, answer);
+        assert_eq!(request, format!("{{\"v\":1,\"request\":{asked}}}\n"), "{line:?}");
+        assert_eq!(ended.is_ok(), good, "{line:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_relay_that_does_not_run_is_said_to_be_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = run(dir.path(), &["queue"]);
+    assert!(matches!(&ended, Err(Failure::Failed(why)) if why.starts_with("no relay is running on")), "{ended:?}");
+}
+
+#[test]
+fn check_ends_by_what_it_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let line = ["postrider", "check", "--json", "--config", file.to_str().unwrap()];
+        CommandLine::try_parse_from(line).unwrap().command.run()
+    };
+    assert!(check(include_str!("../../config/postrider.toml")).is_ok());
+    assert!(matches!(check("[server]\n"), Err(Failure::Told)));
+}
