@@ -1,0 +1,17 @@
+//! Black box: the real binary against programs written by others, one module per behaviour.
+//!
+//! `tests/run` installs those programs; where one is missing, the tests that need it fail and say so. Nothing here leaves
+//! loopback, and every relay, zone and peer is a test's own, so that tests run side by side.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+mod configuration;
+mod crash;
+mod lifecycle;
+mod mail;
+mod peers;
+mod refusals;
+mod retries;
+mod texts;

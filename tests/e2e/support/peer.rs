@@ -1,0 +1,242 @@
+//! Independent programs as child processes that say on standard output, a JSON object a line, what they were sent.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::{SOON, script, test_peers};
+
+/// The Python that `tests/run` has furnished.
+pub fn python() -> Command {
+    let python = test_peers().join("venv/bin/python");
+    assert!(python.exists(), "{} is missing: tests/run installs it", python.display());
+    Command::new(python)
+}
+
+/// Runs a command to its end; its standard output, if it succeeded.
+pub fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e} (tests/run installs what tests need)"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}
+
+/// Runs a command with `input` on its standard input; its standard output, if it succeeded.
+pub fn filter(command: &mut Command, input: &[u8]) -> String {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A program that listens, reports and can be steered; ended when dropped.
+#[derive(Debug)]
+pub struct Peer {
+    child: Child,
+    steering: Option<ChildStdin>,
+    said: Arc<(Mutex<Vec<Value>>, Condvar)>,
+    /// Where it listens on 127.0.0.1.
+    pub port: u16,
+}
+
+impl Peer {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e} (tests/run installs what tests need)"));
+        let said = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let heard = said.clone();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+                heard.0.lock().unwrap().push(value);
+                heard.1.notify_all();
+            }
+        });
+        let mut peer = Self { steering: child.stdin.take(), child, said, port: 0 };
+        let listening = peer.wait("listening", SOON, |said| said.iter().find_map(|v| v["listening"].as_u64()));
+        peer.port = u16::try_from(listening).unwrap();
+        peer
+    }
+
+    /// Waits until what was said so far gives an answer.
+    pub fn wait<T>(&self, what: &str, within: Duration, mut ask: impl FnMut(&[Value]) -> Option<T>) -> T {
+        let (said, changed) = &*self.said;
+        let mut answer = None;
+        let (guard, _) = changed
+            .wait_timeout_while(said.lock().unwrap(), within, |said| {
+                answer = ask(said);
+                answer.is_none()
+            })
+            .unwrap();
+        answer.unwrap_or_else(|| panic!("not within {within:?}: {what}; {} lines were said", guard.len()))
+    }
+
+    /// Everything said so far that `pick` picks.
+    pub fn said<T>(&self, pick: impl FnMut(&Value) -> Option<T>) -> Vec<T> {
+        self.said.0.lock().unwrap().iter().filter_map(pick).collect()
+    }
+
+    /// Changes its behaviour; returns once it has.
+    pub fn steer(&mut self, how: &Value) {
+        let done = |said: &[Value]| said.iter().filter(|v| v["steered"] == true).count();
+        let before = done(&self.said.0.lock().unwrap());
+        writeln!(self.steering.as_mut().unwrap(), "{how}").unwrap();
+        self.wait("steered", SOON, |said| (done(said) > before).then_some(()));
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A mail as the sink got it.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    pub from: String,
+    pub to: Vec<String>,
+    pub data: Vec<u8>,
+}
+
+impl Mail {
+    fn read(value: &Value) -> Option<Self> {
+        let data = STANDARD.decode(value["data"].as_str()?).unwrap();
+        let to = value["to"].as_array()?.iter().map(|t| t.as_str().unwrap().to_owned()).collect();
+        Some(Self { from: value["from"].as_str().unwrap_or_default().to_owned(), to, data })
+    }
+
+    /// A header field's first line, without its name.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let (header, _) = super::split_mail(&self.data);
+        let header = String::from_utf8_lossy(header).into_owned();
+        header.lines().find_map(|line| {
+            let (n, value) = line.split_once(':')?;
+            n.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        })
+    }
+}
+
+/// An aiosmtpd sink.
+#[derive(Debug)]
+pub struct MailSink(pub Peer);
+
+impl MailSink {
+    /// Starts one; port 0 is any.
+    pub fn start(port: u16) -> Self {
+        let mut command = python();
+        command.arg(script("sink.py")).arg(port.to_string());
+        Self(Peer::start(command))
+    }
+
+    /// All mails so far.
+    pub fn mails(&self) -> Vec<Mail> {
+        self.0.said(Mail::read)
+    }
+
+    /// Waits for the first mail that `wanted` wants.
+    pub fn wait_for(&self, what: &str, within: Duration, wanted: impl Fn(&Mail) -> bool) -> Mail {
+        self.0.wait(what, within, |said| said.iter().filter_map(Mail::read).find(|m| wanted(m)))
+    }
+
+    /// Waits for the mail with that Subject.
+    pub fn subject(&self, subject: &str) -> Mail {
+        self.wait_for(&format!("mail {subject:?}"), SOON, |m| m.field("Subject").as_deref() == Some(subject))
+    }
+}
+
+/// An SMPP carrier: npm's `smpp`.
+#[derive(Debug)]
+pub struct Carrier(pub Peer);
+
+impl Carrier {
+    /// Starts one on any port.
+    pub fn start() -> Self {
+        Self::start_on(0)
+    }
+
+    /// Starts one on that port.
+    pub fn start_on(port: u16) -> Self {
+        let modules = test_peers().join("node/node_modules");
+        assert!(modules.join("smpp").exists(), "{} holds no smpp: tests/run installs it", modules.display());
+        let mut command = Command::new("node");
+        command.env("NODE_PATH", modules).arg(script("smpp_server.js")).arg(port.to_string());
+        Self(Peer::start(command))
+    }
+
+    /// The parts it has answered so far, also those it refused.
+    pub fn parts(&self) -> Vec<Part> {
+        self.0.said(Part::read)
+    }
+
+    /// Waits until it has taken that many parts.
+    pub fn wait_for_taken(&self, count: usize, within: Duration) -> Vec<Part> {
+        self.0.wait(&format!("{count} parts at the carrier"), within, |said| {
+            let taken: Vec<_> = said.iter().filter_map(Part::read).filter(|p| p.status == 0).collect();
+            (taken.len() >= count).then_some(taken)
+        })
+    }
+}
+
+/// A part as the carrier got it.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub to: String,
+    pub data_coding: u64,
+    pub esm_class: u64,
+    /// The user data header in hex, as the `smpp` package reports it.
+    pub udh: String,
+    pub text: String,
+    /// What was answered: 0 or an error.
+    pub status: u64,
+    /// When, in milliseconds of the carrier's own clock.
+    pub at_ms: f64,
+}
+
+impl Part {
+    fn read(value: &Value) -> Option<Self> {
+        (value["pdu"] == "submit_sm").then(|| Self {
+            to: value["to"].as_str().unwrap().to_owned(),
+            data_coding: value["data_coding"].as_u64().unwrap(),
+            esm_class: value["esm_class"].as_u64().unwrap(),
+            udh: value["udh"].as_str().unwrap().to_owned(),
+            text: value["text"].as_str().unwrap_or_default().to_owned(),
+            status: value["status"].as_u64().unwrap(),
+            at_ms: value["at_ms"].as_f64().unwrap(),
+        })
+    }
+}
+
+/// One signature of a mail, judged with all others removed.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[allow(dead_code, reason = "what is not asserted on is shown when a test fails")]
+pub struct Judgement {
+    pub selector: String,
+    pub algorithm: String,
+    pub domain: String,
+    pub dkimpy: bool,
+    pub opendkim: bool,
+    pub opendkim_says: String,
+}
+
+/// Judges every DKIM signature of a mail alone, by dkimpy and by opendkim. `zone` maps names to TXT strings.
+pub fn judge_dkim(dir: &Path, zone: &Value, mail: &[u8]) -> Vec<Judgement> {
+    let (zone_file, mail_file) = (dir.join("judge-zone.json"), dir.join("judge.eml"));
+    std::fs::write(&zone_file, zone.to_string()).unwrap();
+    std::fs::write(&mail_file, mail).unwrap();
+    let verdicts = output_of(python().arg(script("dkim_judge.py")).arg(zone_file).arg(mail_file));
+    serde_json::from_str(&verdicts).unwrap_or_else(|e| panic!("{verdicts:?}: {e}"))
+}

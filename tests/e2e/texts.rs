@@ -1,0 +1,102 @@
+//! A text over HTTP to an SMPP carrier others wrote, and its receipts back.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::support::peer::Carrier;
+use crate::support::relay::{Relay, Settings};
+use crate::support::{SOON, SilentPort};
+
+fn relay_and_carrier(extra: &str) -> (Relay, Carrier) {
+    let carrier = Carrier::start();
+    let settings = Settings { carrier_port: Some(carrier.0.port), extra: extra.to_owned(), ..Settings::default() };
+    (Relay::start(&settings), carrier)
+}
+
+fn post(relay: &Relay, to: &str, text: &str) -> Value {
+    let answer = relay.api("POST", "/v1/sms", &[], &json!({"to": to, "text": text}).to_string());
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()
+}
+
+#[test]
+fn seventy_one_chinese_characters_travel_as_two_parts_and_are_receipted() {
+    let (relay, mut carrier) = relay_and_carrier("");
+    let text = format!("【小店】{}", "您的订单已发货请注意查收".repeat(6).chars().take(67).collect::<String>());
+    assert_eq!(text.chars().count(), 71);
+    let accepted = post(&relay, "+8613800138000", &text);
+    assert_eq!(accepted["parts"], 2, "{accepted}");
+
+    let mut parts = carrier.wait_for_taken(2, SOON);
+    parts.sort_by(|a, b| a.udh.cmp(&b.udh));
+    assert_eq!(parts.iter().map(|p| p.text.as_str()).collect::<String>(), text);
+    for (n, part) in parts.iter().enumerate() {
+        assert_eq!((part.to.as_str(), part.data_coding), ("8613800138000", 8), "{part:?}");
+        assert_eq!(part.esm_class & 0x40, 0x40, "the UDH indicator: {part:?}");
+        // 3GPP TS 23.040 section 9.2.3.24.1: element 00, length 03, reference, total, number.
+        assert!(part.udh.starts_with("0003") && part.udh.ends_with(&format!("020{}", n + 1)), "{part:?}");
+    }
+    assert_eq!(parts[0].udh[4..6], parts[1].udh[4..6], "one reference for both parts");
+
+    let id = accepted["id"].as_str().unwrap();
+    let sent = relay.reaches(id, "sent");
+    assert_eq!(sent["recipients"][0]["parts"].as_array().map(Vec::len), Some(2), "{sent}");
+    carrier.0.steer(&json!({"receipts": "DELIVRD"}));
+    relay.reaches(id, "delivered");
+    let answered = |said: &[Value]| said.iter().filter(|v| v["pdu"] == "deliver_sm_resp" && v["status"] == 0).count();
+    carrier.0.wait("both receipts are answered", SOON, |said| (answered(said) == 2).then_some(()));
+    let explained = relay.explained(id, SOON, |m| m["status"] == "delivered");
+    let parts = explained["recipients"][0]["parts"].as_array().unwrap().clone();
+    assert!(parts.iter().all(|p| p["carrier"] == "carrier-1" && p["carrier_message_id"].is_string()), "{explained}");
+}
+
+#[test]
+fn an_undelivered_receipt_is_told() {
+    let (relay, mut carrier) = relay_and_carrier("");
+    carrier.0.steer(&json!({"receipts": "UNDELIV"}));
+    let accepted = post(&relay, "+8613800138000", "hello");
+    relay.reaches(accepted["id"].as_str().unwrap(), "undelivered");
+}
+
+#[test]
+fn throttling_slows_and_loses_nothing() {
+    const TEXTS: usize = 40;
+    const THROTTLED: usize = 10;
+    let (relay, mut carrier) = relay_and_carrier("");
+    carrier.0.steer(&json!({"throttle": THROTTLED, "receipts": "DELIVRD"}));
+    let ids: Vec<String> = (0..TEXTS)
+        .map(|n| post(&relay, &format!("+86138{n:08}"), &format!("text {n}"))["id"].as_str().unwrap().to_owned())
+        .collect();
+    let taken = carrier.wait_for_taken(TEXTS, SOON * 3);
+    let mut times_taken = BTreeMap::new();
+    for part in &taken {
+        *times_taken.entry((part.to.clone(), part.text.clone())).or_insert(0) += 1;
+    }
+    assert_eq!(times_taken.len(), TEXTS, "every text arrived");
+    assert!(times_taken.values().all(|&n| n == 1), "none twice: {times_taken:?}");
+    let all = carrier.parts();
+    assert_eq!(all.iter().filter(|p| p.status == 0x58).count(), THROTTLED);
+    for refused in all.iter().filter(|p| p.status == 0x58) {
+        let again = taken.iter().find(|p| p.to == refused.to).unwrap();
+        let pause = again.at_ms - refused.at_ms;
+        assert!(pause >= 50.0, "{} was tried again {pause} ms after it had been throttled", refused.to);
+    }
+    for id in &ids {
+        relay.reaches(id, "delivered");
+    }
+}
+
+#[test]
+fn a_carrier_that_comes_late_gets_everything() {
+    let silent = SilentPort::take();
+    let relay = Relay::start(&Settings { carrier_port: Some(silent.port), ..Settings::default() });
+    let ids: Vec<_> = (0..5)
+        .map(|n| post(&relay, "+8613800138000", &format!("late {n}"))["id"].as_str().unwrap().to_owned())
+        .collect();
+    let carrier = Carrier::start_on(silent.port);
+    assert_eq!(carrier.wait_for_taken(5, SOON * 2).len(), 5);
+    for id in ids {
+        relay.reaches(&id, "sent");
+    }
+}
