@@ -13,9 +13,9 @@ fn check(text: &str) -> (Output, String) {
     (output, String::from_utf8(said).unwrap())
 }
 
-/// The line on which `needle` stands, as mistakes count.
+/// The last line on which `needle` stands, as mistakes count.
 fn line_of(text: &str, needle: &str) -> usize {
-    text.lines().position(|line| line.contains(needle)).unwrap() + 1
+    text.lines().collect::<Vec<_>>().iter().rposition(|line| line.contains(needle)).unwrap() + 1
 }
 
 const BASE: &str = "[server]\nhostname = \"relay.example.com\"\ndata_dir = \"data\"\n";

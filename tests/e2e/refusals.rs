@@ -93,8 +93,11 @@ fn http_refuses_with_problem_details() {
     assert!(unknown.field("www-authenticate").is_some(), "{unknown:?}");
     let wrong = post(&relay, "/v1/sms", &["Authorization: Bearer wrong"], &sms("+8613800138000"));
     assert_problem("wrong key", &wrong, 401);
-    for broken in ["{", "[]", "\"text\"", "{\"to\":}", ""] {
+    for broken in ["{", "{\"to\":}", ""] {
         assert_problem(broken, &post(&relay, "/v1/sms", &[&key], broken), 400);
+    }
+    for no_object in ["[]", "\"text\"", "7"] {
+        assert_problem(no_object, &post(&relay, "/v1/sms", &[&key], no_object), 422);
     }
     for number in ["13800138000", "+86", "", "abc", "+0138001380"] {
         let problem = assert_problem(number, &post(&relay, "/v1/sms", &[&key], &sms(number)), 422);
