@@ -5,9 +5,7 @@
 //!
 //! **Fails how.** A name declared twice is our bug and panics at start.
 
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Counter, Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// All metrics of one relay.
 #[derive(Debug)]
@@ -59,8 +57,8 @@ pub struct Metrics {
     pub log_batches: IntCounter,
     /// Bytes written to the log.
     pub log_bytes: IntCounter,
-    /// Time of one sync of the log.
-    pub log_sync_seconds: Histogram,
+    /// Seconds spent writing and syncing the log; divided by the batches, the time of one.
+    pub log_sync_seconds: Counter,
     /// Segments on disk.
     pub log_segments: IntGauge,
     /// Records set aside as corrupt.
@@ -82,8 +80,6 @@ impl Metrics {
         };
         let counter = |name: &str, help: &str| declared(&registry, IntCounter::new(format!("postrider_{name}"), help));
         let gauge = |name: &str, help: &str| declared(&registry, IntGauge::new(format!("postrider_{name}"), help));
-        let sync = HistogramOpts::new("postrider_log_sync_seconds", "Time of one sync of the log.")
-            .buckets(vec![0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0]);
         Self {
             accepted_messages: counters(
                 "accepted_messages_total",
@@ -120,7 +116,10 @@ impl Metrics {
             ),
             log_batches: counter("log_batches_total", "Batches made durable."),
             log_bytes: counter("log_bytes_total", "Bytes written to the log."),
-            log_sync_seconds: declared(&registry, Histogram::with_opts(sync)),
+            log_sync_seconds: declared(
+                &registry,
+                Counter::new("postrider_log_sync_seconds_total", "Seconds spent writing and syncing the log."),
+            ),
             log_segments: gauge("log_segments", "Segments on disk."),
             log_corrupt_records: counter("log_corrupt_records_total", "Records set aside as corrupt."),
             reloads: counters("configuration_reloads_total", "Configuration reloads.", &["result"]),

@@ -27,7 +27,7 @@ pub(super) struct Table {
     pub(super) tickets: HashMap<Ticket, Consigned>,
     pub(super) keys: Keys,
     pub(super) history: History,
-    /// Parts at carriers, by the carrier's name and each form its id may come back in.
+    /// Parts at carriers, by the carrier's name and its id in one of the forms in which it may come back.
     pub(super) parts: HashMap<(Arc<str>, String), PartAt>,
     targets: HashMap<SiteId, Target>,
     ticket_next: Ticket,
@@ -185,31 +185,33 @@ impl Table {
         routes: &Routes,
         options: &Options,
     ) -> LaneId {
-        let (destination, site_name, target, limits) = match &envelope.recipients[recipient as usize].address {
+        let (destination, site_name, target) = match &envelope.recipients[recipient as usize].address {
             Address::Mailbox(mailbox) => {
                 let hop = routes.mail_hop(mailbox.domain());
                 let name: Arc<str> = match &hop {
                     MailHop::Mx(domain) => domain.as_str().into(),
                     MailHop::Fixed(host) => format!("to {host}").into(),
                 };
-                let limits = SiteLimits { concurrency: options.connections_per_site_max, pace: options.pace_per_site };
-                (Arc::from(mailbox.domain().as_str()), name, Target::Mail(hop), limits)
+                (Arc::from(mailbox.domain().as_str()), name, Target::Mail(hop))
             }
             Address::Number(number) => {
                 let carriers = routes.carriers(number).cloned().unwrap_or_else(|| Arc::from([]));
                 let name: Arc<str> = carriers.join(",").into();
-                let limits = SiteLimits { concurrency: options.texts_under_way_max, pace: None };
-                (name.clone(), format!("carriers {name}").into(), Target::Text(carriers), limits)
+                (name.clone(), format!("carriers {name}").into(), Target::Text(carriers))
             }
         };
-        let site = self.schedule.site(&site_name, limits);
+        let site = self.schedule.site(&site_name, limits_of(&target, options));
         self.targets.entry(site).or_insert(target);
         let key = LaneKey { destination, class: envelope.class, client: envelope.client.clone() };
         self.schedule.lane(&key, site)
     }
 
-    /// Puts everything that waits or is ready into the lanes that the routes now say.
+    /// Gives every site the limits in force, and puts everything that waits or is ready into the lanes that the routes now
+    /// say.
     pub(super) fn reroute(&mut self, routes: &Routes, options: &Options, now: Now) {
+        for (&site, target) in &self.targets {
+            self.schedule.limit(site, limits_of(target, options));
+        }
         let idle: Vec<Ticket> =
             self.tickets.keys().copied().filter(|&ticket| !self.schedule.is_leased(ticket)).collect();
         for ticket in idle {
@@ -386,9 +388,8 @@ impl Table {
     fn index_parts(&mut self, id: MessageId, recipient: RecipientIndex, progress: &TextProgress) {
         for (part, state) in progress.parts.iter().enumerate() {
             if let PartState::Sent(carrier_id) = state {
-                for form in crate::sms::receipt::id_forms(carrier_id) {
-                    self.parts.insert((progress.carrier.clone(), form), PartAt { id, recipient, part });
-                }
+                let key = crate::sms::receipt::id_key(carrier_id);
+                self.parts.insert((progress.carrier.clone(), key), PartAt { id, recipient, part });
             }
         }
     }
@@ -396,9 +397,7 @@ impl Table {
     fn forget_parts(&mut self, progress: &TextProgress) {
         for state in &progress.parts {
             if let PartState::Sent(carrier_id) | PartState::Received(carrier_id, _) = state {
-                for form in crate::sms::receipt::id_forms(carrier_id) {
-                    self.parts.remove(&(progress.carrier.clone(), form));
-                }
+                self.parts.remove(&(progress.carrier.clone(), crate::sms::receipt::id_key(carrier_id)));
             }
         }
     }
@@ -437,6 +436,14 @@ impl Now {
 
     pub(super) fn wall_at(self, due: Mono) -> Timestamp {
         self.wall.plus(due.since(self.mono))
+    }
+}
+
+/// What a site tolerates.
+fn limits_of(target: &Target, options: &Options) -> SiteLimits {
+    match target {
+        Target::Mail(_) => SiteLimits { concurrency: options.connections_per_site_max, pace: options.pace_per_site },
+        Target::Text(_) => SiteLimits { concurrency: options.texts_under_way_max, pace: None },
     }
 }
 

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::accept::FULL_RETRY_AFTER;
 use super::*;
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::event::log as event_log;
 use crate::model::{
-    BodyKind, CarrierMessageId, Class, EnhancedStatus, Failure, Idempotency, MailData, MailOrigin, Mailbox, Number,
-    Origin, PartState, ReceiptState, Recipient, Relayed, Reply, ReversePath, SmsText, TextOrigin,
+    Address, BodyKind, CarrierMessageId, Class, Content, EnhancedStatus, Envelope, Failure, Idempotency, MailData,
+    MailOrigin, Mailbox, Number, Origin, Outcome, PartState, Receipt, ReceiptState, Recipient, RecipientOutcome,
+    Relayed, Reply, Responsibility, ReversePath, Scope, SmsText, Stage, Submission, TextOrigin, TextProgress,
 };
 use crate::route::TextRoute;
 

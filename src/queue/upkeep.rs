@@ -7,9 +7,10 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::accept::Newcomer;
 use super::life::{End, State};
 use super::settle::ended;
-use super::{Change, Newcomer, Queue, Shared, change_record, record};
+use super::{Change, Queue, Shared, change_record, record};
 use crate::model::{Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
 use crate::storage::{Leftover, Live, Position, Purpose, Record};
 
@@ -78,7 +79,7 @@ impl Queue {
         let newcomers: Vec<Newcomer> = follow_ups.into_iter().map(|s| Newcomer::new(s, &options)).collect();
         let mut group = vec![change_record(id, overdue.position, &changes)];
         group.extend(newcomers.iter().map(Newcomer::record));
-        match self.shared.log.append(Purpose::Upkeep, group).await {
+        match self.keep(group).await {
             Ok(appended) => {
                 self.unmark(id);
                 self.settled(None, id, changes, newcomers, &appended.positions);

@@ -148,6 +148,7 @@ impl Core {
             let mut before = shown.lock();
             let metrics = &self.metrics;
             metrics.log_batches.inc_by(stats.batches.saturating_sub(before.batches));
+            metrics.log_sync_seconds.inc_by(stats.sync_time.saturating_sub(before.sync_time).as_secs_f64());
             metrics.log_bytes.inc_by(stats.bytes.saturating_sub(before.bytes));
             metrics.log_corrupt_records.inc_by(stats.damaged.saturating_sub(before.damaged));
             metrics.log_segments.set(i64::try_from(stats.segments).unwrap_or(i64::MAX));

@@ -14,10 +14,10 @@ use super::message::Taken;
 use super::outcome::{Counted, Tally};
 use super::pace::{Pace, Turnstile};
 use super::slots::{Job, PartAnswer, Slots};
-use super::{AttemptBegun, Inbound, Options, OptionsError, dial};
+use super::{Inbound, Options, OptionsError, dial};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
-use crate::model::Consignment;
+use crate::model::{AttemptBegun, Consignment};
 use crate::model::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Scope, Stage};
 
 /// Times an attempt hands a part that was not sent to another link.

@@ -1,7 +1,8 @@
 //! Carrying texts: one [`Carrier`] is one account at a carrier, over one or more SMPP links.
 //!
 //! **Promises.**
-//! - Nothing leaves before its attempt is durable: [`Carrier::carry`] demands an [`AttemptBegun`].
+//! - Nothing leaves before its attempt is durable: [`Carrier::carry`] demands an
+//!   [`AttemptBegun`](crate::model::AttemptBegun).
 //! - Never more than `window` submissions are unanswered on a bind; never more than `rate` parts a second leave over all
 //!   binds; a carrier that says "throttled" is obeyed at once and trusted again slowly.
 //! - Each part's fate is told apart: taken, refused, not sent (safe to send again), or sent without an answer (unknown).
@@ -35,7 +36,7 @@ use std::pin::Pin;
 pub use carrier::Carrier;
 pub use options::{Options, OptionsError, Validity};
 
-use crate::model::{AttemptBegun, Receipt};
+use crate::model::Receipt;
 
 /// Where what carriers bring goes.
 pub trait Inbound: Send + Sync {

@@ -16,8 +16,8 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::event::metrics::Metrics;
 use crate::model::Consignment;
 use crate::model::{
-    Address, Class, Content, Envelope, MessageId, Number, Origin, Outcome, PartState, ReceiptState, Recipient,
-    RecipientOutcome, Responsibility, Scope, SenderId, SmsText, Stage, TextOrigin, TextProgress,
+    Address, AttemptBegun, Class, Content, Envelope, MessageId, Number, Origin, Outcome, PartState, ReceiptState,
+    Recipient, RecipientOutcome, Responsibility, Scope, SenderId, SmsText, Stage, TextOrigin, TextProgress,
 };
 use crate::sms;
 use crate::wire::smpp::{Body, COctets, CommandStatus, Framer, Pdu, ShortMessage, command, esm_class};

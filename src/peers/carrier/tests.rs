@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::{Clock, Timestamp};
-use crate::egress::sms::{AttemptBegun, Carrier, Inbound, InboundError, Options as CarrierOptions};
+use crate::egress::sms::{Carrier, Inbound, InboundError, Options as CarrierOptions};
 use crate::event::metrics::Metrics;
 use crate::model::Consignment;
 use crate::model::{
-    Address, Class, Content, Envelope, Number, Origin, Outcome, PartState, Receipt, ReceiptState, Recipient,
-    RecipientOutcome, SmsText, TextOrigin, TextProgress,
+    Address, AttemptBegun, Class, Content, Envelope, Number, Origin, Outcome, PartState, Receipt, ReceiptState,
+    Recipient, RecipientOutcome, SmsText, TextOrigin, TextProgress,
 };
 use crate::sms;
 

@@ -1,0 +1,276 @@
+//! From a free slot to a settled outcome: what `dispatch` asks of the queue, and what a [`Lease`] asks on its behalf.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::accept::Newcomer;
+use super::life::{Change, State};
+use super::table::{Now, Table};
+use super::{Lease, LoadError, Queue, Target, change_record, lease, record, settle};
+use crate::model::{
+    Consignment, Content, Envelope, MessageId, Outcome, RecipientIndex, RecipientOutcome, Scope, Stage, Submission,
+    TextProgress,
+};
+use crate::schedule::{Pulled, SiteId, Ticket};
+use crate::storage::{AppendError, Durable, Position};
+
+/// The answer to a free slot.
+#[derive(Debug)]
+pub enum Pull {
+    /// Carry this.
+    Lease(Lease),
+    /// There is work, but not before this span has passed.
+    Wait(Duration),
+    /// There is work, but no slot that it may use.
+    Busy,
+    /// There is none.
+    Nothing,
+}
+
+impl Queue {
+    /// A slot of `site` is free: what may use it?
+    pub fn pull(&self, site: SiteId) -> Pull {
+        let now = self.now();
+        let mut table = self.shared.table.lock();
+        loop {
+            let ticket = match table.schedule.pull(site, now.mono) {
+                Pulled::Ticket(ticket) => ticket,
+                Pulled::NotBefore(then) => return Pull::Wait(then.since(now.mono)),
+                Pulled::Busy => return Pull::Busy,
+                Pulled::Nothing => return Pull::Nothing,
+            };
+            if let Some(consignment) = table.lease(ticket, now) {
+                let Some(target) = table.target(site).cloned() else { return Pull::Nothing };
+                self.shared.metrics.leased.inc();
+                let state = lease::LeaseState::Taken;
+                return Pull::Lease(Lease {
+                    queue: self.clone(),
+                    ticket,
+                    target,
+                    consignment: consignment.ready(),
+                    state,
+                });
+            }
+        }
+    }
+
+    /// Sites with something new to pull, each with how many more slots it could use.
+    pub fn roused(&self) -> Vec<(SiteId, Target, usize)> {
+        let mut table = self.shared.table.lock();
+        let sites = table.schedule.roused();
+        sites
+            .into_iter()
+            .filter_map(|site| Some((site, table.target(site)?.clone(), table.schedule.slots_wanted(site))))
+            .collect()
+    }
+
+    /// How many more slots a site could use now.
+    pub fn slots_wanted(&self, site: SiteId) -> usize {
+        self.shared.table.lock().schedule.slots_wanted(site)
+    }
+
+    /// Makes what has come due ready; returns in how long to do it again, if anything waits.
+    pub fn advance(&self) -> Option<Duration> {
+        let now = self.now();
+        self.shared.table.lock().schedule.advance(now.mono).map(|then| then.since(now.mono))
+    }
+
+    /// Waits until something may be pulled or a due time has changed.
+    pub async fn work(&self) {
+        self.shared.work.notified().await;
+    }
+
+    pub(super) async fn load(&self, ticket: Ticket) -> Result<Consignment, LoadError> {
+        let (mut consignment, position) =
+            self.shared.table.lock().cold_consignment(ticket).ok_or(LoadError::Damaged)?;
+        let stored = self.shared.log.read(position).await?;
+        let channel = consignment.envelope.channel();
+        consignment.content = Some(record::read_content(channel, stored.body.unwrap_or_default())?);
+        consignment.ready().ok_or(LoadError::Damaged)
+    }
+
+    pub(super) fn consigned(&self, ticket: Ticket) -> Vec<RecipientIndex> {
+        self.shared.table.lock().tickets.get(&ticket).map(|c| c.recipients.clone()).unwrap_or_default()
+    }
+
+    pub(super) async fn begin(&self, ticket: Ticket, progress: TextProgress) -> Result<Durable, AppendError> {
+        let (id, position, recipient) = {
+            let table = self.shared.table.lock();
+            let consigned = table.tickets.get(&ticket).ok_or(AppendError::Closed)?;
+            let entry = table.entries.get(&consigned.id).ok_or(AppendError::Closed)?;
+            (consigned.id, entry.position, consigned.recipients.first().copied().unwrap_or_default())
+        };
+        let state = State::Begun { at: self.shared.clock.now() };
+        let change = Change { recipient, state, attempt: None, counts: false, progress: Some(Box::new(progress)) };
+        let record = change_record(id, position, std::slice::from_ref(&change));
+        let appended = self.keep(vec![record]).await?;
+        // In memory the recipient stays queued and leased: the outcome is what will count.
+        Ok(appended.durable)
+    }
+
+    pub(super) fn return_unused(&self, ticket: Ticket) {
+        self.shared.metrics.leased.dec();
+        let now = self.now();
+        self.shared.table.lock().give_back(ticket, now);
+        self.shared.work.notify_one();
+    }
+
+    pub(super) async fn settle(self, ticket: Ticket, outcomes: Vec<RecipientOutcome>, follow_ups: Vec<Submission>) {
+        self.note_health(ticket, &outcomes);
+        let Ok(place) = self.shared.settling.clone().acquire_owned().await else { return };
+        let Some((id, position, changes)) = self.changes_after(ticket, outcomes) else { return };
+        let options = self.shared.options.load_full();
+        let newcomers: Vec<Newcomer> = follow_ups.into_iter().map(|s| Newcomer::new(s, &options)).collect();
+        let mut group = vec![change_record(id, position, &changes)];
+        group.extend(newcomers.iter().map(Newcomer::record));
+        tokio::spawn(async move {
+            let appended = self.keep(group).await;
+            match appended {
+                Ok(appended) => self.settled(Some(ticket), id, changes, newcomers, &appended.positions),
+                // The lease stays out: starting another attempt that could not be recorded either would only double it.
+                Err(e) => tracing::error!(%id, error = %e, "an outcome could not be recorded"),
+            }
+            drop(place);
+        });
+    }
+
+    fn changes_after(
+        &self,
+        ticket: Ticket,
+        outcomes: Vec<RecipientOutcome>,
+    ) -> Option<(MessageId, Position, Vec<Change>)> {
+        let options = self.shared.options.load();
+        let now = self.shared.clock.now();
+        let table = self.shared.table.lock();
+        let consigned = table.tickets.get(&ticket)?;
+        let entry = table.entries.get(&consigned.id)?;
+        let is_text = entry.envelope.text().is_some();
+        let retry = &options.retry[entry.envelope.class.index()];
+        // One throw for the consignment, so that its recipients stay together.
+        let chance = fastrand::f64();
+        let changes = outcomes
+            .into_iter()
+            .filter(|o| consigned.recipients.contains(&o.recipient))
+            .filter_map(|o| {
+                let life = entry.lives.get(o.recipient as usize)?;
+                Some(settle::change_after(life, o, is_text, retry, now, chance))
+            })
+            .collect();
+        Some((consigned.id, entry.position, changes))
+    }
+
+    /// The outcomes are durable: applies them, takes in what follows from them, and tells.
+    pub(super) fn settled(
+        &self,
+        ticket: Option<Ticket>,
+        id: MessageId,
+        changes: Vec<Change>,
+        newcomers: Vec<Newcomer>,
+        positions: &[Position],
+    ) {
+        let now = self.now();
+        let options = self.shared.options.load();
+        let (facts, released) = {
+            let mut table = self.shared.table.lock();
+            let mut facts = self.facts(&table, id, &changes);
+            let released = table.apply(id, changes, &options, now);
+            if let Some(ticket) = ticket {
+                table.give_back(ticket, now);
+                self.shared.metrics.leased.dec();
+            }
+            for (newcomer, &position) in newcomers.into_iter().zip(positions.iter().skip(1)) {
+                // What follows from an end is owed, whatever the quotas say.
+                let (client, size) = (newcomer.envelope.client.clone(), newcomer.size);
+                table.reserve_owed(&client, size);
+                facts.extend(self.admit(&mut table, newcomer, position));
+            }
+            (facts, released)
+        };
+        released.inspect(|&position| self.shared.log.release(position));
+        self.shared.work.notify_one();
+        facts.into_iter().for_each(|f| self.shared.events.record(f));
+    }
+
+    /// What an attempt says about its destination.
+    fn note_health(&self, ticket: Ticket, outcomes: &[RecipientOutcome]) {
+        let now = self.now();
+        let mut table = self.shared.table.lock();
+        let lane = table.tickets.get(&ticket).map(|c| c.lane);
+        let site = lane.and_then(|lane| table.schedule.site_of(lane));
+        let channel = site.map_or("email", |site| table.channel_of(site).as_str());
+        for outcome in outcomes {
+            let word = match outcome.outcome {
+                Outcome::Relayed(_) => "relayed",
+                Outcome::Delayed(_) => "delayed",
+                Outcome::Failed(_) => "failed",
+            };
+            self.shared.metrics.attempts.with_label_values(&[channel, word]).inc();
+        }
+        let unreachable = outcomes.iter().any(|o| match &o.outcome {
+            Outcome::Delayed(f) => {
+                matches!(f.scope, Scope::Host | Scope::Site | Scope::Connection)
+                    && matches!(f.stage, Stage::Dns | Stage::Connect | Stage::Hello | Stage::Tls)
+            }
+            _ => false,
+        });
+        if unreachable {
+            table.schedule.went_wrong(ticket, now.mono);
+        } else {
+            table.schedule.went_well(ticket);
+        }
+    }
+}
+
+/// A consignment whose content may still be on disk only.
+struct Cold {
+    envelope: Arc<Envelope>,
+    content: Option<Content>,
+    recipients: Vec<RecipientIndex>,
+    attempt: u32,
+    progress: Option<TextProgress>,
+}
+
+impl Cold {
+    fn ready(self) -> Option<Consignment> {
+        let Self { envelope, content, recipients, attempt, progress } = self;
+        Some(Consignment { envelope, content: content?, recipients, attempt, progress })
+    }
+}
+
+impl Table {
+    /// What a ticket that was just leased stands for. `None`, and the ticket back in its lane or gone, if it may not be
+    /// carried now.
+    fn lease(&mut self, ticket: Ticket, now: Now) -> Option<Cold> {
+        let Some((cold, _)) = self.cold_consignment(ticket) else {
+            self.schedule.remove(ticket);
+            return None;
+        };
+        let entry = self.entries.get(&cold.envelope.id)?;
+        let attemptable = cold
+            .recipients
+            .iter()
+            .all(|&r| entry.lives.get(r as usize).is_some_and(|l| lease::may_be_attempted(l.state)));
+        let expired = entry.envelope.expires_at.is_some_and(|at| at <= now.wall);
+        if entry.moving || expired || !attemptable {
+            // Soon again: the end of a move, or the sweep that ends what has expired.
+            let lane = self.tickets.get(&ticket)?.lane;
+            self.schedule.put(ticket, lane, 1, now.mono.plus(Duration::from_millis(50)), now.mono);
+            return None;
+        }
+        Some(cold)
+    }
+
+    fn cold_consignment(&self, ticket: Ticket) -> Option<(Cold, Position)> {
+        let consigned = self.tickets.get(&ticket)?;
+        let entry = self.entries.get(&consigned.id)?;
+        let life = entry.lives.get(*consigned.recipients.first()? as usize)?;
+        let cold = Cold {
+            envelope: entry.envelope.clone(),
+            content: entry.content.clone(),
+            recipients: consigned.recipients.clone(),
+            attempt: life.attempts_made + 1,
+            progress: life.progress.as_deref().cloned(),
+        };
+        Some((cold, entry.position))
+    }
+}

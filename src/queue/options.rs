@@ -1,0 +1,69 @@
+//! How the queue behaves: plain values; `config` knows how the keys are spelled.
+
+use std::time::Duration;
+
+use super::Retry;
+use crate::schedule::Pace;
+
+/// How the queue behaves.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Options {
+    /// Retry schedule and expiry, by [`crate::model::Class::index`].
+    pub retry: [Retry; 3],
+    /// Messages queued, all clients together.
+    pub messages_max: u64,
+    /// Bytes of content queued, all clients together.
+    pub bytes_max: u64,
+    /// Messages queued per client.
+    pub client_messages_max: u64,
+    /// Bytes of content queued per client.
+    pub client_bytes_max: u64,
+    /// Bytes of content kept in memory; the rest is read back from disk when its time comes.
+    pub body_cache_bytes_max: u64,
+    /// Ended messages remembered.
+    pub history_messages_max: usize,
+    /// For how long.
+    pub history_age_max: Duration,
+    /// How long an idempotency key is known.
+    pub key_age_max: Duration,
+    /// How long a sent text waits for its receipt.
+    pub receipt_wait_max: Duration,
+    /// Recipients of one mail transaction.
+    pub recipients_per_consignment_max: usize,
+    /// Connections to one destination.
+    pub connections_per_site_max: usize,
+    /// Mails per time to one destination.
+    pub pace_per_site: Option<Pace>,
+    /// Texts under way per set of carriers; the carriers' own windows and rates bound what is on the wire.
+    pub texts_under_way_max: usize,
+    /// Start with everything held.
+    pub held: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let minutes = |m: &[u64]| m.iter().map(|m| Duration::from_secs(60 * m)).collect::<Vec<_>>();
+        let slow = |days: u64| Retry {
+            schedule: minutes(&[1, 5, 15, 30, 60, 120, 240]),
+            expire: Duration::from_secs(days * 86_400),
+        };
+        let otp = Retry { schedule: [5, 10, 20].map(Duration::from_secs).to_vec(), expire: Duration::from_secs(300) };
+        Self {
+            retry: [otp, slow(3), slow(1)],
+            messages_max: 10_000_000,
+            bytes_max: 1 << 40,
+            client_messages_max: 5_000_000,
+            client_bytes_max: 1 << 39,
+            body_cache_bytes_max: 64 << 20,
+            history_messages_max: 50_000,
+            history_age_max: Duration::from_secs(24 * 3_600),
+            key_age_max: Duration::from_secs(24 * 3_600),
+            receipt_wait_max: Duration::from_secs(72 * 3_600),
+            recipients_per_consignment_max: 100,
+            connections_per_site_max: 10,
+            pace_per_site: None,
+            texts_under_way_max: 1_024,
+            held: false,
+        }
+    }
+}
