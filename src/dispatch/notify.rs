@@ -1,6 +1,7 @@
 //! The notifications that follow from an end (RFC 3461 section 5.2), built here, settled by the queue with that end.
 
 use super::Parts;
+use crate::clock::Timestamp;
 use crate::mail::dsn::{self, Action, Report, Status};
 use crate::model::Consignment;
 use crate::model::{
@@ -11,25 +12,40 @@ use crate::queue::{End, Overdue};
 
 /// RFC 3463 section 3.5: delivery time expired.
 const TIME_EXPIRED: EnhancedStatus = EnhancedStatus::new(5, 4, 7);
+/// RFC 3463 section 3.1: a success of which nothing more is known.
+const RELAYED: EnhancedStatus = EnhancedStatus::new(2, 0, 0);
 
-/// The notification of an attempt's failures: none or one.
+/// The notifications of an attempt: one of its failures, one of what went to a next hop that will not notify, for those
+/// whose sender wants to hear of it.
 pub(super) fn for_outcomes(parts: &Parts, consignment: &Consignment, outcomes: &[RecipientOutcome]) -> Vec<Submission> {
     let Content::Mail(data) = &consignment.content else { return Vec::new() };
     let now = parts.clock.now();
-    let failed = outcomes.iter().filter_map(|o| match &o.outcome {
-        Outcome::Failed(failure) => Some(Status {
-            recipient: o.recipient,
-            action: Action::Failed,
-            status: EnhancedStatus { class: 5, ..failure.status },
-            reply: failure.reply.clone(),
-            cause: failure.cause.clone(),
-            remote: o.peer.as_ref().map(|p| p.host.clone()),
-            last_attempt: Some(now),
-            will_retry_until: None,
-        }),
-        Outcome::Relayed(_) | Outcome::Delayed(_) => None,
-    });
-    notification(parts, &consignment.envelope, data, failed.collect())
+    let all = outcomes.iter().filter_map(|o| status_of(o, now));
+    let (failed, relayed) = all.partition(|s: &Status| s.action == Action::Failed);
+    let of = |statuses| notification(parts, &consignment.envelope, data, statuses);
+    of(failed).into_iter().chain(of(relayed)).collect()
+}
+
+/// What there is to notify of in an outcome.
+fn status_of(outcome: &RecipientOutcome, now: Timestamp) -> Option<Status> {
+    let (action, status, reply, cause) = match &outcome.outcome {
+        Outcome::Failed(failure) => {
+            let status = EnhancedStatus { class: 5, ..failure.status };
+            (Action::Failed, status, failure.reply.clone(), failure.cause.clone())
+        }
+        Outcome::Relayed(relayed) if !relayed.notifies => (Action::Relayed, RELAYED, Some(relayed.reply.clone()), None),
+        Outcome::Relayed(_) | Outcome::Delayed(_) => return None,
+    };
+    Some(Status {
+        recipient: outcome.recipient,
+        action,
+        status,
+        reply,
+        cause,
+        remote: outcome.peer.as_ref().map(|p| p.host.clone()),
+        last_attempt: Some(now),
+        will_retry_until: None,
+    })
 }
 
 /// The notification of mail whose time has run out: none or one.

@@ -37,6 +37,9 @@ pub enum Outcome {
 pub struct Relayed {
     /// Its whole reply.
     pub reply: Reply,
+    /// It has also taken over the duty to notify the sender (RFC 3461 section 5.2.1). If not, a sender who wants to hear of
+    /// success hears from us that the mail was relayed.
+    pub notifies: bool,
 }
 
 /// An attempt that did not succeed: whom it condemns, where it happened, and what the other side said.

@@ -140,7 +140,7 @@ fn outcomes(lease: &Lease, outcome: &Outcome) -> Vec<RecipientOutcome> {
 }
 
 fn relayed() -> Outcome {
-    Outcome::Relayed(Relayed { reply: Reply { code: 250, enhanced: None, text: "ok".into() } })
+    Outcome::Relayed(Relayed { reply: Reply { code: 250, enhanced: None, text: "ok".into() }, notifies: true })
 }
 
 fn delayed() -> Outcome {

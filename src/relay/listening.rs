@@ -92,7 +92,7 @@ impl Listening {
     }
 
     /// Starts answering.
-    pub(super) fn serve(mut self, _core: &Arc<Core>) -> Self {
+    pub(super) fn serve(mut self) -> Self {
         let bound = std::mem::take(&mut self.bound);
         let stop = || self.stop.subscribe();
         for server in bound.smtp {

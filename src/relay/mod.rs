@@ -19,7 +19,7 @@ mod reload;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -45,6 +45,9 @@ use listening::Listening;
 const DISPATCH_DRAIN: Duration = Duration::from_secs(6);
 /// How long carriers may take to answer what is on the wire and to be unbound.
 const CARRIER_DRAIN: Duration = Duration::from_secs(2);
+
+/// How often the state of the disk is looked at.
+const STORAGE_LOOKED_AT: Duration = Duration::from_millis(500);
 
 /// A running relay.
 #[derive(Debug)]
@@ -160,7 +163,8 @@ impl Relay {
         let hostname = core.live.hostname.clone();
         let parts = Parts { queue, mail, carriers: core.carriers.clone(), hostname, clock };
         let dispatch = Dispatch::start(parts);
-        let listening = listening.serve(&core);
+        let listening = listening.serve();
+        tokio::spawn(watch_storage(Arc::downgrade(&core)));
         core.readiness.clear(Reason::Starting);
         listening.publish(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
         Ok(Self { core, dispatch, listening })
@@ -271,6 +275,23 @@ impl Core {
         let before = all.insert(name, carrier);
         self.carriers.store(Arc::new(all));
         before
+    }
+}
+
+/// Tells whoever asks for readiness when the disk is too full to take more, or has failed.
+async fn watch_storage(core: Weak<Core>) {
+    loop {
+        tokio::time::sleep(STORAGE_LOOKED_AT).await;
+        let Some(core) = core.upgrade() else { return };
+        let log = core.queue.log();
+        if *log.poisoned().borrow() {
+            core.readiness.set(Reason::StorageFailed);
+        }
+        if log.has_space() {
+            core.readiness.clear(Reason::DiskFull);
+        } else {
+            core.readiness.set(Reason::DiskFull);
+        }
     }
 }
 

@@ -125,3 +125,31 @@ fn a_bounce_that_bounces_ends_there() {
     sink.subject("afterwards");
     assert_eq!(sink.mails().len(), 1, "nothing was sent about the bounce");
 }
+
+#[test]
+fn a_sender_who_asks_hears_that_mail_was_relayed_to_a_hop_that_will_not_tell() {
+    let sink = MailSink::start(0);
+    let returns = MailSink::start(0);
+    let route = format!("\n[[route]]\ndomains = [\"{SENDER_DOMAIN}\"]\nnext_hop = \"127.0.0.1:{}\"\n", returns.0.port);
+    let relay = Relay::start(&Settings { smtp_port: sink.0.port, extra: route, ..Settings::default() });
+    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
+    let from = format!("hello@{SENDER_DOMAIN}");
+    let say = |client: &mut Client, command: &str, code: &str| {
+        let reply = client.say(command).unwrap();
+        assert!(reply.starts_with(code), "{command}: {reply}");
+    };
+    say(&mut client, &format!("MAIL FROM:<{from}> ENVID=order-7"), "250");
+    say(&mut client, &format!("RCPT TO:<asked@{SINK_DOMAIN}> NOTIFY=SUCCESS,FAILURE"), "250");
+    say(&mut client, &format!("RCPT TO:<unasked@{SINK_DOMAIN}>"), "250");
+    say(&mut client, "DATA", "354");
+    say(&mut client, &format!("From: <{from}>\r\nSubject: tell me\r\n\r\nHello\r\n."), "250");
+
+    sink.subject("tell me");
+    let told = returns.wait_for("the notification", SOON, |m| m.to == [from.clone()]);
+    let seen: Value = serde_json::from_str(&filter(python().arg(script("bounce.py")), &told.data)).unwrap();
+    let recipients = seen["per_recipient"].as_array().unwrap();
+    assert_eq!(recipients.len(), 1, "{seen}");
+    assert_eq!(recipients[0]["Final-Recipient"], format!("rfc822;asked@{SINK_DOMAIN}"), "{seen}");
+    assert_eq!((&recipients[0]["Action"], &recipients[0]["Status"]), (&json!("relayed"), &json!("2.0.0")), "{seen}");
+    assert_eq!(seen["per_message"]["Original-Envelope-Id"], "order-7", "{seen}");
+}

@@ -10,7 +10,7 @@ use super::MailEgress;
 use super::options::Options;
 use super::session::Session;
 use super::transaction::{Ended, Load, transact};
-use super::verdict::outcome;
+use super::verdict::{Standing, outcome};
 use crate::clock::Mono;
 use crate::model::Consignment;
 use crate::model::{
@@ -121,7 +121,7 @@ impl MailCourier {
         group: &[Addressee<'_>],
         ledger: &mut Ledger<'_>,
     ) {
-        let (session, ended, group) = loop {
+        let (session, notifies, ended, group) = loop {
             let mut session = match self.ready_session(options).await {
                 Some(session) => session,
                 None => match Session::open(&self.egress, options, &self.hop).await {
@@ -140,18 +140,20 @@ impl MailCourier {
                 self.session = Some(session);
                 return;
             }
+            let notifies = idle.capabilities().dsn;
             let ended = self.attempt(&mut session, idle, options, parcel, &group).await;
             if session.carried > 0 && ended.never_began() {
                 tracing::debug!(host = session.peer.host, "the kept connection was dead, taking a fresh one");
                 continue;
             }
-            break (session, ended, group);
+            break (session, notifies, ended, group);
         };
+        let standing = Standing { secured: session.peer.tls.is_some(), notifies };
         if ended.loss.as_ref().is_some_and(|loss| loss.answer_lost) {
             self.egress.answers_lost.inc();
         }
         for (n, addressee) in group.iter().enumerate() {
-            let outcome = outcome(&ended.answers, ended.loss.as_ref(), n, session.peer.tls.is_some());
+            let outcome = outcome(&ended.answers, ended.loss.as_ref(), n, standing);
             ledger.enter(addressee.index, outcome, Some(&session.peer));
         }
         self.keep(session, options).await;

@@ -31,10 +31,19 @@ pub(super) struct Loss {
     pub(super) answer_lost: bool,
 }
 
+/// What is known of the peer besides its answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Standing {
+    /// The connection has TLS.
+    pub(super) secured: bool,
+    /// It offers DSN, so it was told what the sender wants to hear.
+    pub(super) notifies: bool,
+}
+
 /// What the answers, and the loss if the connection broke, mean for the transaction's recipient number `n`.
-pub(super) fn outcome(answers: &Answers, loss: Option<&Loss>, n: usize, secured: bool) -> Outcome {
+pub(super) fn outcome(answers: &Answers, loss: Option<&Loss>, n: usize, peer: Standing) -> Outcome {
     if let Some(mail) = answers.mail.as_ref().filter(|r| r.code / 100 != 2) {
-        return refused(mail, Stage::Mail, !secured && mail.code == 530);
+        return refused(mail, Stage::Mail, !peer.secured && mail.code == 530);
     }
     if let Some(rcpt) = answers.recipients.get(n) {
         let taken_before = (0..n).any(|earlier| answers.takes(earlier));
@@ -45,7 +54,9 @@ pub(super) fn outcome(answers: &Answers, loss: Option<&Loss>, n: usize, secured:
             return refused(data, Stage::Data, data.code == 503);
         }
         match &answers.end {
-            Some(end) if end.code / 100 == 2 => return Outcome::Relayed(Relayed { reply: end.clone() }),
+            Some(end) if end.code / 100 == 2 => {
+                return Outcome::Relayed(Relayed { reply: end.clone(), notifies: peer.notifies });
+            }
             Some(end) => return refused(end, Stage::EndOfData, end.code == 503),
             None => {}
         }
@@ -114,6 +125,9 @@ fn asks_for_less(reply: &Reply) -> bool {
 mod tests {
     use super::*;
 
+    const CLEAR: Standing = Standing { secured: false, notifies: true };
+    const SECURED: Standing = Standing { secured: true, notifies: false };
+
     fn reply(text: &str) -> Reply {
         let (code, rest) = text.split_once(' ').unwrap_or((text, ""));
         let enhanced = rest.split(' ').next().and_then(EnhancedStatus::parse);
@@ -163,7 +177,7 @@ mod tests {
             ("250", &["250"], Some("354"), Some("554 5.6.0"), "failed Message end-of-data 5.6.0"),
             ("250", &["250"], Some("354"), Some("421"), "delayed Host end-of-data 4.0.0"),
         ] {
-            let outcome = outcome(&answers(mail, rcpt, data, end), None, 0, false);
+            let outcome = outcome(&answers(mail, rcpt, data, end), None, 0, CLEAR);
             assert_eq!(shown(&outcome), meaning, "{mail} {rcpt:?} {data:?} {end:?}");
         }
     }
@@ -171,14 +185,14 @@ mod tests {
     #[test]
     fn a_552_after_taken_recipients_is_their_number() {
         let answers = answers("250", &["250", "552 too many"], Some("354"), Some("250"));
-        assert_eq!(shown(&outcome(&answers, None, 0, true)), "relayed");
-        assert_eq!(shown(&outcome(&answers, None, 1, true)), "delayed Recipient rcpt 4.0.0");
+        assert_eq!(shown(&outcome(&answers, None, 0, SECURED)), "relayed");
+        assert_eq!(shown(&outcome(&answers, None, 1, SECURED)), "delayed Recipient rcpt 4.0.0");
     }
 
     #[test]
     fn a_421_speaks_for_those_behind_it() {
         let answers = answers("250", &["250", "550 5.1.1", "421 busy"], None, None);
-        let of = |n| shown(&outcome(&answers, None, n, true));
+        let of = |n| shown(&outcome(&answers, None, n, SECURED));
         assert_eq!(of(0), "delayed Host rcpt 4.0.0");
         assert_eq!(of(1), "failed Recipient rcpt 5.1.1");
         assert_eq!(of(2), "delayed Host rcpt 4.0.0");
@@ -189,11 +203,14 @@ mod tests {
     fn a_loss_spares_what_was_answered() {
         let loss = |answer_lost| Loss { stage: Stage::Data, cause: "gone".to_owned(), answer_lost };
         let half = answers("250", &["550 5.1.1", "250"], Some("354"), None);
-        assert_eq!(shown(&outcome(&half, Some(&loss(false)), 0, true)), "failed Recipient rcpt 5.1.1");
-        assert_eq!(shown(&outcome(&half, Some(&loss(false)), 1, true)), "delayed Connection data 4.4.2");
-        let Outcome::Delayed(lost) = outcome(&half, Some(&loss(true)), 1, true) else { panic!("delayed expected") };
+        assert_eq!(shown(&outcome(&half, Some(&loss(false)), 0, SECURED)), "failed Recipient rcpt 5.1.1");
+        assert_eq!(shown(&outcome(&half, Some(&loss(false)), 1, SECURED)), "delayed Connection data 4.4.2");
+        let Outcome::Delayed(lost) = outcome(&half, Some(&loss(true)), 1, SECURED) else { panic!("delayed expected") };
         assert_eq!((lost.scope, lost.stage), (Scope::Connection, Stage::EndOfData));
         assert!(lost.cause.unwrap().contains("lost"));
-        assert_eq!(shown(&outcome(&Answers::default(), Some(&loss(false)), 0, true)), "delayed Connection data 4.4.2");
+        assert_eq!(
+            shown(&outcome(&Answers::default(), Some(&loss(false)), 0, SECURED)),
+            "delayed Connection data 4.4.2"
+        );
     }
 }

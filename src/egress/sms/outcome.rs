@@ -124,7 +124,7 @@ impl Tally {
             Outcome::Delayed(Failure::without_reply(Scope::Connection, Stage::Submit, status, cause))
         } else if !parts.contains(&PartState::Waiting) {
             let earlier = || Reply { code: 0, enhanced: None, text: "all parts were sent before".to_owned() };
-            Outcome::Relayed(Relayed { reply: self.taken.unwrap_or_else(earlier) })
+            Outcome::Relayed(Relayed { reply: self.taken.unwrap_or_else(earlier), notifies: true })
         } else if let Some(status) = self.throttled {
             Outcome::Delayed(Failure { throttled: true, ..answered(status, Scope::Site) })
         } else if let Some(status) = self.delayed {
