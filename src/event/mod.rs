@@ -10,6 +10,7 @@
 
 pub mod log;
 pub mod metrics;
+pub mod tail;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 //!
 //! Records come in the order of their commit. An ACCEPT holds a message's whole state as of then, a CHANGE what has happened
 //! since; what is left at the end is what has not ended. A text whose attempt had begun and whose outcome is not recorded
-//! ends as `unknown` now: it may have left.
+//! ends as `unknown` now: it may have left. Facts that the crash kept from the event file are told now, from the same
+//! records.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,12 +16,13 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::life::{Attempt, Change, End, Entry, State};
 use super::record::{self, KeyRecord};
 use super::table::{Now, Table, fresh_entry};
-use super::{Options, Queue, SETTLING_MAX, Shared, upkeep};
+use super::{Options, Queue, SETTLING_MAX, Shared, settle, upkeep};
 use crate::clock::SharedClock;
-use crate::event::Kind;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
-use crate::model::{MessageId, PartState, RecipientIndex, Stage};
+use crate::event::tail::Tail;
+use crate::event::{Fact, Kind};
+use crate::model::{Envelope, MessageId, PartState, RecipientIndex, Stage};
 use crate::route::Routes;
 use crate::storage::{self, Log, OpenError, Position, RealDisk, Recovered, RecoveryReport};
 
@@ -31,6 +33,8 @@ pub struct Recovery {
     pub messages: u64,
     /// Texts whose answer a crash swallowed; they end as `unknown`.
     pub unknown: u64,
+    /// Facts that the crash before kept from the event file; they have been written now.
+    pub facts: u64,
     /// Records that could be read from disk but not understood.
     pub strange: u64,
     /// What the log says of itself.
@@ -38,8 +42,11 @@ pub struct Recovery {
 }
 
 /// Records gathered before there is a table.
-#[derive(Default)]
 struct Gathered {
+    /// What the event file held at its end.
+    tail: Tail,
+    /// Facts that it lacks.
+    lacking: Vec<(MessageId, RecipientIndex, Fact)>,
     entries: HashMap<MessageId, Entry>,
     /// Ended messages and when, for the history, and their records, to be released.
     ended: Vec<(MessageId, Entry)>,
@@ -50,11 +57,27 @@ struct Gathered {
 }
 
 impl Gathered {
+    fn new(tail: Tail) -> Self {
+        Self {
+            tail,
+            lacking: Vec::new(),
+            entries: HashMap::new(),
+            ended: Vec::new(),
+            keys: Vec::new(),
+            replaced: Vec::new(),
+            strange: 0,
+        }
+    }
+
     fn take(&mut self, recovered: &Recovered) {
         let id = MessageId::from_bytes(recovered.key);
         let understood = match recovered.kind {
             record::ACCEPT => record::read_accept(id, &recovered.payload).map(|(envelope, lives)| {
                 let size = u64::from(recovered.body_bytes.unwrap_or_default());
+                // A record that is about another is the same message, moved.
+                if recovered.about.is_none() {
+                    self.accepted(&envelope, size);
+                }
                 let entry = fresh_entry(Arc::new(envelope), recovered.position, None, size, lives);
                 self.replaced.extend(self.entries.insert(id, entry).map(|older| older.position));
             }),
@@ -70,8 +93,27 @@ impl Gathered {
         }
     }
 
+    fn accepted(&mut self, envelope: &Envelope, size: u64) {
+        for recipient in 0..envelope.recipients.len() as RecipientIndex {
+            let fact = settle::accepted_fact(envelope, recipient, None, size);
+            self.note(envelope.id, recipient, Some(fact));
+        }
+    }
+
+    fn note(&mut self, id: MessageId, recipient: RecipientIndex, fact: Option<Fact>) {
+        if let Some(fact) = fact.filter(|fact| self.tail.lacks(fact)) {
+            self.lacking.push((id, recipient, fact));
+        }
+    }
+
     /// A change to a message that is not known is one that has ended and whose accept record has gone.
     fn change(&mut self, id: MessageId, changes: Vec<Change>) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let facts: Vec<(RecipientIndex, Option<Fact>)> =
+            changes.iter().map(|c| (c.recipient, settled_fact(entry, c))).collect();
+        for (recipient, fact) in facts {
+            self.note(id, recipient, fact);
+        }
         let Some(entry) = self.entries.get_mut(&id) else { return };
         for change in changes {
             if let Some(life) = entry.lives.get_mut(change.recipient as usize) {
@@ -86,6 +128,17 @@ impl Gathered {
     }
 }
 
+/// The fact of a change as it was told when it was settled, or should have been. A part's receipt that was no verdict has
+/// no time on disk, and is not told again.
+fn settled_fact(entry: &Entry, change: &Change) -> Option<Fact> {
+    let time = match (&change.attempt, change.state) {
+        (Some(attempt), _) => attempt.time,
+        (None, State::Ended { at, .. }) => at,
+        (None, _) => return None,
+    };
+    settle::fact_of(entry, change, None, time)
+}
+
 pub(super) fn open(
     dir: &Path,
     log_options: storage::Options,
@@ -95,7 +148,7 @@ pub(super) fn open(
     events: EventLog,
     metrics: Arc<Metrics>,
 ) -> Result<(Queue, Recovery), OpenError> {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new(events.tail().unwrap_or_default());
     let (log, report) = Log::open(dir, log_options, Arc::new(RealDisk), clock.clone(), &mut |r| gathered.take(&r))?;
     let now = Now { wall: clock.now(), mono: clock.mono() };
     let mut table = Table::new(&options, metrics.clone());
@@ -120,12 +173,18 @@ pub(super) fn open(
     let recovery = Recovery {
         messages: gathered.entries.len() as u64,
         unknown: begun.len() as u64,
+        facts: gathered.lacking.len() as u64,
         strange: gathered.strange,
         log: report,
     };
     for (id, entry) in gathered.entries {
         table.reserve_owed(&entry.envelope.client, entry.size);
         table.admit(id, entry, &routes.load(), &options, now);
+    }
+    for (id, recipient, mut fact) in gathered.lacking {
+        let entry = table.entries.get(&id).or_else(|| table.history.find(id).map(|e| &**e));
+        fact.lane = entry.map(|entry| table.lane_name(entry, recipient));
+        events.record(fact);
     }
     let shared = Arc::new(Shared {
         table: Mutex::new(table),

@@ -109,9 +109,9 @@ fn verdict(progress: &TextProgress) -> Option<End> {
 }
 
 /// The fact of a message's acceptance, one per recipient.
-pub(super) fn accepted_fact(envelope: &Envelope, recipient: RecipientIndex, lane: &Arc<str>, size: u64) -> Fact {
+pub(super) fn accepted_fact(envelope: &Envelope, recipient: RecipientIndex, lane: Option<Arc<str>>, size: u64) -> Fact {
     let mut fact = about(envelope, recipient, Kind::Accepted, envelope.received_at);
-    fact.lane = Some(lane.clone());
+    fact.lane = lane;
     fact.size = Some(size);
     fact
 }

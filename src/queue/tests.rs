@@ -194,6 +194,37 @@ async fn what_was_accepted_is_there_after_a_restart_and_what_ended_is_not() {
 }
 
 #[tokio::test]
+async fn facts_that_a_crash_kept_from_the_event_file_are_told_at_the_next_start() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    for to in ["x@example.net", "y@example.org"] {
+        queue.accept(bench.mail(&[to])).await.unwrap();
+    }
+    for outcome in [relayed(), delayed()] {
+        let turn = lease(&queue);
+        let all = outcomes(&turn, &outcome);
+        turn.settle(all, Vec::new()).await;
+    }
+    bench.close(queue).await;
+    let whole = std::fs::read_to_string(bench.event_file()).unwrap();
+    let first_line = whole.find('\n').unwrap() + 1;
+    std::fs::write(bench.event_file(), &whole[..first_line + 20]).unwrap();
+    let (queue, recovery) = bench.open();
+    assert_eq!(recovery.facts, 3);
+    bench.close(queue).await;
+    let completed = std::fs::read_to_string(bench.event_file()).unwrap();
+    let mut events: Vec<&str> = ["accepted", "delivered", "delayed"]
+        .into_iter()
+        .flat_map(|word| std::iter::repeat_n(word, completed.matches(&format!("\"event\":\"{word}\"")).count()))
+        .collect();
+    events.sort_unstable();
+    assert_eq!(events, ["accepted", "accepted", "delayed", "delivered"]);
+    let (queue, recovery) = bench.open();
+    assert_eq!(recovery.facts, 0, "told once");
+    drop(queue);
+}
+
+#[tokio::test]
 async fn a_dropped_lease_goes_back_to_its_lane() {
     let bench = Bench::new();
     let (queue, _) = bench.open();

@@ -248,6 +248,7 @@ async fn open_queue(
         messages = recovery.messages,
         unknown = recovery.unknown,
         damaged = recovery.log.damage.len(),
+        facts_completed = recovery.facts,
         strange = recovery.strange,
         "queue recovered"
     );
