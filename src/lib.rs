@@ -1,4 +1,7 @@
-//! postrider
+//! The library behind the program `postrider`.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
+
 pub mod admin;
 pub mod cli;
 pub mod clock;

@@ -20,7 +20,13 @@ pub(super) async fn work(task: Task, site: SiteId, hop: MailHop, hand: Hand) {
             Pull::Lease(lease) => carry(&task, &mut courier, lease).await,
             // A pause longer than the idle time is a suspended site: its end rouses it anew.
             Pull::Wait(span) if span > idle => break,
-            Pull::Wait(span) => tokio::time::sleep(span).await,
+            Pull::Wait(span) => {
+                let mut stop = task.stop.clone();
+                tokio::select! {
+                    () = tokio::time::sleep(span) => {}
+                    _ = stop.wait_for(|&stop| stop) => break,
+                }
+            }
             Pull::Busy | Pull::Nothing if leaving => break,
             Pull::Busy | Pull::Nothing => {
                 leaving = !rest(&task, &hand, if courier.is_connected() { idle } else { Duration::ZERO }).await;
