@@ -29,7 +29,9 @@ pub(super) async fn work(task: Task, site: SiteId, hop: MailHop, hand: Hand) {
             }
             Pull::Busy | Pull::Nothing if leaving => break,
             Pull::Busy | Pull::Nothing => {
-                leaving = !rest(&task, &hand, if courier.is_connected() { idle } else { Duration::ZERO }).await;
+                // A connection that is not needed makes room where there is none left.
+                let span = if courier.is_connected() && !task.is_full() { idle } else { Duration::ZERO };
+                leaving = !rest(&task, &hand, span).await;
                 continue;
             }
         }

@@ -13,7 +13,7 @@ mod mail;
 mod notify;
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::clock::SharedClock;
 use crate::egress::email::MailEgress;
 use crate::egress::sms::{Carrier, Inbound, InboundError};
 use crate::model::Receipt;
-use crate::queue::{Queue, Target};
+use crate::queue::{Queue, SiteWork, Target};
 use crate::schedule::SiteId;
 use crate::storage::AppendError;
 
@@ -43,6 +43,8 @@ pub struct Parts {
     pub mail: Arc<MailEgress>,
     /// Carriers for texts.
     pub carriers: Carriers,
+    /// Mail connections to all destinations together; may be changed.
+    pub connections_max: Arc<AtomicUsize>,
     /// Our name in notifications.
     pub hostname: Arc<ArcSwap<String>>,
     /// Time.
@@ -67,9 +69,18 @@ pub struct Dispatch {
 #[derive(Clone)]
 struct Task {
     parts: Parts,
+    hands: Arc<Hands>,
     stop: watch::Receiver<bool>,
     /// Held as long as the task lives.
     _alive: mpsc::Sender<()>,
+}
+
+/// All mail workers together.
+#[derive(Debug, Default)]
+struct Hands {
+    count: AtomicUsize,
+    /// A worker has gone while there were as many as there may be.
+    freed: Notify,
 }
 
 /// The hands of one site.
@@ -84,6 +95,8 @@ struct Crew {
 
 /// Ready consignments for which one more connection is opened.
 const READY_PER_CONNECTION: usize = 4;
+/// Crews without a worker kept before they are dropped.
+const CREWS_KEPT: usize = 4_096;
 /// Looked at anew at least so often.
 const TURN_MAX: Duration = Duration::from_secs(5);
 /// How often what is overdue is looked for.
@@ -96,7 +109,7 @@ impl Dispatch {
     pub fn start(parts: Parts) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (alive, gone) = mpsc::channel(1);
-        let task = Task { parts, stop: stopped, _alive: alive };
+        let task = Task { parts, hands: Arc::default(), stop: stopped, _alive: alive };
         tokio::spawn(task.clone().rouse_sites());
         tokio::spawn(task.end_overdue());
         Self { stop, gone }
@@ -113,40 +126,65 @@ impl Task {
     /// Sees to it that every site with something to pull has hands.
     async fn rouse_sites(mut self) {
         let mut crews: HashMap<SiteId, Arc<Crew>> = HashMap::new();
+        // Sites that got no hand because there were as many as there may be.
+        let mut starved: HashSet<SiteId> = HashSet::new();
         loop {
             let next = self.parts.queue.advance();
-            for (site, target, wanted) in self.parts.queue.roused() {
-                let crew = crews.entry(site).or_default();
-                self.rouse(site, &target, wanted, crew);
+            let again = std::mem::take(&mut starved).into_iter().filter_map(|site| self.parts.queue.site_work(site));
+            for work in self.parts.queue.roused().into_iter().chain(again) {
+                let crew = crews.entry(work.site).or_default();
+                if !self.rouse(&work, crew) {
+                    starved.insert(work.site);
+                }
             }
-            let queue = self.parts.queue.clone();
+            if !starved.is_empty() {
+                // Idle hands elsewhere make room: with as many as there may be, nobody rests.
+                crews.values().for_each(|crew| crew.wake.notify_waiters());
+            }
+            if crews.len() > CREWS_KEPT {
+                crews.retain(|_, crew| crew.workers.load(Ordering::Relaxed) > 0);
+            }
+            let (queue, hands) = (self.parts.queue.clone(), self.hands.clone());
             tokio::select! {
                 () = queue.work() => {}
+                () = hands.freed.notified() => {}
                 () = tokio::time::sleep(next.unwrap_or(TURN_MAX).min(TURN_MAX)) => {}
                 _ = self.stop.wait_for(|&stop| stop) => return,
             }
         }
     }
 
-    fn rouse(&self, site: SiteId, target: &Target, wanted: usize, crew: &Arc<Crew>) {
+    /// Wakes and takes on hands for a site. False if it would need one more than there may be.
+    fn rouse(&self, work: &SiteWork, crew: &Arc<Crew>) -> bool {
         let workers = crew.workers.load(Ordering::Relaxed);
         let idle = crew.idle.load(Ordering::Relaxed);
-        (0..idle.min(wanted)).for_each(|_| crew.wake.notify_one());
-        match target {
+        (0..idle.min(work.wanted)).for_each(|_| crew.wake.notify_one());
+        match &work.target {
             Target::Mail(hop) => {
-                let more = if workers == 0 { wanted.min(1) } else { wanted.div_ceil(READY_PER_CONNECTION) };
-                for _ in 0..more.saturating_sub(idle) {
-                    let hand = Hand::new(crew.clone());
-                    tokio::spawn(mail::work(self.clone(), site, hop.clone(), hand));
+                let more = if workers == 0 { work.wanted.min(1) } else { work.wanted.div_ceil(READY_PER_CONNECTION) };
+                let more = more.saturating_sub(idle).min(work.slots_max.saturating_sub(workers));
+                for _ in 0..more {
+                    if self.is_full() {
+                        // A site with a hand already gets on; one without any waits for the next that is freed.
+                        return workers > 0;
+                    }
+                    let hand = Hand::new(crew.clone(), Some(self.hands.clone()));
+                    tokio::spawn(mail::work(self.clone(), work.site, hop.clone(), hand));
                 }
             }
             Target::Text(carriers) if workers == 0 => {
-                let hand = Hand::new(crew.clone());
-                tokio::spawn(text::pump(self.clone(), site, carriers.clone(), hand));
+                let hand = Hand::new(crew.clone(), None);
+                tokio::spawn(text::pump(self.clone(), work.site, carriers.clone(), hand));
             }
             // The pump may just be about to rest; a wake-up that nobody waits for is kept for it.
             Target::Text(_) => crew.wake.notify_one(),
         }
+        true
+    }
+
+    /// True while there are as many mail workers as there may be.
+    fn is_full(&self) -> bool {
+        self.hands.count.load(Ordering::Relaxed) >= self.parts.connections_max.load(Ordering::Relaxed).max(1)
     }
 
     /// Ends what is overdue: mail with a notification, texts without.
@@ -168,16 +206,20 @@ impl Task {
     }
 }
 
-/// A worker's place in its crew, counted while it lives.
+/// A worker's place in its crew, and among all of them, counted while it lives.
 #[derive(Debug)]
 struct Hand {
     crew: Arc<Crew>,
+    among: Option<Arc<Hands>>,
 }
 
 impl Hand {
-    fn new(crew: Arc<Crew>) -> Self {
+    fn new(crew: Arc<Crew>, among: Option<Arc<Hands>>) -> Self {
         crew.workers.fetch_add(1, Ordering::Relaxed);
-        Self { crew }
+        if let Some(hands) = &among {
+            hands.count.fetch_add(1, Ordering::Relaxed);
+        }
+        Self { crew, among }
     }
 
     /// Waits to be woken, at most for `span`. False if nobody came.
@@ -192,6 +234,10 @@ impl Hand {
 impl Drop for Hand {
     fn drop(&mut self) {
         self.crew.workers.fetch_sub(1, Ordering::Relaxed);
+        if let Some(hands) = &self.among {
+            hands.count.fetch_sub(1, Ordering::Relaxed);
+            hands.freed.notify_one();
+        }
     }
 }
 

@@ -27,6 +27,19 @@ pub enum Pull {
     Nothing,
 }
 
+/// What there is to do at a site.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SiteWork {
+    /// The site.
+    pub site: SiteId,
+    /// Where its messages go.
+    pub target: Target,
+    /// How many more slots it could use now.
+    pub wanted: usize,
+    /// How many it may ever use at a time.
+    pub slots_max: usize,
+}
+
 impl Queue {
     /// A slot of `site` is free: what may use it?
     pub fn pull(&self, site: SiteId) -> Pull {
@@ -54,14 +67,16 @@ impl Queue {
         }
     }
 
-    /// Sites with something new to pull, each with how many more slots it could use.
-    pub fn roused(&self) -> Vec<(SiteId, Target, usize)> {
+    /// Sites with something new to pull since the last call.
+    pub fn roused(&self) -> Vec<SiteWork> {
         let mut table = self.shared.table.lock();
         let sites = table.schedule.roused();
-        sites
-            .into_iter()
-            .filter_map(|site| Some((site, table.target(site)?.clone(), table.schedule.slots_wanted(site))))
-            .collect()
+        sites.into_iter().filter_map(|site| table.site_work(site)).collect()
+    }
+
+    /// What there is to do at a site; `None` if it is gone.
+    pub fn site_work(&self, site: SiteId) -> Option<SiteWork> {
+        self.shared.table.lock().site_work(site)
     }
 
     /// How many more slots a site could use now.
@@ -238,6 +253,12 @@ impl Cold {
 }
 
 impl Table {
+    fn site_work(&self, site: SiteId) -> Option<SiteWork> {
+        let target = self.target(site)?.clone();
+        let (wanted, slots_max) = (self.schedule.slots_wanted(site), self.schedule.slots_max(site));
+        Some(SiteWork { site, target, wanted, slots_max })
+    }
+
     /// What a ticket that was just leased stands for. `None`, and the ticket back in its lane or gone, if it may not be
     /// carried now.
     fn lease(&mut self, ticket: Ticket, now: Now) -> Option<Cold> {

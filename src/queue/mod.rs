@@ -58,7 +58,7 @@ use crate::model::{ClientName, MessageId};
 use crate::route::{MailHop, Routes};
 use crate::storage::{AppendError, Appended, Log, Position, Purpose, Record};
 pub use accept::{AcceptError, Accepted};
-pub use carry::Pull;
+pub use carry::{Pull, SiteWork};
 pub use lease::{Begun, Lease, LoadError};
 use life::Change;
 pub use life::End;

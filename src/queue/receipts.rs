@@ -16,8 +16,6 @@ impl Queue {
     /// # Errors
     /// [`AppendError`]; then the carrier must not be answered yes.
     pub async fn receipt(&self, receipt: Receipt) -> Result<(), AppendError> {
-        let labels = [receipt.carrier.as_ref(), receipt.state.as_str()];
-        self.shared.metrics.carrier_receipts.with_label_values(&labels).inc();
         let patience = self.shared.clock.mono().plus(RECEIPT_PATIENCE);
         loop {
             if let Some(at) = self.part_of(&receipt) {

@@ -124,6 +124,13 @@ impl Table {
         self.targets.get(&site)
     }
 
+    /// Forgets destinations that nothing has gone to lately.
+    pub(super) fn prune(&mut self, now: Mono) {
+        for site in self.schedule.prune(now) {
+            self.targets.remove(&site);
+        }
+    }
+
     /// The channel a site's messages travel by.
     pub(super) fn channel_of(&self, site: SiteId) -> Channel {
         match self.targets.get(&site) {

@@ -16,6 +16,7 @@ use crate::model::{
     Relayed, Reply, Responsibility, ReversePath, Scope, SmsText, Stage, Submission, TextOrigin, TextProgress,
 };
 use crate::route::TextRoute;
+use crate::schedule::SiteId;
 
 struct Bench {
     dir: TempDir,
@@ -129,7 +130,7 @@ fn lease(queue: &Queue) -> Lease {
 /// Whatever any site has to give.
 fn try_lease(queue: &Queue) -> Option<Lease> {
     queue.advance();
-    (0..64).find_map(|site| match queue.pull(site) {
+    (0..64).find_map(|site: SiteId| match queue.pull(site) {
         Pull::Lease(lease) => Some(lease),
         _ => None,
     })

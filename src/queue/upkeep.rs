@@ -98,6 +98,7 @@ impl Queue {
     pub(super) async fn keep_up(&self) {
         let forgotten = self.shared.table.lock().keys.forget_old(self.shared.clock.now());
         forgotten.into_iter().for_each(|position| self.shared.log.release(position));
+        self.shared.table.lock().prune(self.shared.clock.mono());
         for leftover in self.shared.log.leftovers(SEGMENTS_PER_TURN) {
             self.empty(leftover).await;
         }

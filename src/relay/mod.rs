@@ -19,6 +19,7 @@ mod reload;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ struct Live {
     email: Arc<ArcSwap<email::Options>>,
     tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
     signers: Arc<ArcSwap<SignerSet>>,
+    connections_max: Arc<AtomicUsize>,
     hostname: Arc<ArcSwap<String>>,
 }
 
@@ -139,6 +141,7 @@ impl Relay {
             email: Arc::new(ArcSwap::from_pointee(options::email(&config))),
             tls: Arc::new(ArcSwapOption::new(tls)),
             signers: Arc::new(ArcSwap::from_pointee(signers)),
+            connections_max: Arc::new(AtomicUsize::new(config.delivery.concurrency)),
             hostname: Arc::new(ArcSwap::from_pointee(config.server.hostname.to_string())),
         };
         let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics).await?;
@@ -161,7 +164,8 @@ impl Relay {
         let listening = Listening::bind(&core, &data_dir).inspect_err(|_| core.events.close())?;
         core.start_carriers()?;
         let hostname = core.live.hostname.clone();
-        let parts = Parts { queue, mail, carriers: core.carriers.clone(), hostname, clock };
+        let (carriers, connections_max) = (core.carriers.clone(), core.live.connections_max.clone());
+        let parts = Parts { queue, mail, carriers, connections_max, hostname, clock };
         let dispatch = Dispatch::start(parts);
         let listening = listening.serve();
         tokio::spawn(watch_storage(Arc::downgrade(&core)));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -63,6 +64,7 @@ impl Core {
             http.store(Arc::new(options::http(&new, listener)));
         }
         live.email.store(Arc::new(options::email(&new)));
+        live.connections_max.store(new.delivery.concurrency, Ordering::Relaxed);
         live.hostname.store(Arc::new(new.server.hostname.to_string()));
         live.routes.store(Arc::new(new.routes.clone()));
         self.queue.reconfigure(options::queue(&new, false));

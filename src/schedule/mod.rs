@@ -16,7 +16,7 @@
 mod lane;
 mod site;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +29,11 @@ pub use site::{Pace, SiteLimits};
 /// Names a consignment; the caller's number.
 pub type Ticket = u64;
 
-/// Names a site within one schedule.
-pub type SiteId = usize;
+/// Names a site within one schedule; never used again for another.
+pub type SiteId = u64;
 
-/// Names a lane within one schedule.
-pub type LaneId = usize;
+/// Names a lane within one schedule; never used again for another.
+pub type LaneId = u64;
 
 /// What a lane is: destination, class and client. Two consignments with the same key share a lane.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -86,9 +86,9 @@ pub struct LaneCount {
 /// All lanes and sites of a relay.
 #[derive(Debug)]
 pub struct Schedule {
-    lanes: Vec<Lane>,
+    lanes: HashMap<LaneId, Lane>,
     lane_ids: HashMap<(LaneKey, SiteId), LaneId>,
-    sites: Vec<Site>,
+    sites: HashMap<SiteId, Site>,
     site_ids: HashMap<Arc<str>, SiteId>,
     /// Tickets whose time has not come, earliest first.
     waiting: BTreeSet<(Mono, Ticket)>,
@@ -98,7 +98,13 @@ pub struct Schedule {
     /// Sites with something new to pull since the caller last asked.
     roused: Vec<SiteId>,
     held: bool,
+    id_next: u64,
+    /// Lanes there may be before those that are idle are dropped.
+    lanes_before_pruning: usize,
 }
+
+/// Lanes kept without a thought. An idle lane costs some 300 bytes.
+const LANES_KEPT: usize = 4_096;
 
 /// Where a ticket is.
 #[derive(Clone, Copy, Debug)]
@@ -119,15 +125,17 @@ impl Schedule {
     /// An empty schedule; `held` keeps everything back until [`Schedule::hold`] lets go.
     pub fn new(held: bool) -> Self {
         Self {
-            lanes: Vec::new(),
+            lanes: HashMap::new(),
             lane_ids: HashMap::new(),
-            sites: Vec::new(),
+            sites: HashMap::new(),
             site_ids: HashMap::new(),
             waiting: BTreeSet::new(),
             tickets: HashMap::new(),
             suspended: BTreeSet::new(),
             roused: Vec::new(),
             held,
+            id_next: 0,
+            lanes_before_pruning: LANES_KEPT,
         }
     }
 
@@ -136,20 +144,20 @@ impl Schedule {
         if let Some(&id) = self.site_ids.get(name) {
             return id;
         }
-        let id = self.sites.len();
-        self.sites.push(Site::new(name.clone(), limits));
+        let id = self.new_id();
+        self.sites.insert(id, Site::new(name.clone(), limits));
         self.site_ids.insert(name.clone(), id);
         id
     }
 
     /// The site's name.
     pub fn site_name(&self, site: SiteId) -> Option<&Arc<str>> {
-        self.sites.get(site).map(|s| &s.name)
+        self.sites.get(&site).map(|s| &s.name)
     }
 
     /// Changes a site's limits.
     pub fn limit(&mut self, site: SiteId, limits: SiteLimits) {
-        if let Some(site) = self.sites.get_mut(site) {
+        if let Some(site) = self.sites.get_mut(&site) {
             site.limits = limits;
         }
     }
@@ -159,26 +167,26 @@ impl Schedule {
         if let Some(&id) = self.lane_ids.get(&(key.clone(), site)) {
             return id;
         }
-        let id = self.lanes.len();
-        self.lanes.push(Lane::new(key.clone(), site));
+        let id = self.new_id();
+        self.lanes.insert(id, Lane::new(key.clone(), site));
         self.lane_ids.insert((key.clone(), site), id);
         id
     }
 
     /// The lane's site.
     pub fn site_of(&self, lane: LaneId) -> Option<SiteId> {
-        self.lanes.get(lane).map(|l| l.site)
+        self.lanes.get(&lane).map(|l| l.site)
     }
 
     /// The lane's written name.
     pub fn lane_name(&self, lane: LaneId) -> Option<&Arc<str>> {
-        self.lanes.get(lane).map(|l| &l.name)
+        self.lanes.get(&lane).map(|l| &l.name)
     }
 
     /// Puts a new ticket into a lane, due at `due`, or puts a leased one back. `cost` is in bytes or parts.
     pub fn put(&mut self, ticket: Ticket, lane: LaneId, cost: u32, due: Mono, now: Mono) {
         self.forget_place(ticket);
-        let Some(home) = self.lanes.get_mut(lane) else { return };
+        let Some(home) = self.lanes.get_mut(&lane) else { return };
         let state = if due <= now {
             home.ready.push_back(ticket);
             State::Ready
@@ -212,7 +220,9 @@ impl Schedule {
                 break;
             }
             self.suspended.pop_first();
-            self.sites[site].resume();
+            if let Some(home) = self.sites.get_mut(&site) {
+                home.resume();
+            }
             self.rouse(site);
         }
         let due = self.waiting.first().map(|&(due, _)| due);
@@ -227,10 +237,8 @@ impl Schedule {
             self.make_ready(ticket);
         }
         self.suspended.clear();
-        for id in 0..self.sites.len() {
-            self.sites[id].resume();
-            self.rouse(id);
-        }
+        self.sites.values_mut().for_each(Site::resume);
+        self.rouse_all();
         count
     }
 
@@ -238,7 +246,7 @@ impl Schedule {
     pub fn hold(&mut self, held: bool) {
         self.held = held;
         if !held {
-            (0..self.sites.len()).for_each(|id| self.rouse(id));
+            self.rouse_all();
         }
     }
 
@@ -252,7 +260,7 @@ impl Schedule {
         if self.held {
             return Pulled::Nothing;
         }
-        let Some(home) = self.sites.get_mut(site) else { return Pulled::Nothing };
+        let Some(home) = self.sites.get_mut(&site) else { return Pulled::Nothing };
         if home.is_empty() {
             return Pulled::Nothing;
         }
@@ -264,11 +272,11 @@ impl Schedule {
                 return if home.is_empty() { Pulled::Nothing } else { Pulled::Busy };
             };
             // A class whose lanes were all emptied by `remove` leaves the line here, and the next one is asked.
-            if let Some(lane) = home.next_lane(class, |lane| self.lanes[lane].front_cost(&self.tickets)) {
+            if let Some(lane) = home.next_lane(class, |lane| self.lanes.get(&lane)?.front_cost(&self.tickets)) {
                 break (class, lane);
             }
         };
-        let lane = &mut self.lanes[lane_id];
+        let Some(lane) = self.lanes.get_mut(&lane_id) else { return Pulled::Nothing };
         let Some(ticket) = lane.ready.pop_front() else { return Pulled::Nothing };
         lane.leased += 1;
         let cost = self.tickets.get_mut(&ticket).map_or(1, |place| {
@@ -282,7 +290,9 @@ impl Schedule {
     /// An attempt at the ticket's site went well: the site may open up.
     pub fn went_well(&mut self, ticket: Ticket) {
         if let Some(site) = self.site_of_ticket(ticket) {
-            self.sites[site].went_well();
+            if let Some(home) = self.sites.get_mut(&site) {
+                home.went_well();
+            }
             self.rouse(site);
         }
     }
@@ -290,7 +300,7 @@ impl Schedule {
     /// An attempt showed that the whole site is in trouble: no more leases for a while.
     pub fn went_wrong(&mut self, ticket: Ticket, now: Mono) {
         if let Some(site) = self.site_of_ticket(ticket)
-            && let Some(until) = self.sites[site].went_wrong(now)
+            && let Some(until) = self.sites.get_mut(&site).and_then(|home| home.went_wrong(now))
         {
             self.suspended.insert((until, site));
         }
@@ -298,20 +308,28 @@ impl Schedule {
 
     /// Until when the ticket's site is suspended, if it is.
     pub fn suspended_until(&self, lane: LaneId, now: Mono) -> Option<Mono> {
-        self.lanes.get(lane).and_then(|l| self.sites[l.site].suspended_until(now))
+        let site = self.sites.get(&self.lanes.get(&lane)?.site)?;
+        site.suspended_until(now)
     }
 
     /// Sites with something to pull since the last call.
     pub fn roused(&mut self) -> Vec<SiteId> {
-        for &id in &self.roused {
-            self.sites[id].roused = false;
+        for id in &self.roused {
+            if let Some(site) = self.sites.get_mut(id) {
+                site.roused = false;
+            }
         }
         std::mem::take(&mut self.roused)
     }
 
     /// How many more slots the site could use now: never more than what is ready, nor than its limit allows.
     pub fn slots_wanted(&self, site: SiteId) -> usize {
-        self.sites.get(site).map_or(0, |s| s.slots_wanted(|lane| self.lanes[lane].ready.len()))
+        self.sites.get(&site).map_or(0, |s| s.slots_wanted(|lane| self.lanes.get(&lane).map_or(0, |l| l.ready.len())))
+    }
+
+    /// How many slots the site may use at a time.
+    pub fn slots_max(&self, site: SiteId) -> usize {
+        self.sites.get(&site).map_or(0, |s| s.limits.concurrency)
     }
 
     /// When a ticket is due, if it waits; `None` if it is ready, leased or unknown.
@@ -327,6 +345,26 @@ impl Schedule {
         self.tickets.get(&ticket).is_some_and(|p| p.state == State::Leased)
     }
 
+    /// Drops idle lanes, and sites that no lane is left at, once there are many: names come from whoever submits. Returns
+    /// the sites dropped. A site's memory of good answers goes with it; one that is suspended stays.
+    pub fn prune(&mut self, now: Mono) -> Vec<SiteId> {
+        if self.lanes.len() < self.lanes_before_pruning {
+            return Vec::new();
+        }
+        self.lanes.retain(|_, lane| !lane.is_empty());
+        self.lane_ids.retain(|_, id| self.lanes.contains_key(id));
+        let used: HashSet<SiteId> = self.lanes.values().map(|lane| lane.site).collect();
+        let stays = |id: &SiteId, site: &Site| used.contains(id) || site.suspended_until(now).is_some();
+        let dropped: Vec<SiteId> = self.sites.iter().filter(|(id, s)| !stays(id, s)).map(|(id, _)| *id).collect();
+        for id in &dropped {
+            if let Some(site) = self.sites.remove(id) {
+                self.site_ids.remove(&site.name);
+            }
+        }
+        self.lanes_before_pruning = (2 * self.lanes.len()).max(LANES_KEPT);
+        dropped
+    }
+
     /// The lanes that hold anything, fullest first, at most `most` of them, and how many there are.
     pub fn counts(&self, most: usize) -> (Vec<LaneCount>, usize) {
         let mut next: HashMap<LaneId, Mono> = HashMap::new();
@@ -338,7 +376,6 @@ impl Schedule {
         let mut counts: Vec<LaneCount> = self
             .lanes
             .iter()
-            .enumerate()
             .filter(|(_, lane)| !lane.is_empty())
             .map(|(id, lane)| LaneCount {
                 key: lane.key.clone(),
@@ -346,7 +383,7 @@ impl Schedule {
                 ready: lane.ready.len(),
                 waiting: lane.waiting,
                 leased: lane.leased,
-                next_due: next.get(&id).copied(),
+                next_due: next.get(id).copied(),
             })
             .collect();
         counts.sort_by(|a, b| {
@@ -360,28 +397,42 @@ impl Schedule {
     }
 
     fn site_of_ticket(&self, ticket: Ticket) -> Option<SiteId> {
-        self.tickets.get(&ticket).map(|place| self.lanes[place.lane].site)
+        self.lanes.get(&self.tickets.get(&ticket)?.lane).map(|lane| lane.site)
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.id_next += 1;
+        self.id_next
+    }
+
+    fn rouse_all(&mut self) {
+        let all: Vec<SiteId> = self.sites.keys().copied().collect();
+        all.into_iter().for_each(|id| self.rouse(id));
     }
 
     fn make_ready(&mut self, ticket: Ticket) {
         let Some(place) = self.tickets.get_mut(&ticket) else { return };
         place.state = State::Ready;
         let lane = place.lane;
-        self.lanes[lane].waiting -= 1;
-        self.lanes[lane].ready.push_back(ticket);
+        if let Some(home) = self.lanes.get_mut(&lane) {
+            home.waiting -= 1;
+            home.ready.push_back(ticket);
+        }
         self.line_up(lane);
     }
 
     /// Makes sure a lane with ready tickets stands in its site's line.
     fn line_up(&mut self, lane_id: LaneId) {
-        let lane = &self.lanes[lane_id];
+        let Some(lane) = self.lanes.get(&lane_id) else { return };
         let site = lane.site;
-        self.sites[site].line_up(lane.key.class, &lane.key.client, lane_id);
+        if let Some(home) = self.sites.get_mut(&site) {
+            home.line_up(lane.key.class, &lane.key.client, lane_id);
+        }
         self.rouse(site);
     }
 
     fn rouse(&mut self, site: SiteId) {
-        let home = &mut self.sites[site];
+        let Some(home) = self.sites.get_mut(&site) else { return };
         if !home.roused && !home.is_empty() {
             home.roused = true;
             self.roused.push(site);
@@ -390,7 +441,7 @@ impl Schedule {
 
     fn forget_place(&mut self, ticket: Ticket) {
         let Some(place) = self.tickets.remove(&ticket) else { return };
-        let lane = &mut self.lanes[place.lane];
+        let Some(lane) = self.lanes.get_mut(&place.lane) else { return };
         match place.state {
             State::Waiting(due) => {
                 lane.waiting -= 1;
@@ -401,7 +452,9 @@ impl Schedule {
             State::Leased => {
                 lane.leased -= 1;
                 let (site, class) = (lane.site, lane.key.class);
-                self.sites[site].returned(class);
+                if let Some(home) = self.sites.get_mut(&site) {
+                    home.returned(class);
+                }
                 self.rouse(site);
             }
         }

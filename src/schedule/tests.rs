@@ -20,7 +20,7 @@ fn at(seconds: u64) -> Mono {
 fn open_site(limits: SiteLimits) -> (Schedule, SiteId) {
     let mut s = Schedule::new(false);
     let site = s.site(&"site".into(), limits);
-    s.sites[site].window = limits.concurrency;
+    s.sites.get_mut(&site).unwrap().window = limits.concurrency;
     (s, site)
 }
 
@@ -195,6 +195,28 @@ fn pauses_grow_to_a_bound() {
     assert_eq!(suspension(1), Duration::from_secs(2));
     assert_eq!(suspension(3), Duration::from_secs(8));
     assert_eq!(suspension(400), Duration::from_secs(60));
+}
+
+#[test]
+fn idle_lanes_and_sites_are_dropped_once_there_are_many_and_busy_ones_stay() {
+    let mut s = Schedule::new(false);
+    let busy = s.site(&"busy".into(), OPEN);
+    let lane = s.lane(&key("busy", Class::Otp, "shop"), busy);
+    s.put(1, lane, 1, at(60), at(0));
+    for n in 0..LANES_KEPT as u64 {
+        let name: Arc<str> = format!("d{n}").into();
+        let site = s.site(&name, OPEN);
+        let lane = s.lane(&key(&name, Class::Otp, "shop"), site);
+        s.put(100 + n, lane, 1, at(0), at(0));
+        assert_eq!(s.pull(site, at(0)), Pulled::Ticket(100 + n));
+        s.remove(100 + n);
+    }
+    assert_eq!(s.prune(at(0)).len(), LANES_KEPT);
+    assert_eq!((s.lanes.len(), s.sites.len(), s.site_ids.len()), (1, 1, 1));
+    assert!(s.prune(at(0)).is_empty(), "not again until there are many");
+    s.advance(at(60));
+    assert_eq!(s.pull(busy, at(60)), Pulled::Ticket(1));
+    assert_ne!(s.site(&"d0".into(), OPEN), busy, "numbers are not used again");
 }
 
 proptest! {
