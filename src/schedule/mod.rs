@@ -117,7 +117,8 @@ struct Place {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Waiting(Mono),
-    Ready,
+    /// At this place in its lane.
+    Ready(u64),
     Leased,
 }
 
@@ -186,17 +187,18 @@ impl Schedule {
     /// Puts a new ticket into a lane, due at `due`, or puts a leased one back. `cost` is in bytes or parts.
     pub fn put(&mut self, ticket: Ticket, lane: LaneId, cost: u32, due: Mono, now: Mono) {
         self.forget_place(ticket);
+        let place = self.new_id();
         let Some(home) = self.lanes.get_mut(&lane) else { return };
         let state = if due <= now {
-            home.ready.push_back(ticket);
-            State::Ready
+            home.ready.insert(place, ticket);
+            State::Ready(place)
         } else {
             home.waiting += 1;
             self.waiting.insert((due, ticket));
             State::Waiting(due)
         };
         self.tickets.insert(ticket, Place { lane, cost, state });
-        if state == State::Ready {
+        if due <= now {
             self.line_up(lane);
         }
     }
@@ -220,10 +222,13 @@ impl Schedule {
                 break;
             }
             self.suspended.pop_first();
-            if let Some(home) = self.sites.get_mut(&site) {
+            // It may have failed once more since; then its newer end stands in the set as well.
+            if let Some(home) = self.sites.get_mut(&site)
+                && home.suspended_until(now).is_none()
+            {
                 home.resume();
+                self.rouse(site);
             }
-            self.rouse(site);
         }
         let due = self.waiting.first().map(|&(due, _)| due);
         due.into_iter().chain(self.suspended.first().map(|&(until, _)| until)).min()
@@ -272,18 +277,26 @@ impl Schedule {
                 return if home.is_empty() { Pulled::Nothing } else { Pulled::Busy };
             };
             // A class whose lanes were all emptied by `remove` leaves the line here, and the next one is asked.
-            if let Some(lane) = home.next_lane(class, |lane| self.lanes.get(&lane)?.front_cost(&self.tickets)) {
+            let (lanes, tickets) = (&mut self.lanes, &self.tickets);
+            let front_cost = |lane: LaneId| {
+                let home = lanes.get_mut(&lane)?;
+                let cost = home.front_cost(tickets);
+                home.in_line = cost.is_some();
+                cost
+            };
+            if let Some(lane) = home.next_lane(class, front_cost) {
                 break (class, lane);
             }
         };
         let Some(lane) = self.lanes.get_mut(&lane_id) else { return Pulled::Nothing };
-        let Some(ticket) = lane.ready.pop_front() else { return Pulled::Nothing };
+        let Some((_, ticket)) = lane.ready.pop_first() else { return Pulled::Nothing };
         lane.leased += 1;
         let cost = self.tickets.get_mut(&ticket).map_or(1, |place| {
             place.state = State::Leased;
             place.cost
         });
-        home.leased(class, &lane.key.client, cost, lane_id, !lane.ready.is_empty(), now);
+        lane.in_line = !lane.ready.is_empty();
+        home.leased(class, cost, lane.in_line, now);
         Pulled::Ticket(ticket)
     }
 
@@ -336,7 +349,7 @@ impl Schedule {
     pub fn due(&self, ticket: Ticket) -> Option<Mono> {
         match self.tickets.get(&ticket)?.state {
             State::Waiting(due) => Some(due),
-            State::Ready | State::Leased => None,
+            State::Ready(_) | State::Leased => None,
         }
     }
 
@@ -411,21 +424,24 @@ impl Schedule {
     }
 
     fn make_ready(&mut self, ticket: Ticket) {
+        let turn = self.new_id();
         let Some(place) = self.tickets.get_mut(&ticket) else { return };
-        place.state = State::Ready;
+        place.state = State::Ready(turn);
         let lane = place.lane;
         if let Some(home) = self.lanes.get_mut(&lane) {
             home.waiting -= 1;
-            home.ready.push_back(ticket);
+            home.ready.insert(turn, ticket);
         }
         self.line_up(lane);
     }
 
     /// Makes sure a lane with ready tickets stands in its site's line.
     fn line_up(&mut self, lane_id: LaneId) {
-        let Some(lane) = self.lanes.get(&lane_id) else { return };
+        let Some(lane) = self.lanes.get_mut(&lane_id) else { return };
         let site = lane.site;
-        if let Some(home) = self.sites.get_mut(&site) {
+        if !std::mem::replace(&mut lane.in_line, true)
+            && let Some(home) = self.sites.get_mut(&site)
+        {
             home.line_up(lane.key.class, &lane.key.client, lane_id);
         }
         self.rouse(site);
@@ -447,8 +463,9 @@ impl Schedule {
                 lane.waiting -= 1;
                 self.waiting.remove(&(due, ticket));
             }
-            // Rare (cancelled while ready): the scan is over one lane.
-            State::Ready => lane.ready.retain(|&t| t != ticket),
+            State::Ready(turn) => {
+                lane.ready.remove(&turn);
+            }
             State::Leased => {
                 lane.leased -= 1;
                 let (site, class) = (lane.site, lane.key.class);

@@ -117,22 +117,22 @@ impl Site {
         })
     }
 
-    /// Puts a lane that has become ready into its client's turn.
+    /// Puts a lane that has become ready, and does not stand there yet, into its client's turn.
     pub(super) fn line_up(&mut self, class: Class, client: &ClientName, lane: LaneId) {
         let clients = &mut self.lines[class.index()].clients;
         match clients.iter_mut().find(|s| s.client == *client) {
-            Some(standing) => {
-                if !standing.lanes.contains(&lane) {
-                    standing.lanes.push_back(lane);
-                }
-            }
+            Some(standing) => standing.lanes.push_back(lane),
             None => clients.push_back(Standing { client: client.clone(), credit: QUANTUM, lanes: [lane].into() }),
         }
     }
 
     /// The lane whose turn it is, by deficit round robin over the clients of a class. `front_cost` tells the cost of a
     /// lane's first ticket, or `None` for a lane that has emptied meanwhile.
-    pub(super) fn next_lane(&mut self, class: Class, front_cost: impl Fn(LaneId) -> Option<u32>) -> Option<LaneId> {
+    pub(super) fn next_lane(
+        &mut self,
+        class: Class,
+        mut front_cost: impl FnMut(LaneId) -> Option<u32>,
+    ) -> Option<LaneId> {
         let clients = &mut self.lines[class.index()].clients;
         // Ends: each turn either removes an empty lane or client, serves, or adds credit that suffices after a few turns.
         while let Some(standing) = clients.front_mut() {
@@ -153,28 +153,20 @@ impl Site {
         None
     }
 
-    /// Accounts for a lease of the lane in front of `class`'s line.
-    pub(super) fn leased(
-        &mut self,
-        class: Class,
-        client: &ClientName,
-        cost: u32,
-        lane: LaneId,
-        lane_has_more: bool,
-        now: Mono,
-    ) {
+    /// Accounts for a lease of the lane that [`Site::next_lane`] has just named: the first of the first client.
+    pub(super) fn leased(&mut self, class: Class, cost: u32, lane_has_more: bool, now: Mono) {
         self.leased[class.index()] += 1;
         if let Some(pace) = self.limits.pace {
             self.next_at = self.next_at.max(now).plus(interval(pace));
         }
         let clients = &mut self.lines[class.index()].clients;
-        let Some(standing) = clients.iter_mut().find(|s| s.client == *client) else { return };
+        let Some(standing) = clients.front_mut() else { return };
         standing.credit -= i64::from(cost).clamp(1, COST_MAX);
-        standing.lanes.retain(|&l| l != lane);
+        let served = standing.lanes.pop_front();
         if lane_has_more {
-            standing.lanes.push_back(lane);
+            standing.lanes.extend(served);
         } else if standing.lanes.is_empty() {
-            clients.retain(|s| !s.lanes.is_empty());
+            clients.pop_front();
         }
     }
 
@@ -205,10 +197,16 @@ impl Site {
 
     /// How many more slots could be put to use.
     pub(super) fn slots_wanted(&self, ready_in: impl Fn(LaneId) -> usize) -> usize {
-        let leased: usize = self.leased.iter().sum();
-        let ready: usize =
-            self.lines.iter().flat_map(|l| &l.clients).flat_map(|s| &s.lanes).map(|&lane| ready_in(lane)).sum();
-        ready.min(self.slots().saturating_sub(leased))
+        let free = self.slots().saturating_sub(self.leased.iter().sum());
+        let mut ready = 0;
+        // Counts no further than matters: a site may have tens of thousands of lanes.
+        for &lane in self.lines.iter().flat_map(|l| &l.clients).flat_map(|s| &s.lanes) {
+            if ready >= free {
+                break;
+            }
+            ready += ready_in(lane);
+        }
+        ready.min(free)
     }
 
     fn slots(&self) -> usize {

@@ -121,7 +121,9 @@ impl MailCourier {
         group: &[Addressee<'_>],
         ledger: &mut Ledger<'_>,
     ) {
-        let (session, notifies, ended, group) = loop {
+        // Whoever does not fit is entered at once and leaves the group, also for a second try over a fresh connection.
+        let mut group = group.to_vec();
+        let (session, notifies, ended) = loop {
             let mut session = match self.ready_session(options).await {
                 Some(session) => session,
                 None => match Session::open(&self.egress, options, &self.hop).await {
@@ -134,7 +136,7 @@ impl MailCourier {
                 },
             };
             let Some(idle) = session.idle.take() else { continue };
-            let group = fitting(parcel, idle.capabilities(), group, &session.peer, ledger);
+            group = fitting(parcel, idle.capabilities(), &group, &session.peer, ledger);
             if group.is_empty() {
                 session.idle = Some(idle);
                 self.session = Some(session);
@@ -146,7 +148,7 @@ impl MailCourier {
                 tracing::debug!(host = session.peer.host, "the kept connection was dead, taking a fresh one");
                 continue;
             }
-            break (session, notifies, ended, group);
+            break (session, notifies, ended);
         };
         let standing = Standing { secured: session.peer.tls.is_some(), notifies };
         if ended.loss.as_ref().is_some_and(|loss| loss.answer_lost) {
