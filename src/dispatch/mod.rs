@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
 use crate::egress::email::MailEgress;
@@ -194,10 +195,16 @@ impl Task {
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
                 _ = self.stop.wait_for(|&stop| stop) => return,
             }
+            // Side by side, so that they share syncs of the disk.
+            let mut ending = JoinSet::new();
             for overdue in self.parts.queue.take_overdue(SWEEP_MAX) {
-                let follow_ups = notify::for_overdue(&self.parts, &overdue).await;
-                self.parts.queue.end(overdue, follow_ups).await;
+                let parts = self.parts.clone();
+                ending.spawn(async move {
+                    let follow_ups = notify::for_overdue(&parts, &overdue).await;
+                    parts.queue.end(overdue, follow_ups).await;
+                });
             }
+            while ending.join_next().await.is_some() {}
         }
     }
 
@@ -224,10 +231,24 @@ impl Hand {
 
     /// Waits to be woken, at most for `span`. False if nobody came.
     async fn rest(&self, span: Duration) -> bool {
-        self.crew.idle.fetch_add(1, Ordering::Relaxed);
-        let woken = tokio::time::timeout(span, self.crew.wake.notified()).await.is_ok();
-        self.crew.idle.fetch_sub(1, Ordering::Relaxed);
-        woken
+        let _resting = Resting::new(&self.crew.idle);
+        tokio::time::timeout(span, self.crew.wake.notified()).await.is_ok()
+    }
+}
+
+/// Counts a hand as idle, also if its rest is cut short.
+struct Resting<'a>(&'a AtomicUsize);
+
+impl<'a> Resting<'a> {
+    fn new(idle: &'a AtomicUsize) -> Self {
+        idle.fetch_add(1, Ordering::Relaxed);
+        Self(idle)
+    }
+}
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -160,6 +160,7 @@ impl Queue {
                 keys::Lookup::Fresh(ended) => {
                     return Ok(Claim::Fresh(Some(KeyClaim { queue: self.clone(), key, _ended: ended })));
                 }
+                keys::Lookup::Full => return Err(AcceptError::Full { retry_after: FULL_RETRY_AFTER }),
                 keys::Lookup::Reused => return Err(AcceptError::KeyReused),
                 keys::Lookup::Replayed(id, durable) => {
                     return Ok(Claim::Replayed(Accepted { id, replayed: true, _durable: durable }));
@@ -179,17 +180,18 @@ impl Queue {
             }
         })?;
         let envelope = newcomer.envelope.clone();
-        let facts = {
+        {
             let mut table = self.shared.table.lock();
             if let (Some(idempotency), Some(&at)) = (&envelope.idempotency, appended.positions.get(1)) {
                 let key = (envelope.client.clone(), idempotency.key.clone());
                 let (print, durable) = (idempotency.fingerprint, appended.durable.clone());
                 table.keys.taken(key, print, envelope.id, at, durable, envelope.received_at);
             }
-            self.admit(&mut table, newcomer, appended.positions[0])
-        };
+            // Told before anybody can act on it, so that facts stand in the order in which they happened.
+            let facts = self.admit(&mut table, newcomer, appended.positions[0]);
+            facts.into_iter().for_each(|f| self.shared.events.record(f));
+        }
         self.shared.work.notify_one();
-        facts.into_iter().for_each(|f| self.shared.events.record(f));
         Ok(Accepted { id: envelope.id, replayed: false, _durable: appended.durable })
     }
 

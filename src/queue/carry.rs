@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::accept::Newcomer;
 use super::life::{Change, State};
-use super::table::{Now, Table};
+use super::table::{Now, Table, cost_of};
 use super::{Lease, LoadError, Queue, Target, change_record, lease, record, settle};
 use crate::model::{
-    Consignment, Content, Envelope, MessageId, Outcome, RecipientIndex, RecipientOutcome, Scope, Stage, Submission,
-    TextProgress,
+    Channel, Class, Consignment, Content, Envelope, MessageId, Outcome, RecipientIndex, RecipientOutcome, Scope, Stage,
+    Submission, TextProgress,
 };
 use crate::schedule::{Pulled, SiteId, Ticket};
 use crate::storage::{AppendError, Durable, Position};
@@ -26,6 +26,11 @@ pub enum Pull {
     /// There is none.
     Nothing,
 }
+
+/// Tickets that may not be carried now that one pull passes over before it lets go of the table.
+const PASSED_OVER_MAX: usize = 256;
+/// The pause it takes then.
+const BREATHER: Duration = Duration::from_millis(1);
 
 /// What there is to do at a site.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,8 +49,12 @@ impl Queue {
     /// A slot of `site` is free: what may use it?
     pub fn pull(&self, site: SiteId) -> Pull {
         let now = self.now();
+        // What cannot be recorded must not be begun.
+        if *self.shared.poisoned.borrow() {
+            return Pull::Nothing;
+        }
         let mut table = self.shared.table.lock();
-        loop {
+        for _ in 0..PASSED_OVER_MAX {
             let ticket = match table.schedule.pull(site, now.mono) {
                 Pulled::Ticket(ticket) => ticket,
                 Pulled::NotBefore(then) => return Pull::Wait(then.since(now.mono)),
@@ -65,6 +74,7 @@ impl Queue {
                 });
             }
         }
+        Pull::Wait(BREATHER)
     }
 
     /// Sites with something new to pull since the last call.
@@ -126,7 +136,8 @@ impl Queue {
     pub(super) fn return_unused(&self, ticket: Ticket) {
         self.shared.metrics.leased.dec();
         let now = self.now();
-        self.shared.table.lock().give_back(ticket, now);
+        let (routes, options) = (self.shared.routes.load(), self.shared.options.load());
+        self.shared.table.lock().give_back(ticket, &routes, &options, now);
         self.shared.work.notify_one();
     }
 
@@ -168,7 +179,9 @@ impl Queue {
             .filter(|o| consigned.recipients.contains(&o.recipient))
             .filter_map(|o| {
                 let life = entry.lives.get(o.recipient as usize)?;
-                Some(settle::change_after(life, o, is_text, retry, now, chance))
+                let address = entry.envelope.recipients.get(o.recipient as usize)?.address.to_string();
+                let masked = (entry.envelope.class == Class::Otp).then_some(address.as_str());
+                Some(settle::change_after(life, o, is_text, retry, masked, now, chance))
             })
             .collect();
         Some((consigned.id, entry.position, changes))
@@ -185,13 +198,17 @@ impl Queue {
     ) {
         let now = self.now();
         let options = self.shared.options.load();
-        let (facts, released) = {
+        let released = {
             let mut table = self.shared.table.lock();
             let mut facts = self.facts(&table, id, &changes);
             let released = table.apply(id, changes, &options, now);
-            if let Some(ticket) = ticket {
-                table.give_back(ticket, now);
-                self.shared.metrics.leased.dec();
+            match ticket {
+                Some(ticket) => {
+                    table.give_back(ticket, &self.shared.routes.load(), &options, now);
+                    self.shared.metrics.leased.dec();
+                }
+                // What ends without a lease was marked; nothing may move it between its end and this.
+                None => table.unmark(id),
             }
             for (newcomer, &position) in newcomers.into_iter().zip(positions.iter().skip(1)) {
                 // What follows from an end is owed, whatever the quotas say.
@@ -199,11 +216,12 @@ impl Queue {
                 table.reserve_owed(&client, size);
                 facts.extend(self.admit(&mut table, newcomer, position));
             }
-            (facts, released)
+            // Told before anybody can act on it, so that facts stand in the order in which they happened.
+            facts.into_iter().for_each(|f| self.shared.events.record(f));
+            released
         };
         released.inspect(|&position| self.shared.log.release(position));
         self.shared.work.notify_one();
-        facts.into_iter().for_each(|f| self.shared.events.record(f));
     }
 
     /// What an attempt says about its destination.
@@ -229,12 +247,18 @@ impl Queue {
             _ => false,
         });
         if unreachable {
-            table.schedule.went_wrong(ticket, now.mono);
+            // A carrier that is down is passed over by its pump; the others of its set go on.
+            if channel == Channel::Email.as_str() {
+                table.schedule.went_wrong(ticket, now.mono);
+            }
         } else {
             table.schedule.went_well(ticket);
         }
     }
 }
+
+/// Some syncs of the disk: after that a message that was being moved can be leased.
+const MOVE_TAKES: Duration = Duration::from_millis(50);
 
 /// A consignment whose content may still be on disk only.
 struct Cold {
@@ -271,11 +295,14 @@ impl Table {
             .recipients
             .iter()
             .all(|&r| entry.lives.get(r as usize).is_some_and(|l| lease::may_be_attempted(l.state)));
-        let expired = entry.envelope.expires_at.is_some_and(|at| at <= now.wall);
-        if entry.moving || expired || !attemptable {
-            // Soon again: the end of a move, or the sweep that ends what has expired.
-            let lane = self.tickets.get(&ticket)?.lane;
-            self.schedule.put(ticket, lane, 1, now.mono.plus(Duration::from_millis(50)), now.mono);
+        if entry.envelope.expires_at.is_some_and(|at| at <= now.wall) {
+            // The sweep will end it; nobody needs to meet it here again.
+            self.schedule.remove(ticket);
+            return None;
+        }
+        if entry.moving || !attemptable {
+            let (lane, cost) = (self.tickets.get(&ticket)?.lane, cost_of(entry));
+            self.schedule.put(ticket, lane, cost, now.mono.plus(MOVE_TAKES), now.mono);
             return None;
         }
         Some(cold)

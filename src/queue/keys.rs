@@ -10,6 +10,9 @@ use crate::clock::Timestamp;
 use crate::model::MessageId;
 use crate::storage::{Durable, Position};
 
+/// Keys known at a time; some 300 MiB.
+const KEYS_MAX: usize = 1_000_000;
+
 /// A client and its key.
 pub(super) type KeyOf = (Arc<str>, Arc<str>);
 
@@ -33,7 +36,7 @@ enum Standing {
     /// The first submission under it is being made durable; the sender is dropped when that has ended, either way.
     Underway(watch::Receiver<()>),
     /// It is durable.
-    Taken { id: MessageId, position: Position, durable: Durable },
+    Taken { id: MessageId, position: Position, durable: Durable, received_at: Timestamp },
 }
 
 /// What is known about a key.
@@ -41,6 +44,8 @@ enum Standing {
 pub(super) enum Lookup {
     /// Nothing; it now belongs to this submission. Dropping the sender lets those that wait look again.
     Fresh(watch::Sender<()>),
+    /// As many keys are known as may be.
+    Full,
     /// Used before, with another content.
     Reused,
     /// The same submission was taken before.
@@ -57,6 +62,7 @@ impl Keys {
     /// Looks a key up and claims it if nobody has.
     pub(super) fn claim(&mut self, key: &KeyOf, fingerprint: &[u8; 32]) -> Lookup {
         match self.known.get(key) {
+            None if self.known.len() >= KEYS_MAX => Lookup::Full,
             Some(known) if known.fingerprint != *fingerprint => Lookup::Reused,
             Some(Known { standing: Standing::Taken { id, durable, .. }, .. }) => Lookup::Replayed(*id, durable.clone()),
             Some(Known { standing: Standing::Underway(end), .. }) => Lookup::Underway(end.clone()),
@@ -69,7 +75,8 @@ impl Keys {
         }
     }
 
-    /// The submission under a key is durable. Returns where an older record of the same key lies, if there is one.
+    /// The submission under a key is durable. Returns where the older of two records of the same key lies, if there are two:
+    /// a key may have been used again after its time, and a record may have been moved.
     pub(super) fn taken(
         &mut self,
         key: KeyOf,
@@ -79,8 +86,13 @@ impl Keys {
         durable: Durable,
         received_at: Timestamp,
     ) -> Option<Position> {
+        if let Some(Known { standing: Standing::Taken { received_at: other, .. }, .. }) = self.known.get(&key)
+            && *other > received_at
+        {
+            return Some(position);
+        }
         self.by_age.insert((received_at, key.clone()));
-        let standing = Standing::Taken { id, position, durable };
+        let standing = Standing::Taken { id, position, durable, received_at };
         match self.known.insert(key, Known { fingerprint, standing })?.standing {
             Standing::Taken { position, .. } => Some(position),
             Standing::Underway(_) => None,
@@ -112,9 +124,12 @@ impl Keys {
             if received_at.plus(self.age_max) > now {
                 break;
             }
-            let Some((_, key)) = self.by_age.pop_first() else { break };
-            if let Some(Known { standing: Standing::Taken { position, .. }, .. }) = self.known.remove(&key) {
-                gone.push(position);
+            let Some((then, key)) = self.by_age.pop_first() else { break };
+            if let Some(Known { standing: Standing::Taken { position, received_at, .. }, .. }) = self.known.get(&key)
+                && *received_at == then
+            {
+                gone.push(*position);
+                self.known.remove(&key);
             }
         }
         gone

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::event::Kind;
-use crate::model::{Content, EnhancedStatus, Envelope, Peer, RecipientIndex, Reply, Scope, Stage, TextProgress};
+use crate::model::{
+    Content, EnhancedStatus, Envelope, PartState, Peer, RecipientIndex, Reply, Scope, Stage, TextProgress,
+};
 use crate::schedule::Ticket;
 use crate::storage::Position;
 
@@ -118,6 +120,8 @@ pub(super) struct Attempt {
     pub(super) status: Option<EnhancedStatus>,
     pub(super) reply: Option<Reply>,
     pub(super) cause: Option<String>,
+    /// The next hop asked us to slow down.
+    pub(super) throttled: bool,
     pub(super) peer: Option<Peer>,
     pub(super) duration: Duration,
 }
@@ -154,8 +158,22 @@ impl Life {
             }
             self.attempts.push(attempt);
         }
-        if change.progress.is_some() {
-            self.progress = change.progress;
+        if let Some(mut progress) = change.progress {
+            if let Some(before) = &self.progress {
+                keep_receipts(&before.parts, &mut progress.parts);
+            }
+            self.progress = Some(progress);
+        }
+    }
+}
+
+/// A receipt may have come while the attempt that sent its part, or another part, was still under way.
+fn keep_receipts(before: &[PartState], after: &mut [PartState]) {
+    for (before, after) in before.iter().zip(after) {
+        if let (PartState::Received(known, _), PartState::Sent(id)) = (before, &*after)
+            && known == id
+        {
+            *after = before.clone();
         }
     }
 }
@@ -189,6 +207,7 @@ mod tests {
             status: None,
             reply: None,
             cause: None,
+            throttled: false,
             peer: None,
             duration: Duration::ZERO,
         };

@@ -89,6 +89,8 @@ struct Shared {
     /// Places among outcomes that wait for the disk.
     settling: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
+    /// The log has failed.
+    poisoned: watch::Receiver<bool>,
 }
 
 /// Outcomes that may wait for the disk at the same time.
@@ -149,9 +151,7 @@ impl Queue {
         let released = {
             let now = self.now();
             let mut table = self.shared.table.lock();
-            if let Some(entry) = table.entries.get_mut(&id) {
-                entry.moving = false;
-            }
+            table.unmark(id);
             appended.as_ref().ok().and_then(|_| {
                 facts = self.facts(&table, id, &changes);
                 table.apply(id, changes, &self.shared.options.load(), now)
@@ -197,6 +197,11 @@ impl Queue {
     pub fn hold(&self, held: bool) {
         self.shared.table.lock().schedule.hold(held);
         self.shared.work.notify_one();
+    }
+
+    /// True while nothing is sent.
+    pub fn is_held(&self) -> bool {
+        self.shared.table.lock().schedule.is_held()
     }
 
     /// Makes everything that waits for a retry due now; returns how many consignments.

@@ -2,69 +2,111 @@
 
 use std::time::Duration;
 
+use super::life::Change;
 use super::{Queue, settle, table};
 use crate::event::{Fact, Kind, PeerFact};
 use crate::model::{Channel, Receipt};
-use crate::storage::AppendError;
+use crate::storage::{AppendError, Position};
 
-/// How long a receipt that matches nothing waits for the record it may have overtaken.
+/// How long a receipt waits for the record it may have overtaken.
 const RECEIPT_PATIENCE: Duration = Duration::from_millis(500);
+/// How often it looks.
+const RECEIPT_PAUSE: Duration = Duration::from_millis(5);
+
+/// What is to be done about a receipt.
+enum Step {
+    /// Make this change durable.
+    Record(Change, Position),
+    /// Look again: something else is happening to its text.
+    Wait,
+    /// It says nothing new.
+    Nothing,
+}
+
+/// What the table knows of a receipt.
+enum Found {
+    /// The part it is about.
+    Part(table::PartAt),
+    /// Its text has ended; it can only be a repetition.
+    Answered,
+    /// Nothing, but a text is on its way that may yet turn out to be meant.
+    Perhaps,
+    Nothing,
+}
 
 impl Queue {
     /// A receipt from a carrier: returns once what it says is on stable storage.
     ///
     /// # Errors
-    /// [`AppendError`]; then the carrier must not be answered yes.
+    /// [`AppendError`]; then the carrier must not be answered yes. [`AppendError::Busy`] also while the text it may be
+    /// about is still being sent: the carrier will bring it again.
     pub async fn receipt(&self, receipt: Receipt) -> Result<(), AppendError> {
         let patience = self.shared.clock.mono().plus(RECEIPT_PATIENCE);
         loop {
-            if let Some(at) = self.part_of(&receipt) {
-                return self.receipt_for(at, receipt).await;
-            }
-            // A receipt may overtake the record of the answer that names its id.
-            if self.shared.clock.mono() >= patience {
-                return self.unmatched(receipt).await;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn part_of(&self, receipt: &Receipt) -> Option<table::PartAt> {
-        let table = self.shared.table.lock();
-        let forms = crate::sms::receipt::id_forms(&receipt.carrier_message_id);
-        forms.into_iter().find_map(|form| table.parts.get(&(receipt.carrier.clone(), form)).copied())
-    }
-
-    async fn receipt_for(&self, at: table::PartAt, receipt: Receipt) -> Result<(), AppendError> {
-        loop {
-            let settled = {
-                let mut table = self.shared.table.lock();
-                let Some(entry) = table.entries.get_mut(&at.id) else { return Ok(()) };
-                if entry.moving {
-                    None
-                } else {
-                    let Some(life) = entry.lives.get(at.recipient as usize) else { return Ok(()) };
-                    let Some(change) = settle::change_after_receipt(life, at.recipient, at.part, &receipt) else {
-                        return Ok(());
-                    };
-                    // Receipts of one message's parts come close together; the second must see the first.
-                    entry.moving = true;
-                    Some((change, entry.position))
+            let found = self.find(&receipt);
+            let patient = self.shared.clock.mono() < patience;
+            match found {
+                Found::Part(at) => match self.receipt_for(at, &receipt) {
+                    Step::Nothing => return Ok(()),
+                    Step::Record(change, position) => {
+                        return self.record_changes(at.id, position, vec![change], Some(&receipt.text)).await;
+                    }
+                    Step::Wait if !patient => return Err(AppendError::Busy),
+                    Step::Wait => {}
+                },
+                Found::Answered => return Ok(()),
+                // It may overtake the record of the answer that names its id.
+                Found::Perhaps if !patient => return Err(AppendError::Busy),
+                Found::Nothing if !patient => {
+                    self.unmatched(&receipt);
+                    return Ok(());
                 }
-            };
-            if let Some((change, position)) = settled {
-                return self.record_changes(at.id, position, vec![change], Some(&receipt.text)).await;
+                Found::Perhaps | Found::Nothing => {}
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(RECEIPT_PAUSE).await;
         }
     }
 
-    async fn unmatched(&self, receipt: Receipt) -> Result<(), AppendError> {
+    fn find(&self, receipt: &Receipt) -> Found {
+        let table = self.shared.table.lock();
+        let keys = crate::sms::receipt::id_forms(&receipt.carrier_message_id);
+        let keys: Vec<table::PartKey> = keys.into_iter().map(|form| (receipt.carrier.clone(), form)).collect();
+        if let Some(at) = keys.iter().find_map(|key| table.parts.get(key)) {
+            Found::Part(*at)
+        } else if keys.iter().any(|key| table.answered.contains(key)) {
+            Found::Answered
+        } else if table.may_be_carrying(&receipt.carrier) {
+            Found::Perhaps
+        } else {
+            Found::Nothing
+        }
+    }
+
+    /// What a receipt for a part of ours comes to.
+    fn receipt_for(&self, at: table::PartAt, receipt: &Receipt) -> Step {
+        let mut table = self.shared.table.lock();
+        let Some(entry) = table.entries.get(&at.id) else { return Step::Nothing };
+        // While it is out for delivery the log says that an attempt has begun; a change now would say that it has not.
+        if entry.moving || table.is_leased(entry) {
+            return Step::Wait;
+        }
+        let life = entry.lives.get(at.recipient as usize);
+        let Some(change) = life.and_then(|l| settle::change_after_receipt(l, at.recipient, at.part, receipt)) else {
+            return Step::Nothing;
+        };
+        let position = entry.position;
+        // Receipts of one text's parts come close together; the second must see the first.
+        if let Some(entry) = table.entries.get_mut(&at.id) {
+            entry.moving = true;
+        }
+        Step::Record(change, position)
+    }
+
+    fn unmatched(&self, receipt: &Receipt) {
         self.shared.metrics.carrier_receipts_unmatched.with_label_values(&[&receipt.carrier]).inc();
         let mut fact = Fact::new(receipt.received_at, Kind::Receipt, Channel::Sms);
         fact.reason = Some(format!("receipt {} matches no message: {}", receipt.carrier_message_id, receipt.text));
         fact.peer = Some(PeerFact { host: receipt.carrier.to_string(), address: None, tls: None });
         self.shared.events.record(fact);
-        Ok(())
     }
 }

@@ -286,6 +286,7 @@ impl Writer {
             w.text(&r.text);
         });
         self.option(a.cause.as_deref(), Self::text);
+        self.flag(a.throttled);
         self.option(a.peer.as_ref(), |w, p| {
             w.text(&p.host);
             w.option(p.address, |w, a| w.text(&a.to_string()));
@@ -505,6 +506,7 @@ impl<'a> Reader<'a> {
                 })
             })?,
             cause: self.option("cause", |r| r.str("cause").map(str::to_owned))?,
+            throttled: self.flag("throttled")?,
             peer: self.option("peer", |r| {
                 Ok(Peer {
                     host: r.str("host")?.to_owned(),

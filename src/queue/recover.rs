@@ -188,6 +188,7 @@ pub(super) fn open(
     }
     let shared = Arc::new(Shared {
         table: Mutex::new(table),
+        poisoned: log.poisoned(),
         log,
         routes,
         options: ArcSwap::from_pointee(options),
@@ -241,6 +242,7 @@ impl Queue {
                     status: None,
                     reply: None,
                     cause: Some(cause),
+                    throttled: false,
                     peer: None,
                     duration: std::time::Duration::ZERO,
                 }),

@@ -7,20 +7,24 @@ use super::retry::{Retry, after_throttling};
 use crate::clock::Timestamp;
 use crate::event::{BounceFact, Fact, Kind, PeerFact, ReplyFact, mask};
 use crate::model::{
-    Class, Envelope, Outcome, PartState, Receipt, ReceiptState, RecipientIndex, RecipientOutcome, Scope, TextProgress,
+    Class, Envelope, Outcome, PartState, Receipt, ReceiptState, RecipientIndex, RecipientOutcome, Reply, Scope,
+    TextProgress,
 };
 
-/// What an attempt's outcome does to a recipient's life. `chance` is uniform in 0..1.
+/// What an attempt's outcome does to a recipient's life. `masked` is an address that must not be shown, `chance` is uniform
+/// in 0..1.
 pub(super) fn change_after(
     life: &Life,
     outcome: RecipientOutcome,
     is_text: bool,
     retry: &Retry,
+    masked: Option<&str>,
     now: Timestamp,
     chance: f64,
 ) -> Change {
     let unanswered = outcome.progress.as_ref().is_some_and(|p| p.parts.contains(&PartState::Unanswered));
     let mut counts = true;
+    let throttled = matches!(&outcome.outcome, Outcome::Delayed(f) if f.throttled);
     let (state, kind, failure) = match &outcome.outcome {
         Outcome::Relayed(_) if is_text => (State::Sent { at: now }, Kind::Sent, None),
         Outcome::Relayed(_) => (State::Ended { end: End::Delivered, at: now }, Kind::Delivered, None),
@@ -42,9 +46,10 @@ pub(super) fn change_after(
         }
     };
     let reply = match &outcome.outcome {
-        Outcome::Relayed(relayed) => Some(relayed.reply.clone()),
-        Outcome::Delayed(f) | Outcome::Failed(f) => f.reply.clone(),
+        Outcome::Relayed(relayed) => Some(&relayed.reply),
+        Outcome::Delayed(f) | Outcome::Failed(f) => f.reply.as_ref(),
     };
+    let reply = reply.map(|r| Reply { text: kept(&r.text, masked), ..r.clone() });
     Change {
         recipient: outcome.recipient,
         state,
@@ -55,7 +60,8 @@ pub(super) fn change_after(
             scope: failure.map(|f| f.scope),
             status: failure.map(|f| f.status),
             reply,
-            cause: failure.and_then(|f| f.cause.clone()),
+            cause: failure.and_then(|f| f.cause.as_deref()).map(|cause| kept(cause, masked)),
+            throttled,
             peer: outcome.peer,
             duration: outcome.duration,
         }),
@@ -64,9 +70,29 @@ pub(super) fn change_after(
     }
 }
 
-/// How many of the latest attempts in a row were answered with a wish to slow down: those after the last one that counted.
+/// Octets kept of what the other side said, or of a cause. A reply may be 64 KiB long and go to each of a hundred
+/// recipients, and all of it has to fit into one batch of the log.
+const SAID_BYTES_MAX: usize = 1_024;
+
+/// What is kept of a reply's text: its beginning, and without an address that must not be shown.
+fn kept(text: &str, masked: Option<&str>) -> String {
+    let mut kept = match masked {
+        Some(address) => {
+            let digits = address.strip_prefix('+').unwrap_or(address);
+            text.replace(address, &mask(address)).replace(digits, &mask(digits))
+        }
+        None => text.to_owned(),
+    };
+    if kept.len() > SAID_BYTES_MAX {
+        kept.truncate(kept.floor_char_boundary(SAID_BYTES_MAX));
+        kept.push_str(" …");
+    }
+    kept
+}
+
+/// How many of the latest attempts in a row were answered with a wish to slow down.
 fn throttled_lately(life: &Life) -> u32 {
-    (life.attempts.len() as u32).saturating_sub(life.attempts_made)
+    life.attempts.iter().rev().take_while(|a| a.throttled).count() as u32
 }
 
 /// An end that no attempt led to: expiry, cancellation.
@@ -122,6 +148,8 @@ pub(super) fn fact_of(entry: &Entry, change: &Change, lane: Option<&Arc<str>>, n
     let is_text = envelope.text().is_some();
     let life = entry.lives.get(change.recipient as usize)?;
     let kind = match (change.state, &change.attempt) {
+        // It has been told that it was sent; this is the end of waiting for more.
+        (State::Ended { end: End::SentWithoutReceipt, .. }, _) => Kind::Receipt,
         (State::Ended { end, .. }, _) => end.kind(is_text),
         (State::Begun { .. }, _) => return None,
         (_, Some(attempt)) => attempt.outcome,
@@ -131,8 +159,10 @@ pub(super) fn fact_of(entry: &Entry, change: &Change, lane: Option<&Arc<str>>, n
     fact.lane = lane.cloned();
     fact.size = Some(entry.size);
     fact.attempt = Some(life.attempts_made + u32::from(change.attempt.is_some() && change.counts));
-    if let State::Queued { due } = change.state {
-        fact.next_attempt = Some(due);
+    match change.state {
+        State::Queued { due } => fact.next_attempt = Some(due),
+        State::Ended { end: End::SentWithoutReceipt, .. } => fact.reason = Some("no receipt came in time".to_owned()),
+        _ => {}
     }
     if let Some(progress) = change.progress.as_deref().or(life.progress.as_deref()) {
         fact.parts = u32::try_from(progress.parts.len()).ok();

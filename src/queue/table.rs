@@ -3,7 +3,7 @@
 //! **Promises.** Every method is short, does no I/O and leaves the table consistent: a recipient that is `Queued` has
 //! exactly one ticket, counts and quotas are those of the entries. One lock guards a table; nobody holds it across an await.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::history::History;
@@ -28,7 +28,9 @@ pub(super) struct Table {
     pub(super) keys: Keys,
     pub(super) history: History,
     /// Parts at carriers, by the carrier's name and its id in one of the forms in which it may come back.
-    pub(super) parts: HashMap<(Arc<str>, String), PartAt>,
+    pub(super) parts: HashMap<PartKey, PartAt>,
+    /// Parts of texts that have ended: their receipts, should they come once more, say nothing new.
+    pub(super) answered: Answered,
     targets: HashMap<SiteId, Target>,
     ticket_next: Ticket,
     /// When something has to be done about a message although nobody pulls it: expiry, or the end of waiting for a receipt.
@@ -39,6 +41,36 @@ pub(super) struct Table {
     usage: HashMap<ClientName, Usage>,
     total: Usage,
     metrics: Arc<Metrics>,
+}
+
+/// A carrier's name and a part's id at it.
+pub(super) type PartKey = (Arc<str>, String);
+
+/// The latest parts whose texts have ended, up to a number.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    known: HashSet<PartKey>,
+    order: VecDeque<PartKey>,
+}
+
+/// Some 6 MiB.
+const ANSWERED_MAX: usize = 65_536;
+
+impl Answered {
+    fn insert(&mut self, key: PartKey) {
+        if self.known.insert(key.clone()) {
+            self.order.push_back(key);
+        }
+        if self.order.len() > ANSWERED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    pub(super) fn contains(&self, key: &PartKey) -> bool {
+        self.known.contains(key)
+    }
 }
 
 /// The recipients of one message that share a lane.
@@ -73,6 +105,7 @@ impl Table {
             keys: Keys::new(options.key_age_max),
             history: History::new(options.history_messages_max, options.history_age_max),
             parts: HashMap::new(),
+            answered: Answered::default(),
             targets: HashMap::new(),
             ticket_next: 0,
             deadlines: BTreeSet::new(),
@@ -150,7 +183,7 @@ impl Table {
         }
         self.consign(id, &mut entry, routes, options, now);
         for (index, life) in entry.lives.iter().enumerate() {
-            if let (State::Sent { .. }, Some(progress)) = (life.state, life.progress.as_deref()) {
+            if let Some(progress) = life.progress.as_deref() {
                 self.index_parts(id, index as RecipientIndex, progress);
             }
         }
@@ -174,7 +207,7 @@ impl Table {
                 None => groups.push((lane, due, vec![recipient])),
             }
         }
-        let cost = u32::try_from(entry.size).unwrap_or(u32::MAX);
+        let cost = cost_of(entry);
         for (lane, due, recipients) in groups {
             let ticket = self.ticket_next;
             self.ticket_next += 1;
@@ -225,7 +258,7 @@ impl Table {
             let Some(consigned) = self.tickets.get(&ticket).cloned() else { continue };
             let Some(entry) = self.entries.get(&consigned.id) else { continue };
             let Some(&first) = consigned.recipients.first() else { continue };
-            let (envelope, cost) = (entry.envelope.clone(), u32::try_from(entry.size).unwrap_or(u32::MAX));
+            let (envelope, cost) = (entry.envelope.clone(), cost_of(entry));
             let due = self.schedule.due(ticket).unwrap_or(now.mono);
             let lane = self.lane_of(&envelope, first, routes, options);
             if lane != consigned.lane {
@@ -270,7 +303,7 @@ impl Table {
             let recipient = change.recipient;
             let Some(life) = entry.lives.get_mut(recipient as usize) else { continue };
             life.apply(change);
-            if let (State::Sent { .. }, Some(progress)) = (life.state, life.progress.as_deref()) {
+            if let Some(progress) = life.progress.as_deref() {
                 newly_sent.push((recipient, progress.clone()));
             }
         }
@@ -285,6 +318,26 @@ impl Table {
             self.index_parts(id, recipient, &progress);
         }
         ended.then(|| self.end(id, options, now)).flatten()
+    }
+
+    /// Something else may happen to a message again.
+    pub(super) fn unmark(&mut self, id: MessageId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.moving = false;
+        }
+    }
+
+    /// True while a text is out for delivery that this carrier may be carrying.
+    pub(super) fn may_be_carrying(&self, carrier: &str) -> bool {
+        self.targets.iter().any(|(&site, target)| match target {
+            Target::Text(carriers) => carriers.iter().any(|c| **c == *carrier) && self.schedule.leases(site) > 0,
+            Target::Mail(_) => false,
+        })
+    }
+
+    /// True while one of a message's consignments is out for delivery.
+    pub(super) fn is_leased(&self, entry: &Entry) -> bool {
+        entry.tickets.iter().any(|&ticket| self.schedule.is_leased(ticket))
     }
 
     /// Removes a message whose recipients have all ended.
@@ -302,7 +355,7 @@ impl Table {
         }
         for life in &entry.lives {
             if let Some(progress) = life.progress.as_deref() {
-                self.forget_parts(progress);
+                self.forget_parts(id, progress);
             }
         }
         self.unreserve(&entry.envelope.client, entry.size);
@@ -317,9 +370,9 @@ impl Table {
 
     /// Gives a leased ticket back after its changes have been applied: recipients that are still queued wait for their
     /// next time, the others leave it.
-    pub(super) fn give_back(&mut self, ticket: Ticket, now: Now) {
+    pub(super) fn give_back(&mut self, ticket: Ticket, routes: &Routes, options: &Options, now: Now) {
         let Some(consigned) = self.tickets.get_mut(&ticket) else { return };
-        let (id, lane) = (consigned.id, consigned.lane);
+        let id = consigned.id;
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let mut due = None;
         consigned.recipients.retain(|&r| match entry.lives.get(r as usize).map(|l| l.state) {
@@ -331,8 +384,13 @@ impl Table {
         });
         match due {
             Some(due) => {
-                let cost = u32::try_from(entry.size).unwrap_or(u32::MAX);
+                // Routes may have changed since it was leased.
+                let (envelope, cost, first) = (entry.envelope.clone(), cost_of(entry), consigned.recipients[0]);
+                let lane = self.lane_of(&envelope, first, routes, options);
                 self.schedule.put(ticket, lane, cost, now.mono_at(due), now.mono);
+                if let Some(consigned) = self.tickets.get_mut(&ticket) {
+                    consigned.lane = lane;
+                }
             }
             None => {
                 entry.tickets.retain(|&t| t != ticket);
@@ -344,7 +402,11 @@ impl Table {
 
     /// Messages whose deadline has passed, at most `most`, with the recipients that are not leased and the end they come to.
     pub(super) fn overdue(&self, now: Timestamp, most: usize) -> Vec<(MessageId, Vec<RecipientIndex>, End)> {
-        let past = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).take(most);
+        // While everything is held, as after a backup was restored, nothing may end unattempted either.
+        if self.schedule.is_held() {
+            return Vec::new();
+        }
+        let past = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
         past.filter_map(|&(_, id)| {
             let entry = self.entries.get(&id).filter(|e| !e.moving)?;
             let leased = |r: &RecipientIndex| {
@@ -362,6 +424,7 @@ impl Table {
             let sent: Vec<RecipientIndex> = sent.collect();
             (!sent.is_empty()).then_some((id, sent, End::SentWithoutReceipt))
         })
+        .take(most)
         .collect()
     }
 
@@ -401,10 +464,15 @@ impl Table {
         }
     }
 
-    fn forget_parts(&mut self, progress: &TextProgress) {
+    fn forget_parts(&mut self, id: MessageId, progress: &TextProgress) {
         for state in &progress.parts {
             if let PartState::Sent(carrier_id) | PartState::Received(carrier_id, _) = state {
-                self.parts.remove(&(progress.carrier.clone(), crate::sms::receipt::id_key(carrier_id)));
+                let key = (progress.carrier.clone(), crate::sms::receipt::id_key(carrier_id));
+                // A carrier may have given the id to another text since.
+                if self.parts.get(&key).is_some_and(|at| at.id == id) {
+                    self.parts.remove(&key);
+                    self.answered.insert(key);
+                }
             }
         }
     }
@@ -443,6 +511,17 @@ impl Now {
 
     pub(super) fn wall_at(self, due: Mono) -> Timestamp {
         self.wall.plus(due.since(self.mono))
+    }
+}
+
+/// What one part of a text counts, in bytes of mail: clients of a carrier take turns after some four texts.
+const TEXT_COST: u32 = 16 * 1024;
+
+/// What a consignment costs its client's credit.
+pub(super) fn cost_of(entry: &Entry) -> u32 {
+    match entry.envelope.channel() {
+        Channel::Email => u32::try_from(entry.size).unwrap_or(u32::MAX),
+        Channel::Sms => TEXT_COST,
     }
 }
 

@@ -337,7 +337,7 @@ async fn the_same_key_is_the_same_message_also_side_by_side_and_after_a_restart(
     let again = queue.accept(keyed(bench.mail(&["x@example.net"]), "order-1", 1)).await.unwrap();
     assert!(again.replayed() && ids.contains(&again.message_id()));
     bench.clock.advance(Duration::from_secs(25 * 3_600));
-    queue.keep_up().await;
+    queue.keep_up(&mut upkeep::Stuck::new()).await;
     let later = queue.accept(keyed(bench.mail(&["x@example.net"]), "order-1", 2)).await.unwrap();
     assert!(!later.replayed(), "a key is kept for a day");
 }
@@ -460,6 +460,71 @@ async fn a_text_whose_answer_a_crash_swallowed_is_unknown_and_not_sent_again() {
     drop(queue);
 }
 
+/// A hostile next hop may answer with 64 KiB, for each of a hundred recipients.
+#[tokio::test]
+async fn a_long_reply_to_many_recipients_is_cut_and_recorded() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let to: Vec<String> = (0..100).map(|n| format!("r{n}@example.net")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let id = queue.accept(bench.mail(&to)).await.unwrap().message_id();
+    let turn = lease(&queue);
+    let reply = Reply { code: 250, enhanced: None, text: "ä".repeat(30_000) };
+    let all = outcomes(&turn, &Outcome::Relayed(Relayed { reply, notifies: true }));
+    assert_eq!(all.len(), 100);
+    turn.settle(all, Vec::new()).await;
+    assert_eq!(status(&queue, id).await, "delivered");
+    let kept = queue.message(id, None).unwrap().recipients[0].attempts[0].reply.clone().unwrap();
+    assert!(kept.ends_with(" …") && kept.len() < 1_100, "{} octets", kept.len());
+}
+
+#[tokio::test]
+async fn what_a_next_hop_says_of_a_code_shows_no_address() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let mut submission = bench.mail(&["lin@example.net"]);
+    submission.envelope.class = Class::Otp;
+    let id = queue.accept(submission).await.unwrap().message_id();
+    let turn = lease(&queue);
+    let status_code = EnhancedStatus::new(5, 1, 1);
+    let mut failure =
+        Failure::without_reply(Scope::Recipient, Stage::Recipient, status_code, "lin@example.net refused");
+    failure.reply = Some(Reply { code: 550, enhanced: None, text: "<lin@example.net>: no such user".into() });
+    let all = outcomes(&turn, &Outcome::Failed(failure));
+    turn.settle(all, Vec::new()).await;
+    assert_eq!(status(&queue, id).await, "bounced");
+    let seen = serde_json::to_string(&queue.message(id, None).unwrap()).unwrap();
+    assert!(!seen.contains("lin@") && seen.contains("l***@example.net"), "{seen}");
+    bench.close(queue).await;
+    assert!(!std::fs::read_to_string(bench.event_file()).unwrap().contains("lin@"));
+}
+
+/// The receipt of a part that its carrier took comes while another part still waits.
+#[tokio::test]
+async fn a_receipt_may_come_before_the_last_part_is_sent() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open();
+    let id = queue.accept(bench.text()).await.unwrap().message_id();
+    let turn = lease(&queue);
+    let mut failure =
+        Failure::without_reply(Scope::Recipient, Stage::Submit, EnhancedStatus::new(4, 4, 5), "throttled");
+    failure.throttled = true;
+    let mut all = outcomes(&turn, &Outcome::Delayed(failure));
+    all[0].progress = Some(progress(vec![PartState::Sent("1".into()), PartState::Waiting]));
+    turn.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    queue.receipt(receipt("1", ReceiptState::Delivered)).await.unwrap();
+    bench.clock.advance(Duration::from_secs(2));
+    let turn = lease(&queue);
+    let mut all = outcomes(&turn, &relayed());
+    all[0].progress = Some(progress(vec![PartState::Sent("1".into()), PartState::Sent("2".into())]));
+    turn.settle(all, Vec::new()).await;
+    assert_eq!(status(&queue, id).await, "sent");
+    queue.receipt(receipt("2", ReceiptState::Delivered)).await.unwrap();
+    assert_eq!(status(&queue, id).await, "delivered");
+    queue.receipt(receipt("2", ReceiptState::Delivered)).await.expect("a repetition is answered");
+}
+
 #[tokio::test]
 async fn a_throttled_text_keeps_the_parts_it_has_and_comes_back_soon() {
     let bench = Bench::new();
@@ -534,7 +599,7 @@ async fn leftovers_move_forward_and_stay_what_they_are() {
     }
     let before = queue.log().stats().segments;
     for _ in 0..200 {
-        queue.keep_up().await;
+        queue.keep_up(&mut upkeep::Stuck::new()).await;
     }
     let after = queue.log().stats().segments;
     assert!(after < before, "{before} segments became {after}");

@@ -4,6 +4,7 @@
 //! **Promises.** A record is released only after its successor is durable. While a message's record moves, nothing is leased
 //! or recorded about it, so that whatever is written later names the place where it then lies.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::accept::Newcomer;
 use super::life::{End, State};
 use super::settle::ended;
 use super::{Change, Queue, Shared, change_record, record};
+use crate::clock::Mono;
 use crate::model::{Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
 use crate::storage::{Leftover, Live, Position, Purpose, Record};
 
@@ -18,6 +20,12 @@ use crate::storage::{Leftover, Live, Position, Purpose, Record};
 const EVERY: Duration = Duration::from_secs(1);
 /// Segments emptied per turn.
 const SEGMENTS_PER_TURN: usize = 2;
+
+/// How long a segment that was emptied, as far as possible, is left alone: what is leased may have come back by then.
+const STUCK_PAUSE: Duration = Duration::from_secs(30);
+
+/// Segments emptied lately, and until when they are left alone. No more than the log offers.
+pub(super) type Stuck = HashMap<u64, Mono>;
 
 /// A message whose time has run out, for some of its recipients. Nothing else happens to it until [`Queue::end`].
 #[derive(Debug)]
@@ -80,26 +88,23 @@ impl Queue {
         let mut group = vec![change_record(id, overdue.position, &changes)];
         group.extend(newcomers.iter().map(Newcomer::record));
         match self.keep(group).await {
-            Ok(appended) => {
-                self.unmark(id);
-                self.settled(None, id, changes, newcomers, &appended.positions);
-            }
+            Ok(appended) => self.settled(None, id, changes, newcomers, &appended.positions),
             Err(e) => tracing::error!(%id, error = %e, "an end could not be recorded"),
         }
     }
 
-    fn unmark(&self, id: MessageId) {
-        if let Some(entry) = self.shared.table.lock().entries.get_mut(&id) {
-            entry.moving = false;
-        }
-    }
-
     /// One turn of upkeep.
-    pub(super) async fn keep_up(&self) {
+    pub(super) async fn keep_up(&self, stuck: &mut Stuck) {
         let forgotten = self.shared.table.lock().keys.forget_old(self.shared.clock.now());
         forgotten.into_iter().for_each(|position| self.shared.log.release(position));
         self.shared.table.lock().prune(self.shared.clock.mono());
-        for leftover in self.shared.log.leftovers(SEGMENTS_PER_TURN) {
+        // The oldest first; but those that could not be emptied lately must not stand in front of the others.
+        let leftovers = self.shared.log.leftovers(SEGMENTS_PER_TURN + stuck.len());
+        stuck.retain(|segment, _| leftovers.iter().any(|l| l.segment == *segment));
+        let now = self.shared.clock.mono();
+        let due = leftovers.into_iter().filter(|l| stuck.get(&l.segment).is_none_or(|until| *until <= now));
+        for leftover in due.take(SEGMENTS_PER_TURN).collect::<Vec<_>>() {
+            stuck.insert(leftover.segment, now.plus(STUCK_PAUSE));
             self.empty(leftover).await;
         }
     }
@@ -132,10 +137,12 @@ impl Queue {
         };
         {
             let mut table = self.shared.table.lock();
-            let Some(entry) = table.entries.get_mut(&id) else { return };
-            entry.moving = false;
+            table.unmark(id);
             let Some(appended) = &moved else { return };
-            entry.position = appended.positions[0];
+            match table.entries.get_mut(&id) {
+                Some(entry) => entry.position = appended.positions[0],
+                None => self.shared.log.release(appended.positions[0]),
+            }
         }
         self.shared.log.release(live.position);
     }
@@ -174,13 +181,14 @@ impl Queue {
 /// Runs upkeep until the queue is gone or stopping.
 pub(super) async fn run(shared: Weak<Shared>) {
     let Some(mut stopping) = shared.upgrade().map(|s| s.stopping.subscribe()) else { return };
+    let mut stuck = Stuck::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             _ = stopping.wait_for(|&stop| stop) => return,
         }
         match shared.upgrade() {
-            Some(shared) => Queue { shared }.keep_up().await,
+            Some(shared) => Queue { shared }.keep_up(&mut stuck).await,
             None => return,
         }
     }

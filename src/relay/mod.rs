@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::admin::{Readiness, Reason};
 use crate::clock::{Mono, SharedClock, SystemClock};
@@ -44,8 +45,10 @@ use listening::Listening;
 
 /// How long leases that are out may take to come back at a stop.
 const DISPATCH_DRAIN: Duration = Duration::from_secs(6);
-/// How long carriers may take to answer what is on the wire and to be unbound.
+/// How long carriers may take to answer what is on the wire and to be unbound, at a stop.
 const CARRIER_DRAIN: Duration = Duration::from_secs(2);
+/// What a carrier that a reload replaces may take beyond its own time for an answer.
+const REPLACED_DRAIN: Duration = Duration::from_secs(5);
 
 /// How often the state of the disk is looked at.
 const STORAGE_LOOKED_AT: Duration = Duration::from_millis(500);
@@ -219,9 +222,11 @@ impl Relay {
             );
         }
         let carriers = core.carriers.swap(Arc::default());
-        for carrier in carriers.values() {
-            carrier.shutdown(CARRIER_DRAIN).await;
+        let mut leaving = JoinSet::new();
+        for carrier in carriers.values().cloned() {
+            leaving.spawn(async move { carrier.shutdown(CARRIER_DRAIN).await });
         }
+        while leaving.join_next().await.is_some() {}
         core.queue.shutdown().await;
         let events = core.events.clone();
         let _ = tokio::task::spawn_blocking(move || events.close()).await;

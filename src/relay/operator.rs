@@ -31,7 +31,7 @@ impl Operator for Core {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.clock.mono().since(self.started).as_secs(),
-            held: self.queue.overview(0).held,
+            held: self.queue.is_held(),
             ready: self.readiness.is_ready(),
             reasons: self.readiness.reasons(),
             listeners: self.listeners.lock().clone(),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::{CARRIER_DRAIN, Core, options};
+use super::{Core, REPLACED_DRAIN, options};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::egress::email::{Sign, SignError};
@@ -97,7 +97,9 @@ impl Core {
         }
         self.carriers.store(Arc::new(all));
         for carrier in replaced {
-            self.runtime.spawn(async move { carrier.shutdown(CARRIER_DRAIN).await });
+            // Nothing presses: what is on the wire gets all the time its carrier has for answers.
+            let within = carrier.options().response_timeout + REPLACED_DRAIN;
+            self.runtime.spawn(async move { carrier.shutdown(within).await });
         }
         Ok(())
     }

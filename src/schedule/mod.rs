@@ -340,6 +340,11 @@ impl Schedule {
         self.sites.get(&site).map_or(0, |s| s.slots_wanted(|lane| self.lanes.get(&lane).map_or(0, |l| l.ready.len())))
     }
 
+    /// How many leases of the site are out.
+    pub fn leases(&self, site: SiteId) -> usize {
+        self.sites.get(&site).map_or(0, Site::leases)
+    }
+
     /// How many slots the site may use at a time.
     pub fn slots_max(&self, site: SiteId) -> usize {
         self.sites.get(&site).map_or(0, |s| s.limits.concurrency)

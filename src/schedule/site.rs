@@ -170,6 +170,10 @@ impl Site {
         }
     }
 
+    pub(super) fn leases(&self) -> usize {
+        self.leased.iter().sum()
+    }
+
     pub(super) fn returned(&mut self, class: Class) {
         self.leased[class.index()] = self.leased[class.index()].saturating_sub(1);
     }

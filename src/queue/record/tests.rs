@@ -55,6 +55,7 @@ fn attempt(stage: Option<Stage>, outcome: Kind) -> Attempt {
         status: EnhancedStatus::parse("4.7.1"),
         reply: Some(Reply { code: 550, enhanced: EnhancedStatus::parse("5.1.1"), text: "no\nsuch user".into() }),
         cause: Some("why".into()),
+        throttled: true,
         peer: Some(Peer { host: "mx".into(), address: "[::1]:25".parse().ok(), tls: Some("TLSv1.3".into()) }),
         duration: Duration::from_millis(12),
     }
