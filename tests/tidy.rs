@@ -404,7 +404,7 @@ fn lines_with<'a>(code: &'a str, what: &'a str) -> impl Iterator<Item = usize> +
 /// The full names of the series that the catalogue in `event/metrics.rs` declares.
 fn metric_names(catalogue: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for call in ["counters(", "gauges(", "counter(", "gauge(", "HistogramOpts::new("] {
+    for call in ["counters(", "gauges(", "counter(", "gauge(", "HistogramOpts::new(", "Counter::new("] {
         for (at, _) in catalogue.match_indices(call) {
             let argument = catalogue[at + call.len()..].trim_start();
             if let Some(name) = argument.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
@@ -463,4 +463,5 @@ fn metric_names_are_found() {
     let names =
         metric_names("counter(\"a_total\", \"A.\")\ngauges(\n   \"b\", …) HistogramOpts::new(\"postrider_c_seconds\"");
     assert_eq!(names, ["postrider_b", "postrider_a_total", "postrider_c_seconds"]);
+    assert_eq!(metric_names("Counter::new(\"postrider_d_total\", \"D.\")"), ["postrider_d_total"]);
 }

@@ -15,6 +15,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -142,7 +143,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 impl Writer {
     fn open(options: Options, metrics: Arc<Metrics>) -> io::Result<Self> {
         if let Some(dir) = options.file.parent() {
-            fs::create_dir_all(dir)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         let (file, size) = append_to(&options.file)?;
         Ok(Self { options, metrics, file, size, buffer: Vec::with_capacity(BUFFER_BYTES), failing: false, unsynced: 0 })
@@ -210,6 +211,8 @@ impl Writer {
                 self.unsynced += self.buffer.len() as u64;
             }
             Err(e) => {
+                // Half a line would spoil the next one.
+                let _ = self.file.set_len(self.size);
                 self.metrics.facts_dropped.inc_by(memchr::memchr_iter(b'\n', &self.buffer).count() as u64);
                 if !self.failing {
                     tracing::error!(file = %self.options.file.display(), error = %e, "events are being dropped: the event file cannot be written");
@@ -241,7 +244,7 @@ impl Writer {
 
 /// Opens a file for appending and cuts a line that a crash left unfinished: its fact will be told anew.
 fn append_to(path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+    let file = OpenOptions::new().create(true).append(true).read(true).mode(0o640).open(path)?;
     let length = file.metadata()?.len();
     let from = length.saturating_sub(LINE_BYTES_MAX);
     let mut end = Vec::new();

@@ -36,8 +36,13 @@ impl Responsibility for Accepted {
 /// Why a submission was not accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AcceptError {
-    /// The queue or this client's share of it is full, or the disk is: 452 / 429 / 503.
+    /// The queue or this client's share of it is full: 452 / 429.
     Full {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The disk has no room for more: 452 / 503.
+    NoSpace {
         /// When to try again.
         retry_after: Duration,
     },
@@ -174,7 +179,7 @@ impl Queue {
         let key_record = newcomer.key_record();
         let group = std::iter::once(newcomer.record()).chain(key_record).collect();
         let appended = self.shared.log.append(Purpose::Intake, group).await.map_err(|e| match e {
-            AppendError::Full | AppendError::Busy => AcceptError::Full { retry_after: FULL_RETRY_AFTER },
+            AppendError::Full | AppendError::Busy => AcceptError::NoSpace { retry_after: FULL_RETRY_AFTER },
             AppendError::TooLarge | AppendError::Poisoned | AppendError::Body | AppendError::Closed => {
                 AcceptError::Unavailable
             }

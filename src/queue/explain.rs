@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::Target;
 use super::life::{Attempt, End, Entry, Life, State};
 use super::settle::shown;
 use super::table::{Now, Table};
 use super::view::{AttemptView, LaneView, MessageView, PartView, QueueView, RecipientView};
 use crate::clock::Timestamp;
-use crate::model::{MessageId, PartState, RecipientIndex, TextProgress};
+use crate::model::{Channel, MessageId, PartState, RecipientIndex, TextProgress};
+use crate::schedule::LaneId;
 
 /// Public states from the least advanced to the last; a message shows the first that any of its recipients is in.
 const STATES: [&str; 11] = [
@@ -117,6 +119,15 @@ impl Table {
         }
     }
 
+    fn carriers_of(&self, lane: LaneId) -> String {
+        match self.schedule.site_of(lane).and_then(|site| self.target(site)) {
+            Some(Target::Text(carriers)) if !carriers.is_empty() => {
+                format!("a carrier that is up and has room: {}", carriers.join(" or "))
+            }
+            _ => "a route: no carrier serves this number any more".to_owned(),
+        }
+    }
+
     /// Why it has not gone, in a sentence.
     fn waiting_for(&self, entry: &Entry, recipient: RecipientIndex, due: Timestamp, now: Now) -> String {
         let consigned = entry
@@ -133,7 +144,10 @@ impl Table {
                 Some(until) => {
                     format!("the destination failed and is left alone until {}", now.wall_at(until).rfc3339())
                 }
-                None => "a free connection".to_owned(),
+                None => match entry.envelope.channel() {
+                    Channel::Email => "a free connection".to_owned(),
+                    Channel::Sms => self.carriers_of(consigned.lane),
+                },
             },
             Some(_) if entry.lives[recipient as usize].attempts.is_empty() => "its time to be sent".to_owned(),
             Some(_) => "its next attempt".to_owned(),

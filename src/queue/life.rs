@@ -31,9 +31,12 @@ pub(super) struct Entry {
     pub(super) content: Option<Content>,
     /// One per recipient, in the envelope's order.
     pub(super) lives: Vec<Life>,
+    /// The written names of the lanes they wait or waited in.
+    pub(super) lanes: Vec<Option<Arc<str>>>,
     /// Consignments that are waiting, ready or leased.
     pub(super) tickets: Vec<Ticket>,
-    /// Its accept record is being copied to a younger segment; nothing may be leased or recorded meanwhile.
+    /// Its record is being moved, or something that no attempt led to is being recorded about it: nothing may be leased, and
+    /// nothing else of that kind begun, meanwhile.
     pub(super) moving: bool,
 }
 

@@ -206,7 +206,7 @@ impl Queue {
 
     /// Makes everything that waits for a retry due now; returns how many consignments.
     pub fn flush(&self) -> u64 {
-        let count = self.shared.table.lock().schedule.flush();
+        let count = self.shared.table.lock().flush_retries();
         self.shared.work.notify_one();
         count as u64
     }

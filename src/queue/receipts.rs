@@ -16,7 +16,7 @@ const RECEIPT_PAUSE: Duration = Duration::from_millis(5);
 /// What is to be done about a receipt.
 enum Step {
     /// Make this change durable.
-    Record(Change, Position),
+    Record(Box<Change>, Position),
     /// Look again: something else is happening to its text.
     Wait,
     /// It says nothing new.
@@ -49,7 +49,7 @@ impl Queue {
                 Found::Part(at) => match self.receipt_for(at, &receipt) {
                     Step::Nothing => return Ok(()),
                     Step::Record(change, position) => {
-                        return self.record_changes(at.id, position, vec![change], Some(&receipt.text)).await;
+                        return self.record_changes(at.id, position, vec![*change], Some(&receipt.text)).await;
                     }
                     Step::Wait if !patient => return Err(AppendError::Busy),
                     Step::Wait => {}
@@ -57,11 +57,12 @@ impl Queue {
                 Found::Answered => return Ok(()),
                 // It may overtake the record of the answer that names its id.
                 Found::Perhaps if !patient => return Err(AppendError::Busy),
-                Found::Nothing if !patient => {
+                // With no text under way there is nothing it could have overtaken.
+                Found::Nothing => {
                     self.unmatched(&receipt);
                     return Ok(());
                 }
-                Found::Perhaps | Found::Nothing => {}
+                Found::Perhaps => {}
             }
             tokio::time::sleep(RECEIPT_PAUSE).await;
         }
@@ -99,7 +100,7 @@ impl Queue {
         if let Some(entry) = table.entries.get_mut(&at.id) {
             entry.moving = true;
         }
-        Step::Record(change, position)
+        Step::Record(Box::new(change), position)
     }
 
     fn unmatched(&self, receipt: &Receipt) {

@@ -178,7 +178,9 @@ pub(super) fn open(
         log: report,
     };
     for (id, entry) in gathered.entries {
-        table.reserve_owed(&entry.envelope.client, entry.size);
+        if entry.queued() > 0 {
+            table.reserve_owed(&entry.envelope.client, entry.size);
+        }
         table.admit(id, entry, &routes.load(), &options, now);
     }
     for (id, recipient, mut fact) in gathered.lacking {

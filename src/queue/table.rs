@@ -157,6 +157,16 @@ impl Table {
         self.targets.get(&site)
     }
 
+    /// Makes everything that waits for another attempt due now; what waits for the time its sender asked for stays.
+    pub(super) fn flush_retries(&mut self) -> usize {
+        let (entries, tickets) = (&self.entries, &self.tickets);
+        self.schedule.flush(|ticket| {
+            let consigned = tickets.get(&ticket);
+            let life = consigned.and_then(|c| entries.get(&c.id)?.lives.get(*c.recipients.first()? as usize));
+            life.is_some_and(|l| !l.attempts.is_empty())
+        })
+    }
+
     /// Forgets destinations that nothing has gone to lately.
     pub(super) fn prune(&mut self, now: Mono) {
         for site in self.schedule.prune(now) {
@@ -209,6 +219,11 @@ impl Table {
         }
         let cost = cost_of(entry);
         for (lane, due, recipients) in groups {
+            if let Some(name) = self.schedule.lane_name(lane) {
+                for &recipient in &recipients {
+                    entry.lanes[recipient as usize] = Some(name.clone());
+                }
+            }
             let ticket = self.ticket_next;
             self.ticket_next += 1;
             entry.tickets.push(ticket);
@@ -274,7 +289,8 @@ impl Table {
     pub(super) fn lane_name(&self, entry: &Entry, recipient: RecipientIndex) -> Arc<str> {
         let ticket = entry.tickets.iter().filter_map(|t| self.tickets.get(t));
         let lane = ticket.filter(|c| c.recipients.contains(&recipient)).map(|c| c.lane).next();
-        lane.and_then(|lane| self.schedule.lane_name(lane)).cloned().unwrap_or_else(|| {
+        let named = lane.and_then(|lane| self.schedule.lane_name(lane));
+        named.or(entry.lanes.get(recipient as usize).and_then(Option::as_ref)).cloned().unwrap_or_else(|| {
             let destination = match entry.envelope.recipients.get(recipient as usize).map(|r| &r.address) {
                 Some(Address::Mailbox(m)) => m.domain().as_str().to_owned(),
                 _ => entry
@@ -308,8 +324,13 @@ impl Table {
             }
         }
         let (envelope, delta) = (entry.envelope.clone(), entry.queued() as i64 - queued);
+        let (was_queued, entry_is_queued, size) = (queued > 0, entry.queued() > 0, entry.size);
         let (after, ended) = (deadline_of(entry, options), entry.has_ended());
         self.count_queued(&envelope, delta);
+        // Quotas are for what waits to be sent; a text that waits for its receipt has left.
+        if was_queued && !entry_is_queued {
+            self.unreserve(&envelope.client, size);
+        }
         if before != after {
             before.map(|t| self.deadlines.remove(&(t, id)));
             after.map(|t| self.deadlines.insert((t, id)));
@@ -358,7 +379,6 @@ impl Table {
                 self.forget_parts(id, progress);
             }
         }
-        self.unreserve(&entry.envelope.client, entry.size);
         let position = entry.position;
         self.history.remember(id, entry, now.wall);
         // Ids of ended messages stay in `hot` until they come to its front; keep it from growing without end.
@@ -561,5 +581,6 @@ pub(super) fn fresh_entry(
     size: u64,
     lives: Vec<Life>,
 ) -> Entry {
-    Entry { envelope, position, size, content, lives, tickets: Vec::new(), moving: false }
+    let lanes = vec![None; lives.len()];
+    Entry { envelope, position, size, content, lives, lanes, tickets: Vec::new(), moving: false }
 }

@@ -1,5 +1,7 @@
 //! The queue over a real log on a real disk: what is promised, and what a restart finds.
 
+mod texts;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -382,84 +384,6 @@ async fn content_that_is_not_in_memory_is_read_back() {
     assert_eq!(turn.load().await.unwrap().content, content);
 }
 
-fn progress(parts: Vec<PartState>) -> TextProgress {
-    TextProgress { carrier: "cmcc".into(), reference: 7, parts }
-}
-
-fn receipt(id: &str, state: ReceiptState) -> Receipt {
-    let carrier_message_id: CarrierMessageId = id.into();
-    let received_at = Timestamp::from_seconds(1_800_000_100);
-    Receipt { carrier: "cmcc".into(), carrier_message_id, state, text: "stat:X".into(), received_at }
-}
-
-/// Sends a text of two parts that the carrier takes as `100` and `101`.
-async fn sent(queue: &Queue, bench: &Bench) -> MessageId {
-    let id = queue.accept(bench.text()).await.unwrap().message_id();
-    let mut turn = lease(queue);
-    turn.load().await.unwrap();
-    turn.begin(progress(vec![PartState::Waiting; 2])).await.unwrap();
-    let mut all = outcomes(&turn, &relayed());
-    all[0].progress = Some(progress(vec![PartState::Sent("100".into()), PartState::Sent("101".into())]));
-    turn.settle(all, Vec::new()).await;
-    id
-}
-
-#[tokio::test]
-async fn a_text_is_delivered_when_every_part_has_its_receipt_also_over_a_restart() {
-    let bench = Bench::new();
-    let (queue, _) = bench.open();
-    let id = sent(&queue, &bench).await;
-    assert_eq!(status(&queue, id).await, "sent");
-    queue.receipt(receipt("100", ReceiptState::Delivered)).await.unwrap();
-    queue.receipt(receipt("100", ReceiptState::Delivered)).await.unwrap();
-    bench.close(queue).await;
-    let (queue, recovery) = bench.open();
-    assert_eq!((recovery.messages, recovery.unknown), (1, 0));
-    assert_eq!(status(&queue, id).await, "sent");
-    queue.receipt(receipt("101", ReceiptState::Delivered)).await.unwrap();
-    assert_eq!(status(&queue, id).await, "delivered");
-    bench.close(queue).await;
-    assert_eq!(bench.events(), ["accepted", "sent", "receipt", "delivered"]);
-}
-
-#[tokio::test]
-async fn receipts_side_by_side_do_not_lose_each_other_and_one_lost_part_spoils_the_text() {
-    let bench = Bench::new();
-    let (queue, _) = bench.open();
-    let id = sent(&queue, &bench).await;
-    settled(&queue).await;
-    let (one, two) = tokio::join!(
-        queue.receipt(receipt("100", ReceiptState::Undeliverable)),
-        queue.receipt(receipt("101", ReceiptState::Delivered))
-    );
-    one.unwrap();
-    two.unwrap();
-    assert_eq!(status(&queue, id).await, "undelivered");
-}
-
-#[tokio::test]
-async fn a_text_whose_answer_a_crash_swallowed_is_unknown_and_not_sent_again() {
-    let bench = Bench::new();
-    let (queue, _) = bench.open();
-    let id = queue.accept(bench.text()).await.unwrap().message_id();
-    let mut turn = lease(&queue);
-    turn.begin(progress(vec![PartState::Waiting])).await.unwrap();
-    // No outcome: what a crash leaves behind.
-    bench.close(queue.clone()).await;
-    drop(turn);
-    drop(queue);
-    let (queue, recovery) = bench.open();
-    assert_eq!(recovery.unknown, 1);
-    while queue.message(id, None).unwrap().status != "unknown" {
-        tokio::task::yield_now().await;
-    }
-    assert!(try_lease(&queue).is_none());
-    bench.close(queue).await;
-    let (queue, recovery) = bench.open();
-    assert_eq!((recovery.messages, recovery.unknown), (0, 0));
-    drop(queue);
-}
-
 /// A hostile next hop may answer with 64 KiB, for each of a hundred recipients.
 #[tokio::test]
 async fn a_long_reply_to_many_recipients_is_cut_and_recorded() {
@@ -499,50 +423,23 @@ async fn what_a_next_hop_says_of_a_code_shows_no_address() {
     assert!(!std::fs::read_to_string(bench.event_file()).unwrap().contains("lin@"));
 }
 
-/// The receipt of a part that its carrier took comes while another part still waits.
 #[tokio::test]
-async fn a_receipt_may_come_before_the_last_part_is_sent() {
+async fn flushing_hurries_retries_and_not_what_its_sender_scheduled() {
     let bench = Bench::new();
     let (queue, _) = bench.open();
-    let id = queue.accept(bench.text()).await.unwrap().message_id();
+    let mut scheduled = bench.mail(&["x@example.net"]);
+    scheduled.envelope.send_at = Some(bench.clock.now().plus(Duration::from_secs(3_600)));
+    let scheduled = queue.accept(scheduled).await.unwrap().message_id();
+    let delayed_id = queue.accept(bench.mail(&["y@example.net"])).await.unwrap().message_id();
     let turn = lease(&queue);
-    let mut failure =
-        Failure::without_reply(Scope::Recipient, Stage::Submit, EnhancedStatus::new(4, 4, 5), "throttled");
-    failure.throttled = true;
-    let mut all = outcomes(&turn, &Outcome::Delayed(failure));
-    all[0].progress = Some(progress(vec![PartState::Sent("1".into()), PartState::Waiting]));
+    let all = outcomes(&turn, &delayed());
     turn.settle(all, Vec::new()).await;
-    settled(&queue).await;
-    queue.receipt(receipt("1", ReceiptState::Delivered)).await.unwrap();
-    bench.clock.advance(Duration::from_secs(2));
-    let turn = lease(&queue);
-    let mut all = outcomes(&turn, &relayed());
-    all[0].progress = Some(progress(vec![PartState::Sent("1".into()), PartState::Sent("2".into())]));
-    turn.settle(all, Vec::new()).await;
-    assert_eq!(status(&queue, id).await, "sent");
-    queue.receipt(receipt("2", ReceiptState::Delivered)).await.unwrap();
-    assert_eq!(status(&queue, id).await, "delivered");
-    queue.receipt(receipt("2", ReceiptState::Delivered)).await.expect("a repetition is answered");
-}
-
-#[tokio::test]
-async fn a_throttled_text_keeps_the_parts_it_has_and_comes_back_soon() {
-    let bench = Bench::new();
-    let (queue, _) = bench.open();
-    let id = queue.accept(bench.text()).await.unwrap().message_id();
-    let turn = lease(&queue);
-    let mut failure =
-        Failure::without_reply(Scope::Recipient, Stage::Submit, EnhancedStatus::new(4, 4, 5), "throttled");
-    failure.throttled = true;
-    let mut all = outcomes(&turn, &Outcome::Delayed(failure));
-    all[0].progress = Some(progress(vec![PartState::Sent("1".into()), PartState::Waiting]));
-    turn.settle(all, Vec::new()).await;
-    assert_eq!(status(&queue, id).await, "delayed");
-    assert_eq!(queue.message(id, None).unwrap().recipients[0].attempts_made, 0);
-    bench.clock.advance(Duration::from_secs(2));
-    let mut again = lease(&queue);
-    let parts = again.load().await.unwrap().progress.clone().unwrap().parts;
-    assert_eq!(parts, [PartState::Sent("1".into()), PartState::Waiting]);
+    assert_eq!(status(&queue, delayed_id).await, "delayed");
+    assert_eq!(queue.flush(), 1);
+    let mut hurried = lease(&queue);
+    assert_eq!(hurried.load().await.unwrap().envelope.id, delayed_id);
+    assert!(try_lease(&queue).is_none());
+    assert_eq!(status(&queue, scheduled).await, "scheduled");
 }
 
 #[tokio::test]

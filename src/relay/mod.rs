@@ -223,7 +223,8 @@ impl Relay {
         }
         let carriers = core.carriers.swap(Arc::default());
         let mut leaving = JoinSet::new();
-        for carrier in carriers.values().cloned() {
+        for carrier in carriers.values() {
+            let carrier = carrier.clone();
             leaving.spawn(async move { carrier.shutdown(CARRIER_DRAIN).await });
         }
         while leaving.join_next().await.is_some() {}

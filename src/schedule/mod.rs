@@ -234,11 +234,13 @@ impl Schedule {
         due.into_iter().chain(self.suspended.first().map(|&(until, _)| until)).min()
     }
 
-    /// Makes everything that waits ready, whatever its time; returns how many tickets. Suspensions are lifted.
-    pub fn flush(&mut self) -> usize {
-        let all = std::mem::take(&mut self.waiting);
-        let count = all.len();
-        for (_, ticket) in all {
+    /// Makes ready what waits and is `wanted`, whatever its time; returns how many tickets. Suspensions are lifted.
+    pub fn flush(&mut self, wanted: impl Fn(Ticket) -> bool) -> usize {
+        let (now, later) = std::mem::take(&mut self.waiting).into_iter().partition(|(_, ticket)| wanted(*ticket));
+        self.waiting = later;
+        let now: BTreeSet<(Mono, Ticket)> = now;
+        let count = now.len();
+        for (_, ticket) in now {
             self.make_ready(ticket);
         }
         self.suspended.clear();

@@ -264,7 +264,7 @@ proptest! {
             s.remove(t);
             held.remove(&t);
         }
-        s.flush();
+        s.flush(|_| true);
         for site in sites {
             for t in drain(&mut s, site, now) {
                 prop_assert!(held.remove(&t));

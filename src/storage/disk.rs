@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,7 +60,8 @@ struct RealFile(fs::File);
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        // What lies here is other people's mail.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -72,7 +74,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = fs::File::options().read(true).write(true).create_new(true).open(path)?;
+        let file = fs::File::options().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Arc::new(RealFile(file)))
     }
 

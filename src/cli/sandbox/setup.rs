@@ -123,7 +123,8 @@ carriers = ["simulator"]
         let directory = printable(&data_dir.display().to_string());
         format!(
             "{title}\n\n  HTTP {http}, SMTP {smtp} (user sandbox, password {password})\n\n{mail_title}\n\n  {mail}\n\n\
-             {text_title}\n\n  {text}\n\n{explain_title}\n\n  postrider explain --data-dir {directory} ID\n",
+             {text_title}\n\n  {text}\n\n{explain_title}\n\n  {program} explain --data-dir {directory} ID\n",
+            program = this_program(),
             title = paint(BOLD, "A postrider relay is running on this machine."),
             http = paint(NAME, &format!("http://{http}")),
             smtp = paint(NAME, &smtp),
@@ -153,12 +154,21 @@ carriers = ["simulator"]
     fn with_load(&self, http: SocketAddr) -> (String, String) {
         let line = |protocol: &str| {
             format!(
-                "postrider load --protocol {protocol} --to {http} --api-key {} --messages 1 --connections 1",
+                "{} load --protocol {protocol} --to {http} --api-key {} --messages 1 --connections 1",
+                this_program(),
                 self.api_key.expose()
             )
         };
         (line("email"), line("sms"))
     }
+}
+
+/// How the program that is running can be called from where it was: it may not be in PATH.
+fn this_program() -> String {
+    let Ok(program) = std::env::current_exe() else { return "postrider".to_owned() };
+    let here = std::env::current_dir().unwrap_or_default();
+    let name = program.strip_prefix(here).map_or(program.as_path(), |below| below);
+    printable(&name.display().to_string())
 }
 
 /// 128 bits nobody can guess, in hexadecimal.

@@ -11,16 +11,29 @@ use base64::engine::general_purpose::STANDARD;
 use super::backend::Backend;
 use super::listen::Peer;
 use super::problem::{Kind, Problem};
+use crate::event::metrics::Metrics;
 use crate::model::Secret;
 use crate::policy::Client;
 use crate::policy::credentials::CredentialsError;
 
 /// The client whose credentials the request carries.
-pub(super) async fn client<B: Backend>(backend: &B, headers: &HeaderMap, peer: &Peer) -> Result<Arc<Client>, Problem> {
+pub(super) async fn client<B: Backend>(
+    backend: &B,
+    metrics: &Metrics,
+    headers: &HeaderMap,
+    peer: &Peer,
+) -> Result<Arc<Client>, Problem> {
     let checked = match presented(headers)? {
         Presented::Key(key) => backend.api_key(&key, peer.ip).await,
         Presented::Password { name, password } => backend.password(&name, &password, peer.ip).await,
     };
+    let result = match &checked {
+        Ok(_) => "ok",
+        Err(CredentialsError::Bad) => "bad",
+        Err(CredentialsError::Limited) => "limited",
+        Err(CredentialsError::Busy) => "busy",
+    };
+    metrics.credentials_checked.with_label_values(&[result]).inc();
     checked.map_err(|error| match error {
         CredentialsError::Bad => Problem::new(Kind::Unauthenticated, "these credentials are not valid"),
         CredentialsError::Limited => {

@@ -82,7 +82,7 @@ impl Intake {
         let (head, body) = request.into_parts();
         let peer = head.extensions.get::<Peer>().cloned();
         let peer = peer.ok_or_else(|| Problem::new(Kind::Internal, "a request without a peer"))?;
-        let client = auth::client(&app.shared.backend, &head.headers, &peer).await?;
+        let client = auth::client(&app.shared.backend, &app.shared.metrics, &head.headers, &peer).await?;
         client.may_use(channel)?;
         let key = idempotency_key(&head.headers)?;
         let media = media_type(head.headers.get(CONTENT_TYPE), taken)?;
@@ -164,6 +164,9 @@ fn refused(error: AcceptError) -> Problem {
     match error {
         AcceptError::Full { retry_after } => {
             Problem::new(Kind::Full, "no room for more messages at the moment").retry_after(retry_after)
+        }
+        AcceptError::NoSpace { retry_after } => {
+            Problem::new(Kind::Unavailable, "the disk has no room for more messages").retry_after(retry_after)
         }
         AcceptError::KeyReused => {
             Problem::new(Kind::KeyReused, "this Idempotency-Key came before, with a different request")

@@ -33,7 +33,7 @@ pub(super) async fn show<B: Backend>(
 ) -> Result<Response, Problem> {
     let peer = request.extensions().get::<Peer>().cloned();
     let peer = peer.ok_or_else(|| Problem::new(Kind::Internal, "a request without a peer"))?;
-    let client = auth::client(&app.shared.backend, request.headers(), &peer).await?;
+    let client = auth::client(&app.shared.backend, &app.shared.metrics, request.headers(), &peer).await?;
     let id = id.ok().and_then(|Path(id)| id.parse::<MessageId>().ok());
     let view = id.and_then(|id| app.shared.backend.message(id, &client.name));
     match view {

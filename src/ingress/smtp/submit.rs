@@ -65,6 +65,10 @@ impl From<AcceptError> for Refused {
                 let text = format!("Queue full; try again in {} s", retry_after.as_secs().max(1));
                 Self::new("full", 452, (3, 1), text)
             }
+            AcceptError::NoSpace { retry_after } => {
+                let text = format!("Insufficient system storage; try again in {} s", retry_after.as_secs().max(1));
+                Self::new("no-space", 452, (3, 1), text)
+            }
             AcceptError::Unavailable => Self::new("unavailable", 451, (3, 0), "Cannot store mail now; try again later"),
             AcceptError::KeyReused => {
                 Self::new("key-reused", 550, (6, 0), "Idempotency key was used before with another message")

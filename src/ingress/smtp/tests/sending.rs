@@ -113,6 +113,10 @@ async fn what_the_queue_and_the_header_say_no_to_has_its_reply() {
     let mut talk = relay.greeted().await;
     let message = "From: a@shop.example\r\n\r\n";
     for (no, reply) in [
+        (
+            AcceptError::NoSpace { retry_after: Duration::from_secs(7) },
+            "452 4.3.1 Insufficient system storage; try again in 7 s\r\n",
+        ),
         (AcceptError::Full { retry_after: Duration::from_secs(7) }, "452 4.3.1 Queue full; try again in 7 s\r\n"),
         (AcceptError::Unavailable, "451 4.3.0 "),
         (AcceptError::KeyReused, "550 5.6.0 "),
