@@ -94,6 +94,10 @@ fn recipient_for_people(recipient: &RecipientView) -> String {
         let id = part.carrier_message_id.as_deref().map(|id| format!(" as {id}")).unwrap_or_default();
         let state = paint(state_style(&part.state), &part.state);
         let _ = writeln!(out, "    part {}  {state}  {}{}", part.part, printable(&part.carrier), printable(&id));
+        if let Some(receipt) = &part.receipt {
+            let at = part.receipt_at.as_deref().unwrap_or_default();
+            let _ = writeln!(out, "      receipt {}  {}", printable(at), printable(receipt));
+        }
     }
     if let Some(why) = &recipient.waiting_for {
         let _ = writeln!(out, "    {}", printable(why));

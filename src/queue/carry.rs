@@ -126,7 +126,14 @@ impl Queue {
             (consigned.id, entry.position, consigned.recipients.first().copied().unwrap_or_default())
         };
         let state = State::Begun { at: self.shared.clock.now() };
-        let change = Change { recipient, state, attempt: None, counts: false, progress: Some(Box::new(progress)) };
+        let change = Change {
+            recipient,
+            state,
+            attempt: None,
+            counts: false,
+            progress: Some(Box::new(progress)),
+            receipt: None,
+        };
         let record = change_record(id, position, std::slice::from_ref(&change));
         let appended = self.keep(vec![record]).await?;
         // In memory the recipient stays queued and leased: the outcome is what will count.

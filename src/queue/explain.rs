@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Target;
-use super::life::{Attempt, End, Entry, Life, State};
+use super::life::{Attempt, End, Entry, Life, PartReceipt, State};
 use super::settle::shown;
 use super::table::{Now, Table};
 use super::view::{AttemptView, LaneView, MessageView, PartView, QueueView, RecipientView};
@@ -101,7 +101,7 @@ impl Table {
             waiting_for: due.map(|due| self.waiting_for(entry, recipient, due, now)),
             attempts: life.attempts.iter().map(attempt_view).collect(),
             attempts_made: life.attempts_made,
-            parts: life.progress.as_deref().map(part_views).unwrap_or_default(),
+            parts: life.progress.as_deref().map(|p| part_views(p, &life.receipts)).unwrap_or_default(),
         }
     }
 
@@ -170,7 +170,7 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
     }
 }
 
-fn part_views(progress: &TextProgress) -> Vec<PartView> {
+fn part_views(progress: &TextProgress, receipts: &[PartReceipt]) -> Vec<PartView> {
     (1..)
         .zip(&progress.parts)
         .map(|(part, state)| {
@@ -181,7 +181,10 @@ fn part_views(progress: &TextProgress) -> Vec<PartView> {
                 PartState::Refused => ("refused", None),
                 PartState::Received(id, receipt) => (receipt.as_str(), Some(id)),
             };
+            let receipt = receipts.iter().find(|r| r.part + 1 == part);
             PartView {
+                receipt_at: receipt.map(|r| r.at.rfc3339()),
+                receipt: receipt.map(|r| r.text.clone()),
                 part,
                 state: word.to_owned(),
                 carrier: progress.carrier.clone(),

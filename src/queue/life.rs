@@ -62,6 +62,17 @@ pub(super) struct Life {
     pub(super) attempts: Vec<Attempt>,
     /// For a text that has been attempted: carrier, reference, parts.
     pub(super) progress: Option<Box<TextProgress>>,
+    /// For a text at its carrier: the latest receipt of each part.
+    pub(super) receipts: Vec<PartReceipt>,
+}
+
+/// What a carrier said of a part, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct PartReceipt {
+    pub(super) part: u32,
+    pub(super) at: Timestamp,
+    /// In its own words.
+    pub(super) text: String,
 }
 
 /// Where a recipient's life stands.
@@ -140,12 +151,20 @@ pub(super) struct Change {
     pub(super) counts: bool,
     /// Parts as they stand now, if that has changed.
     pub(super) progress: Option<Box<TextProgress>>,
+    /// The receipt that led to it, if one did.
+    pub(super) receipt: Option<Box<PartReceipt>>,
 }
 
 impl Life {
     /// A life that begins.
     pub(super) fn new(due: Timestamp) -> Self {
-        Self { state: State::Queued { due }, attempts_made: 0, attempts: Vec::new(), progress: None }
+        Self {
+            state: State::Queued { due },
+            attempts_made: 0,
+            attempts: Vec::new(),
+            progress: None,
+            receipts: Vec::new(),
+        }
     }
 
     /// Applies a change. An ended life stays as it is.
@@ -160,6 +179,10 @@ impl Life {
                 self.attempts.remove(0);
             }
             self.attempts.push(attempt);
+        }
+        if let Some(receipt) = change.receipt {
+            self.receipts.retain(|r| r.part != receipt.part);
+            self.receipts.push(*receipt);
         }
         if let Some(mut progress) = change.progress {
             if let Some(before) = &self.progress {
@@ -214,7 +237,7 @@ mod tests {
             peer: None,
             duration: Duration::ZERO,
         };
-        Change { recipient: 0, state, attempt: Some(attempt), counts: true, progress: None }
+        Change { recipient: 0, state, attempt: Some(attempt), counts: true, progress: None, receipt: None }
     }
 
     #[test]

@@ -139,13 +139,7 @@ impl Queue {
     }
 
     /// Makes changes durable and applies them; the entry has been marked as moving and is free again afterwards.
-    async fn record_changes(
-        &self,
-        id: MessageId,
-        position: Position,
-        changes: Vec<Change>,
-        reason: Option<&str>,
-    ) -> Result<(), AppendError> {
+    async fn record_changes(&self, id: MessageId, position: Position, changes: Vec<Change>) -> Result<(), AppendError> {
         let appended = self.keep(vec![change_record(id, position, &changes)]).await;
         let mut facts = Vec::new();
         let released = {
@@ -158,10 +152,7 @@ impl Queue {
             })
         };
         released.inspect(|&position| self.shared.log.release(position));
-        for mut fact in facts {
-            fact.reason = fact.reason.or_else(|| reason.map(str::to_owned));
-            self.shared.events.record(fact);
-        }
+        facts.into_iter().for_each(|f| self.shared.events.record(f));
         appended.map(|_| ())
     }
 

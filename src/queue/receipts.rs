@@ -49,7 +49,7 @@ impl Queue {
                 Found::Part(at) => match self.receipt_for(at, &receipt) {
                     Step::Nothing => return Ok(()),
                     Step::Record(change, position) => {
-                        return self.record_changes(at.id, position, vec![*change], Some(&receipt.text)).await;
+                        return self.record_changes(at.id, position, vec![*change]).await;
                     }
                     Step::Wait if !patient => return Err(AppendError::Busy),
                     Step::Wait => {}

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::life::{Attempt, Change, End, Life, State};
+use super::life::{Attempt, Change, End, Life, PartReceipt, State};
 use crate::clock::Timestamp;
 use crate::event::Kind;
 use crate::model::{
@@ -242,6 +242,8 @@ impl Writer {
         self.u32(l.attempts.len() as u32);
         l.attempts.iter().for_each(|a| self.attempt(a));
         self.option(l.progress.as_deref(), Self::progress);
+        self.u32(l.receipts.len() as u32);
+        l.receipts.iter().for_each(|r| self.receipt(r));
     }
 
     fn change(&mut self, c: &Change) {
@@ -250,6 +252,13 @@ impl Writer {
         self.option(c.attempt.as_ref(), Self::attempt);
         self.flag(c.counts);
         self.option(c.progress.as_deref(), Self::progress);
+        self.option(c.receipt.as_deref(), Self::receipt);
+    }
+
+    fn receipt(&mut self, r: &PartReceipt) {
+        self.u32(r.part);
+        self.time(r.at);
+        self.text(&r.text);
     }
 
     fn state(&mut self, s: State) {
@@ -468,6 +477,7 @@ impl<'a> Reader<'a> {
             attempts_made: self.u32("attempts_made")?,
             attempts: self.list("attempts", |r| r.attempt())?,
             progress: self.option("progress", |r| r.progress().map(Box::new))?,
+            receipts: self.list("receipts", |r| r.receipt())?,
         })
     }
 
@@ -478,6 +488,15 @@ impl<'a> Reader<'a> {
             attempt: self.option("attempt", |r| r.attempt())?,
             counts: self.flag("counts")?,
             progress: self.option("progress", |r| r.progress().map(Box::new))?,
+            receipt: self.option("receipt", |r| r.receipt().map(Box::new))?,
+        })
+    }
+
+    fn receipt(&mut self) -> Read<PartReceipt> {
+        Ok(PartReceipt {
+            part: self.u32("receipt part")?,
+            at: self.time("receipt time")?,
+            text: self.str("receipt text")?.to_owned(),
         })
     }
 

@@ -128,13 +128,12 @@ impl Gathered {
     }
 }
 
-/// The fact of a change as it was told when it was settled, or should have been. A part's receipt that was no verdict has
-/// no time on disk, and is not told again.
+/// The fact of a change as it was told when it was settled, or should have been.
 fn settled_fact(entry: &Entry, change: &Change) -> Option<Fact> {
     let time = match (&change.attempt, change.state) {
         (Some(attempt), _) => attempt.time,
         (None, State::Ended { at, .. }) => at,
-        (None, _) => return None,
+        (None, _) => change.receipt.as_ref()?.at,
     };
     settle::fact_of(entry, change, None, time)
 }
@@ -214,7 +213,7 @@ impl Queue {
         for id in begun {
             let Some((position, changes)) = self.unknown_changes(id) else { continue };
             self.shared.metrics.answers_lost.with_label_values(&["sms"]).inc_by(changes.len() as u64);
-            if let Err(e) = self.record_changes(id, position, changes, None).await {
+            if let Err(e) = self.record_changes(id, position, changes).await {
                 tracing::error!(%id, error = %e, "an end could not be recorded");
             }
         }
@@ -250,6 +249,7 @@ impl Queue {
                 }),
                 counts: true,
                 progress: None,
+                receipt: None,
             }
         });
         Some((entry.position, changes.collect()))

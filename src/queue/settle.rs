@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::life::{Attempt, Change, End, Entry, Life, State};
+use super::life::{Attempt, Change, End, Entry, Life, PartReceipt, State};
 use super::retry::{Retry, after_throttling};
 use crate::clock::Timestamp;
 use crate::event::{BounceFact, Fact, Kind, PeerFact, ReplyFact, mask};
@@ -67,6 +67,7 @@ pub(super) fn change_after(
         }),
         counts,
         progress: outcome.progress.map(Box::new),
+        receipt: None,
     }
 }
 
@@ -97,7 +98,8 @@ fn throttled_lately(life: &Life) -> u32 {
 
 /// An end that no attempt led to: expiry, cancellation.
 pub(super) fn ended(recipient: RecipientIndex, end: End, now: Timestamp) -> Change {
-    Change { recipient, state: State::Ended { end, at: now }, attempt: None, counts: false, progress: None }
+    let state = State::Ended { end, at: now };
+    Change { recipient, state, attempt: None, counts: false, progress: None, receipt: None }
 }
 
 /// What a receipt for part `part` does to a life; `None` if it says nothing new.
@@ -119,7 +121,15 @@ pub(super) fn change_after_receipt(
         (State::Sent { .. }, Some(end)) => State::Ended { end, at: receipt.received_at },
         (state, _) => state,
     };
-    Some(Change { recipient, state, attempt: None, counts: false, progress: Some(Box::new(progress)) })
+    let told = PartReceipt { part: part as u32, at: receipt.received_at, text: kept(&receipt.text, None) };
+    Some(Change {
+        recipient,
+        state,
+        attempt: None,
+        counts: false,
+        progress: Some(Box::new(progress)),
+        receipt: Some(Box::new(told)),
+    })
 }
 
 /// The verdict over all parts, once every one of them has its own: one lost part spoils the text.
@@ -167,6 +177,7 @@ pub(super) fn fact_of(entry: &Entry, change: &Change, lane: Option<&Arc<str>>, n
     if let Some(progress) = change.progress.as_deref().or(life.progress.as_deref()) {
         fact.parts = u32::try_from(progress.parts.len()).ok();
     }
+    fact.reason = fact.reason.or_else(|| change.receipt.as_ref().map(|r| r.text.clone()));
     if let Some(attempt) = &change.attempt {
         fact.reply = attempt.reply.as_ref().map(|r| ReplyFact {
             code: r.code,

@@ -100,6 +100,12 @@ pub struct PartView {
     /// The id the carrier gave it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carrier_message_id: Option<String>,
+    /// When its latest receipt came.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub receipt_at: Option<String>,
+    /// What the receipt said, in the carrier's words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub receipt: Option<String>,
 }
 
 /// The queue as `postrider queue` shows it.

@@ -167,7 +167,7 @@ carriers = ["simulator"]
 fn this_program() -> String {
     let Ok(program) = std::env::current_exe() else { return "postrider".to_owned() };
     let here = std::env::current_dir().unwrap_or_default();
-    let name = program.strip_prefix(here).map_or(program.as_path(), |below| below);
+    let name = program.strip_prefix(here).map_or_else(|_| program.clone(), |below| Path::new(".").join(below));
     printable(&name.display().to_string())
 }
 

@@ -137,4 +137,8 @@ struct PartSchema {
     carrier: String,
     /// The id the carrier gave it.
     carrier_message_id: Option<String>,
+    /// When its latest receipt came.
+    receipt_at: Option<String>,
+    /// What the receipt said, in the carrier's words.
+    receipt: Option<String>,
 }

@@ -67,6 +67,10 @@ fn progress() -> TextProgress {
     TextProgress { carrier: "cmcc-1".into(), reference: 200, parts }
 }
 
+fn part_receipt() -> PartReceipt {
+    PartReceipt { part: 2, at: Timestamp(77), text: "stat:DELIVRD err:000".into() }
+}
+
 #[test]
 fn accept_records_read_back() {
     for envelope in [mail(), text()] {
@@ -74,6 +78,7 @@ fn accept_records_read_back() {
         lives[0].attempts.push(attempt(Some(Stage::Recipient), Kind::Delayed));
         lives[0].attempts_made = 3;
         lives[0].progress = Some(Box::new(progress()));
+        lives[0].receipts = vec![part_receipt()];
         let payload = write_accept(&envelope, &lives);
         assert_eq!(read_accept(envelope.id, &payload).unwrap(), (envelope, lives));
     }
@@ -86,12 +91,13 @@ fn every_state_stage_end_and_kind_reads_back() {
     states.extend(ENDS.map(|end| State::Ended { end, at: Timestamp(4) }));
     let mut changes: Vec<Change> = states
         .into_iter()
-        .map(|state| Change { recipient: 2, state, attempt: None, counts: false, progress: None })
+        .map(|state| Change { recipient: 2, state, attempt: None, counts: false, progress: None, receipt: None })
         .collect();
     let queued = State::Queued { due: Timestamp(1) };
     for (stage, kind) in STAGES.iter().cycle().zip(Kind::ALL) {
         let attempt = Some(attempt(Some(*stage), kind));
-        changes.push(Change { recipient: 0, state: queued, attempt, counts: true, progress: Some(progress().into()) });
+        let (progress, receipt) = (Some(progress().into()), Some(part_receipt().into()));
+        changes.push(Change { recipient: 0, state: queued, attempt, counts: true, progress, receipt });
     }
     assert_eq!(read_changes(&write_changes(&changes)).unwrap(), changes);
 }

@@ -23,7 +23,14 @@ fn view(id: MessageId) -> MessageView {
         tls: some(),
         duration_ms: 5,
     };
-    let part = PartView { part: 1, state: "sent".to_owned(), carrier: "cmcc-1".into(), carrier_message_id: some() };
+    let part = PartView {
+        part: 1,
+        state: "sent".to_owned(),
+        carrier: "cmcc-1".into(),
+        carrier_message_id: some(),
+        receipt_at: some(),
+        receipt: some(),
+    };
     let recipient = RecipientView {
         address: "+86138****8000".to_owned(),
         status: "delayed".to_owned(),
