@@ -41,6 +41,8 @@ pub enum AcceptError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The message, or its list of recipients, is larger than one record may be: 552 / 413.
+    TooLarge,
     /// The disk has no room for more: 452 / 503.
     NoSpace {
         /// When to try again.
@@ -180,9 +182,8 @@ impl Queue {
         let group = std::iter::once(newcomer.record()).chain(key_record).collect();
         let appended = self.shared.log.append(Purpose::Intake, group).await.map_err(|e| match e {
             AppendError::Full | AppendError::Busy => AcceptError::NoSpace { retry_after: FULL_RETRY_AFTER },
-            AppendError::TooLarge | AppendError::Poisoned | AppendError::Body | AppendError::Closed => {
-                AcceptError::Unavailable
-            }
+            AppendError::TooLarge => AcceptError::TooLarge,
+            AppendError::Poisoned | AppendError::Body | AppendError::Closed => AcceptError::Unavailable,
         })?;
         let envelope = newcomer.envelope.clone();
         {

@@ -32,6 +32,9 @@ const PASSED_OVER_MAX: usize = 256;
 /// The pause it takes then.
 const BREATHER: Duration = Duration::from_millis(1);
 
+/// How long a consignment rests whose carrying has panicked.
+const PANIC_PAUSE: Duration = Duration::from_secs(10);
+
 /// What there is to do at a site.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SiteWork {
@@ -140,11 +143,16 @@ impl Queue {
         Ok(appended.durable)
     }
 
-    pub(super) fn return_unused(&self, ticket: Ticket) {
+    pub(super) fn return_unused(&self, ticket: Ticket, after_panic: bool) {
         self.shared.metrics.leased.dec();
         let now = self.now();
         let (routes, options) = (self.shared.routes.load(), self.shared.options.load());
-        self.shared.table.lock().give_back(ticket, &routes, &options, now);
+        let mut table = self.shared.table.lock();
+        table.give_back(ticket, &routes, &options, now);
+        if after_panic {
+            table.put_off(ticket, PANIC_PAUSE, now);
+        }
+        drop(table);
         self.shared.work.notify_one();
     }
 

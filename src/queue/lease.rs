@@ -12,7 +12,8 @@ use crate::model::{
 use crate::schedule::Ticket;
 use crate::storage::{AppendError, Durable, ReadError};
 
-/// The right to carry one consignment. Dropped without [`Lease::settle`], it goes back to its lane at once.
+/// The right to carry one consignment. Dropped without [`Lease::settle`], it goes back to its lane at once; after a panic a
+/// little later, so that a message that makes us panic does not do so all the time.
 #[derive(Debug)]
 pub struct Lease {
     pub(super) queue: Queue,
@@ -126,7 +127,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.state {
-            LeaseState::Taken => self.queue.return_unused(self.ticket),
+            LeaseState::Taken => self.queue.return_unused(self.ticket, std::thread::panicking()),
             // Its begin is on disk without an end: the next start will call it unknown. Sending it again might double it.
             LeaseState::Begun => {
                 tracing::error!(ticket = self.ticket, "a text's attempt was dropped before its outcome")

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::history::History;
 use super::keys::Keys;
@@ -418,6 +419,13 @@ impl Table {
                 self.schedule.remove(ticket);
             }
         }
+    }
+
+    /// Lets a ticket that is not leased wait for a while.
+    pub(super) fn put_off(&mut self, ticket: Ticket, pause: Duration, now: Now) {
+        let Some(consigned) = self.tickets.get(&ticket) else { return };
+        let Some(entry) = self.entries.get(&consigned.id) else { return };
+        self.schedule.put(ticket, consigned.lane, cost_of(entry), now.mono.plus(pause), now.mono);
     }
 
     /// Messages whose deadline has passed, at most `most`, with the recipients that are not leased and the end they come to.

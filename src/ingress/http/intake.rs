@@ -165,6 +165,7 @@ fn refused(error: AcceptError) -> Problem {
         AcceptError::Full { retry_after } => {
             Problem::new(Kind::Full, "no room for more messages at the moment").retry_after(retry_after)
         }
+        AcceptError::TooLarge => Problem::new(Kind::TooLarge, "the message and its recipients are too large"),
         AcceptError::NoSpace { retry_after } => {
             Problem::new(Kind::Unavailable, "the disk has no room for more messages").retry_after(retry_after)
         }

@@ -65,6 +65,7 @@ impl From<AcceptError> for Refused {
                 let text = format!("Queue full; try again in {} s", retry_after.as_secs().max(1));
                 Self::new("full", 452, (3, 1), text)
             }
+            AcceptError::TooLarge => Self::new("size", 552, (3, 4), "Message and its recipients are too large"),
             AcceptError::NoSpace { retry_after } => {
                 let text = format!("Insufficient system storage; try again in {} s", retry_after.as_secs().max(1));
                 Self::new("no-space", 452, (3, 1), text)

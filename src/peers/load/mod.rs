@@ -176,8 +176,6 @@ pub enum LoadError {
     Option(String),
     /// The file of accepted messages could not be written.
     File(io::Error),
-    /// TLS could not be set up.
-    Tls(rustls::Error),
 }
 
 impl fmt::Display for LoadError {
@@ -185,7 +183,6 @@ impl fmt::Display for LoadError {
         match self {
             Self::Option(what) => f.write_str(what),
             Self::File(e) => write!(f, "the file of accepted messages cannot be written: {e}"),
-            Self::Tls(e) => write!(f, "TLS cannot be set up: {e}"),
         }
     }
 }
@@ -213,7 +210,7 @@ pub async fn run_until(
     let clock = SystemClock::shared();
     let run: Arc<str> = format!("{:08x}", fastrand::u32(..)).into();
     let tally = Tally::new(run.clone(), options.accepted_file.as_deref()).map_err(LoadError::File)?;
-    let tls = stream::trusting().map_err(LoadError::Tls)?;
+    let tls = crate::net::tls::opportunistic();
     let options = Arc::new(options);
     let content = Content::new(options.clone(), run.clone(), clock.now());
     let started = clock.mono();
