@@ -1,8 +1,16 @@
 //! What is written reads back, and rubbish is refused.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Kind;
+use crate::model::{
+    Address, BodyKind, Class, EnhancedStatus, MailOrigin, Mailbox, Notify, Number, Origin, OriginalRecipient,
+    PartState, Peer, Recipient, Reply, Ret, ReversePath, SenderId, TextOrigin, TextProgress,
+};
+use crate::queue::life::{Attempt, PartReceipt, State};
 
 fn envelope(origin: Origin, recipients: Vec<Recipient>) -> Envelope {
     Envelope {
