@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -121,13 +122,20 @@ fn load(section: &Section<'_>, key: &str, path: &Path) -> Option<Vec<u8>> {
     }
 }
 
+/// Opens a file; `None` if it is no regular one. A pipe without a writer is not waited for.
+pub(super) fn open_regular(path: &Path) -> std::io::Result<Option<File>> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let regular = file.metadata()?.is_file();
+    Ok(regular.then_some(file))
+}
+
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Fault> {
     let right = "name a file that the relay's user may read; relative names start at this file's directory";
     let fault = |e: std::io::Error| Fault::new(format!("cannot read {}: {e}", path.display()), right);
-    let file = File::open(path).map_err(fault)?;
-    if !file.metadata().map_err(fault)?.is_file() {
+    let Some(file) = open_regular(path).map_err(fault)? else {
         return Err(Fault::new(format!("{} is no regular file", path.display()), right));
-    }
+    };
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fault)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {

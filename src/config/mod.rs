@@ -174,10 +174,8 @@ fn syntax(e: &toml::de::Error) -> String {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
-    if !file.metadata().is_ok_and(|m| m.is_file()) {
-        return Err("cannot be read: not a regular file".to_owned());
-    }
+    let file = files::open_regular(path).map_err(|e| format!("cannot be read: {e}"))?;
+    let file = file.ok_or_else(|| "cannot be read: not a regular file".to_owned())?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be read: {e}"))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {

@@ -50,6 +50,16 @@ fn each_mistake_is_named_with_file_line_and_key() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_file_is_named_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (output, said) = check(&format!("{BASE}[tls]\ncertificate = {pipe:?}\nprivate_key = {pipe:?}\n"));
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no regular file"), "{said}");
+}
+
+#[test]
 fn two_mistakes_are_reported_at_once() {
     let text = format!("{BASE}colour = \"red\"\n\n[http]\naddress = \"nowhere\"\n");
     let (output, said) = check(&text);

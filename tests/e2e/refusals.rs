@@ -21,7 +21,7 @@ fn smtp_refuses_what_is_not_allowed_or_not_well_formed() {
     let mail = |from: &str, rest: &str| format!("From: <{from}>\r\nSubject: bad\r\n{rest}").into_bytes();
     let long_line = format!("\r\n{}\r\n", "x".repeat(999));
     let large = format!("\r\n{}", format!("{}\r\n", "x".repeat(98)).repeat(700));
-    let cases: [(&str, &str, Vec<u8>, &str); 8] = [
+    let cases: [(&str, &str, Vec<u8>, &str); 9] = [
         ("foreign reverse-path", "hello@evil.example", mail("hello@evil.example", "\r\n"), "550 5.7.1"),
         ("foreign From", &good, mail("hello@evil.example", "\r\n"), "550 5.7.1"),
         ("bare LF", &good, mail(&good, "\r\na\nb\r\n"), "554 5.6.0"),
@@ -29,6 +29,7 @@ fn smtp_refuses_what_is_not_allowed_or_not_well_formed() {
         ("NUL", &good, mail(&good, "\r\na\0b\r\n"), "554 5.6.0"),
         ("smuggled end", &good, mail(&good, "\r\na\n.\nMAIL FROM:<x@evil.example>\r\n"), "554 5.6.0"),
         ("long line", &good, mail(&good, &long_line), "554 5.6.0"),
+        ("far ahead", &good, mail(&good, "X-Postrider-Send-At: 2500-01-01T00:00:00Z\r\n\r\n"), "554 5.6.0"),
         ("oversize", &good, mail(&good, &large), "552 5.3.4"),
     ];
     for (what, from, content, refusal) in cases {

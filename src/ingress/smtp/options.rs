@@ -104,6 +104,8 @@ pub struct Options {
     pub messages_max: u32,
     /// More Received fields than this are a loop. Default 100.
     pub hops_max: usize,
+    /// Furthest `X-Postrider-Send-At` ahead. Default 30 days.
+    pub send_at_max: Duration,
     /// What happens to lines over 998 octets. Default: refused.
     pub long_lines: LongLines,
     /// How long open transactions may go on once the relay is told to stop. Default 7 seconds.
@@ -128,6 +130,7 @@ impl Default for Options {
             auth_failures_max: 3,
             messages_max: 10_000,
             hops_max: 100,
+            send_at_max: Duration::from_secs(30 * 86_400),
             long_lines: LongLines::Refuse,
             drain_timeout: Duration::from_secs(7),
         }

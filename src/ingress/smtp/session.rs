@@ -257,6 +257,7 @@ impl<A: Accept> Connection<A> {
             by: options.hostname.clone(),
             time,
             hops_max: options.hops_max,
+            send_at_max: options.send_at_max,
         };
         drop(options);
         let prepare = self.shared.prepare;

@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 
@@ -100,6 +101,7 @@ pub(super) struct Circumstances {
     pub(super) by: Arc<str>,
     pub(super) time: Timestamp,
     pub(super) hops_max: usize,
+    pub(super) send_at_max: Duration,
 }
 
 impl Circumstances {
@@ -144,6 +146,11 @@ pub(super) fn submission(
     let prepared = prepare(data, &trace)?;
     for domain in &prepared.from_domains {
         circumstances.client.may_send_as(domain)?;
+    }
+    if prepared.directives.send_at.is_some_and(|at| at > circumstances.time.plus(circumstances.send_at_max)) {
+        let days = circumstances.send_at_max.as_secs() / 86_400;
+        let expected = format!("a time at most {days} days ahead");
+        return Err(PrepareError::BadDirective { field: "X-Postrider-Send-At".to_owned(), expected }.into());
     }
     let idempotency = prepared
         .directives
