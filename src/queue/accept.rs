@@ -212,7 +212,7 @@ impl Queue {
         table.admit(envelope.id, entry, &self.shared.routes.load(), &options, self.now());
         let Some(entry) = table.entries.get(&envelope.id) else { return Vec::new() };
         (0..envelope.recipients.len() as RecipientIndex)
-            .map(|r| settle::accepted_fact(&envelope, r, Some(table.lane_name(entry, r)), size))
+            .map(|r| settle::accepted_fact(&envelope, r, Some(Table::lane_name(entry, r)), size))
             .collect()
     }
 }

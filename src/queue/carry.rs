@@ -12,7 +12,7 @@ use crate::model::{
     Submission, TextProgress,
 };
 use crate::schedule::{Pulled, SiteId, Ticket};
-use crate::storage::{AppendError, Durable, Position};
+use crate::storage::{AppendError, Durable, Position, Record};
 
 /// The answer to a free slot.
 #[derive(Debug)]
@@ -160,10 +160,7 @@ impl Queue {
         self.note_health(ticket, &outcomes);
         let Ok(place) = self.shared.settling.clone().acquire_owned().await else { return };
         let Some((id, position, changes)) = self.changes_after(ticket, outcomes) else { return };
-        let options = self.shared.options.load_full();
-        let newcomers: Vec<Newcomer> = follow_ups.into_iter().map(|s| Newcomer::new(s, &options)).collect();
-        let mut group = vec![change_record(id, position, &changes)];
-        group.extend(newcomers.iter().map(Newcomer::record));
+        let (group, newcomers) = self.group_of(id, position, &changes, follow_ups);
         tokio::spawn(async move {
             let appended = self.keep(group).await;
             match appended {
@@ -173,6 +170,21 @@ impl Queue {
             }
             drop(place);
         });
+    }
+
+    /// The records of changes and of the messages that follow from them, one batch, and those messages as they will be kept.
+    pub(super) fn group_of(
+        &self,
+        id: MessageId,
+        position: Position,
+        changes: &[Change],
+        follow_ups: Vec<Submission>,
+    ) -> (Vec<Record>, Vec<Newcomer>) {
+        let options = self.shared.options.load();
+        let newcomers: Vec<Newcomer> = follow_ups.into_iter().map(|s| Newcomer::new(s, &options)).collect();
+        let mut group = vec![change_record(id, position, changes)];
+        group.extend(newcomers.iter().map(Newcomer::record));
+        (group, newcomers)
     }
 
     fn changes_after(
@@ -194,9 +206,9 @@ impl Queue {
             .filter(|o| consigned.recipients.contains(&o.recipient))
             .filter_map(|o| {
                 let life = entry.lives.get(o.recipient as usize)?;
-                let address = entry.envelope.recipients.get(o.recipient as usize)?.address.to_string();
-                let masked = (entry.envelope.class == Class::Otp).then_some(address.as_str());
-                Some(settle::change_after(life, o, is_text, retry, masked, now, chance))
+                let address = &entry.envelope.recipients.get(o.recipient as usize)?.address;
+                let masked = (entry.envelope.class == Class::Otp).then(|| address.to_string());
+                Some(settle::change_after(life, o, is_text, retry, masked.as_deref(), now, chance))
             })
             .collect();
         Some((consigned.id, entry.position, changes))
@@ -245,14 +257,14 @@ impl Queue {
         let mut table = self.shared.table.lock();
         let lane = table.tickets.get(&ticket).map(|c| c.lane);
         let site = lane.and_then(|lane| table.schedule.site_of(lane));
-        let channel = site.map_or("email", |site| table.channel_of(site).as_str());
+        let channel = site.map_or(Channel::Email, |site| table.channel_of(site));
         for outcome in outcomes {
             let word = match outcome.outcome {
                 Outcome::Relayed(_) => "relayed",
                 Outcome::Delayed(_) => "delayed",
                 Outcome::Failed(_) => "failed",
             };
-            self.shared.metrics.attempts.with_label_values(&[channel, word]).inc();
+            self.shared.metrics.attempts.with_label_values(&[channel.as_str(), word]).inc();
         }
         let unreachable = outcomes.iter().any(|o| match &o.outcome {
             Outcome::Delayed(f) => {
@@ -263,7 +275,7 @@ impl Queue {
         });
         if unreachable {
             // A carrier that is down is passed over by its pump; the others of its set go on.
-            if channel == Channel::Email.as_str() {
+            if channel == Channel::Email {
                 table.schedule.went_wrong(ticket, now.mono);
             }
         } else {

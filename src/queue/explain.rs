@@ -96,7 +96,7 @@ impl Table {
         RecipientView {
             address: shown(&entry.envelope, recipient),
             status: self.status(life, entry, is_text, now).to_owned(),
-            lane: self.lane_name(entry, recipient),
+            lane: Self::lane_name(entry, recipient),
             next_attempt: due.map(|due| due.max(now.wall).rfc3339()),
             waiting_for: due.map(|due| self.waiting_for(entry, recipient, due, now)),
             attempts: life.attempts.iter().map(attempt_view).collect(),

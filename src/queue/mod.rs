@@ -26,6 +26,7 @@
 //! **Tested** beside each file, in `queue/tests.rs` over a real log, and by kill -9 in `tests/e2e`.
 
 mod accept;
+mod answered;
 mod carry;
 mod explain;
 mod history;
@@ -161,7 +162,7 @@ impl Queue {
         let Some(entry) = table.entries.get(&id) else { return Vec::new() };
         let facts = changes
             .iter()
-            .filter_map(|change| settle::fact_of(entry, change, Some(&table.lane_name(entry, change.recipient)), now));
+            .filter_map(|change| settle::fact_of(entry, change, Some(&Table::lane_name(entry, change.recipient)), now));
         facts.collect()
     }
 

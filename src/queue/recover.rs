@@ -184,7 +184,7 @@ pub(super) fn open(
     }
     for (id, recipient, mut fact) in gathered.lacking {
         let entry = table.entries.get(&id).or_else(|| table.history.find(id).map(|e| &**e));
-        fact.lane = entry.map(|entry| table.lane_name(entry, recipient));
+        fact.lane = entry.map(|entry| Table::lane_name(entry, recipient));
         events.record(fact);
     }
     let shared = Arc::new(Shared {

@@ -3,10 +3,11 @@
 //! **Promises.** Every method is short, does no I/O and leaves the table consistent: a recipient that is `Queued` has
 //! exactly one ticket, counts and quotas are those of the entries. One lock guards a table; nobody holds it across an await.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answered::Answered;
 use super::history::History;
 use super::keys::Keys;
 use super::life::{Change, End, Entry, Life, State};
@@ -46,33 +47,6 @@ pub(super) struct Table {
 
 /// A carrier's name and a part's id at it.
 pub(super) type PartKey = (Arc<str>, String);
-
-/// The latest parts whose texts have ended, up to a number.
-#[derive(Debug, Default)]
-pub(super) struct Answered {
-    known: HashSet<PartKey>,
-    order: VecDeque<PartKey>,
-}
-
-/// Some 6 MiB.
-const ANSWERED_MAX: usize = 65_536;
-
-impl Answered {
-    fn insert(&mut self, key: PartKey) {
-        if self.known.insert(key.clone()) {
-            self.order.push_back(key);
-        }
-        if self.order.len() > ANSWERED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
-
-    pub(super) fn contains(&self, key: &PartKey) -> bool {
-        self.known.contains(key)
-    }
-}
 
 /// The recipients of one message that share a lane.
 #[derive(Clone, Debug)]
@@ -184,7 +158,7 @@ impl Table {
     }
 
     /// Takes a message in whose accept record is durable and whose room is reserved, and puts its recipients into lanes.
-    pub(super) fn admit(&mut self, id: MessageId, mut entry: Entry, routes: &Routes, options: &Options, now: Now) {
+    pub(super) fn admit(&mut self, id: MessageId, entry: Entry, routes: &Routes, options: &Options, now: Now) {
         let queued = entry.queued();
         self.count_queued(&entry.envelope, queued as i64);
         let deadline = deadline_of(&entry, options);
@@ -192,13 +166,13 @@ impl Table {
             self.hot.push_back(id);
             self.hot_bytes += content.len() as u64;
         }
-        self.consign(id, &mut entry, routes, options, now);
         for (index, life) in entry.lives.iter().enumerate() {
             if let Some(progress) = life.progress.as_deref() {
                 self.index_parts(id, index as RecipientIndex, progress);
             }
         }
         self.entries.insert(id, entry);
+        self.consign(id, routes, options, now);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
@@ -206,31 +180,46 @@ impl Table {
     }
 
     /// Groups queued recipients by lane, one ticket for each group.
-    fn consign(&mut self, id: MessageId, entry: &mut Entry, routes: &Routes, options: &Options, now: Now) {
+    fn consign(&mut self, id: MessageId, routes: &Routes, options: &Options, now: Now) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let envelope = entry.envelope.clone();
+        let dues: Vec<(RecipientIndex, Timestamp)> = (0..)
+            .zip(&entry.lives)
+            .filter_map(|(recipient, life)| match life.state {
+                State::Queued { due } => Some((recipient, due)),
+                _ => None,
+            })
+            .collect();
         let mut groups: Vec<(LaneId, Timestamp, Vec<RecipientIndex>)> = Vec::with_capacity(1);
-        for (index, life) in entry.lives.iter().enumerate() {
-            let State::Queued { due } = life.state else { continue };
-            let recipient = index as RecipientIndex;
-            let lane = self.lane_of(&entry.envelope, recipient, routes, options);
+        for (recipient, due) in dues {
+            let lane = self.lane_of(&envelope, recipient, routes, options);
             let room = options.recipients_per_consignment_max.max(1);
             match groups.iter_mut().find(|(l, d, group)| *l == lane && *d == due && group.len() < room) {
                 Some((_, _, group)) => group.push(recipient),
                 None => groups.push((lane, due, vec![recipient])),
             }
         }
-        let cost = cost_of(entry);
         for (lane, due, recipients) in groups {
-            if let Some(name) = self.schedule.lane_name(lane) {
-                for &recipient in &recipients {
-                    entry.lanes[recipient as usize] = Some(name.clone());
-                }
-            }
             let ticket = self.ticket_next;
             self.ticket_next += 1;
-            entry.tickets.push(ticket);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.tickets.push(ticket);
+            }
             self.tickets.insert(ticket, Consigned { id, recipients, lane });
-            self.schedule.put(ticket, lane, cost, now.mono_at(due), now.mono);
+            self.place(ticket, lane, now.mono_at(due), now);
         }
+    }
+
+    /// Puts a ticket into a lane; its recipients are in that lane from then on.
+    fn place(&mut self, ticket: Ticket, lane: LaneId, due: Mono, now: Now) {
+        let Some(consigned) = self.tickets.get_mut(&ticket) else { return };
+        let Some(entry) = self.entries.get_mut(&consigned.id) else { return };
+        consigned.lane = lane;
+        let name = self.schedule.lane_name(lane);
+        for &recipient in &consigned.recipients {
+            entry.lanes[recipient as usize] = name.cloned();
+        }
+        self.schedule.put(ticket, lane, cost_of(entry), due, now.mono);
     }
 
     /// The lane for a recipient, made with its site if they are new.
@@ -274,24 +263,19 @@ impl Table {
             let Some(consigned) = self.tickets.get(&ticket).cloned() else { continue };
             let Some(entry) = self.entries.get(&consigned.id) else { continue };
             let Some(&first) = consigned.recipients.first() else { continue };
-            let (envelope, cost) = (entry.envelope.clone(), cost_of(entry));
+            let envelope = entry.envelope.clone();
             let due = self.schedule.due(ticket).unwrap_or(now.mono);
             let lane = self.lane_of(&envelope, first, routes, options);
             if lane != consigned.lane {
-                self.schedule.put(ticket, lane, cost, due, now.mono);
-                if let Some(consigned) = self.tickets.get_mut(&ticket) {
-                    consigned.lane = lane;
-                }
+                self.place(ticket, lane, due, now);
             }
         }
     }
 
-    /// The written name of the lane a recipient waits in, or would.
-    pub(super) fn lane_name(&self, entry: &Entry, recipient: RecipientIndex) -> Arc<str> {
-        let ticket = entry.tickets.iter().filter_map(|t| self.tickets.get(t));
-        let lane = ticket.filter(|c| c.recipients.contains(&recipient)).map(|c| c.lane).next();
-        let named = lane.and_then(|lane| self.schedule.lane_name(lane));
-        named.or(entry.lanes.get(recipient as usize).and_then(Option::as_ref)).cloned().unwrap_or_else(|| {
+    /// The written name of the lane a recipient waits or waited in; of one that had left it before the last start, what
+    /// can still be told.
+    pub(super) fn lane_name(entry: &Entry, recipient: RecipientIndex) -> Arc<str> {
+        entry.lanes.get(recipient as usize).and_then(Option::clone).unwrap_or_else(|| {
             let destination = match entry.envelope.recipients.get(recipient as usize).map(|r| &r.address) {
                 Some(Address::Mailbox(m)) => m.domain().as_str().to_owned(),
                 _ => entry
@@ -315,13 +299,13 @@ impl Table {
         let entry = self.entries.get_mut(&id)?;
         let before = deadline_of(entry, options);
         let queued = entry.queued() as i64;
-        let mut newly_sent = Vec::new();
+        let mut at_carriers = Vec::new();
         for change in changes {
             let recipient = change.recipient;
             let Some(life) = entry.lives.get_mut(recipient as usize) else { continue };
             life.apply(change);
             if let Some(progress) = life.progress.as_deref() {
-                newly_sent.push((recipient, progress.clone()));
+                at_carriers.push((recipient, progress.clone()));
             }
         }
         let (envelope, delta) = (entry.envelope.clone(), entry.queued() as i64 - queued);
@@ -336,7 +320,7 @@ impl Table {
             before.map(|t| self.deadlines.remove(&(t, id)));
             after.map(|t| self.deadlines.insert((t, id)));
         }
-        for (recipient, progress) in newly_sent {
+        for (recipient, progress) in at_carriers {
             self.index_parts(id, recipient, &progress);
         }
         ended.then(|| self.end(id, options, now)).flatten()
@@ -406,12 +390,9 @@ impl Table {
         match due {
             Some(due) => {
                 // Routes may have changed since it was leased.
-                let (envelope, cost, first) = (entry.envelope.clone(), cost_of(entry), consigned.recipients[0]);
+                let (envelope, first) = (entry.envelope.clone(), consigned.recipients[0]);
                 let lane = self.lane_of(&envelope, first, routes, options);
-                self.schedule.put(ticket, lane, cost, now.mono_at(due), now.mono);
-                if let Some(consigned) = self.tickets.get_mut(&ticket) {
-                    consigned.lane = lane;
-                }
+                self.place(ticket, lane, now.mono_at(due), now);
             }
             None => {
                 entry.tickets.retain(|&t| t != ticket);

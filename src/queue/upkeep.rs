@@ -8,10 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::accept::Newcomer;
 use super::life::{End, State};
 use super::settle::ended;
-use super::{Change, Queue, Shared, change_record, record};
+use super::{Change, Queue, Shared, record};
 use crate::clock::Mono;
 use crate::model::{Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
 use crate::storage::{Leftover, Live, Position, Purpose, Record};
@@ -83,10 +82,7 @@ impl Queue {
         let now = self.shared.clock.now();
         let id = overdue.envelope.id;
         let changes: Vec<Change> = overdue.recipients.iter().map(|(r, ..)| ended(*r, overdue.end, now)).collect();
-        let options = self.shared.options.load_full();
-        let newcomers: Vec<Newcomer> = follow_ups.into_iter().map(|s| Newcomer::new(s, &options)).collect();
-        let mut group = vec![change_record(id, overdue.position, &changes)];
-        group.extend(newcomers.iter().map(Newcomer::record));
+        let (group, newcomers) = self.group_of(id, overdue.position, &changes, follow_ups);
         match self.keep(group).await {
             Ok(appended) => self.settled(None, id, changes, newcomers, &appended.positions),
             Err(e) => tracing::error!(%id, error = %e, "an end could not be recorded"),

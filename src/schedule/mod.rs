@@ -151,11 +151,6 @@ impl Schedule {
         id
     }
 
-    /// The site's name.
-    pub fn site_name(&self, site: SiteId) -> Option<&Arc<str>> {
-        self.sites.get(&site).map(|s| &s.name)
-    }
-
     /// Changes a site's limits.
     pub fn limit(&mut self, site: SiteId, limits: SiteLimits) {
         if let Some(site) = self.sites.get_mut(&site) {
