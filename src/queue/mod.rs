@@ -57,7 +57,7 @@ use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
 use crate::model::{ClientName, MessageId};
 use crate::route::{MailHop, Routes};
-use crate::storage::{AppendError, Appended, Log, Position, Purpose, Record};
+use crate::storage::{AppendError, Appended, Disk, Log, Position, Purpose, Record, Recovered};
 pub use accept::{AcceptError, Accepted};
 pub use carry::{Pull, SiteWork};
 pub use lease::{Begun, Lease, LoadError};
@@ -99,6 +99,17 @@ const SETTLING_MAX: usize = 8_192;
 /// How long the recording of an outcome pauses when the disk is full.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(500);
 
+/// Where the queue's log lies, and how it is kept.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The log's directory.
+    pub dir: &'a Path,
+    /// The log's options.
+    pub log: crate::storage::Options,
+}
+
 /// Where a site's consignments go: what `dispatch` chooses a courier by.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
@@ -114,15 +125,19 @@ impl Queue {
     /// # Errors
     /// When the directory is in use, damaged beyond reading, or of a newer version.
     pub fn open(
-        dir: &Path,
-        log_options: crate::storage::Options,
+        place: Place<'_>,
         options: Options,
         routes: Arc<ArcSwap<Routes>>,
         clock: SharedClock,
         events: EventLog,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Recovery), crate::storage::OpenError> {
-        recover::open(dir, log_options, options, routes, clock, events, metrics)
+        let Place { disk, dir, log } = place;
+        let log_clock = clock.clone();
+        let open_log = |visit: &mut dyn FnMut(Recovered)| Log::open(dir, log, disk, log_clock, visit);
+        let (queue, recovery) = recover::open(open_log, options, routes, clock, events, metrics)?;
+        tokio::spawn(upkeep::run(Arc::downgrade(&queue.shared)));
+        Ok((queue, recovery))
     }
 
     /// Makes records about what is already ours durable. A full disk is waited for: nothing else may happen to what they
@@ -132,7 +147,7 @@ impl Queue {
             match self.shared.log.append(Purpose::Upkeep, group.clone()).await {
                 Err(AppendError::Full | AppendError::Body) if !*self.shared.stopping.borrow() => {
                     tracing::error!("an outcome waits for space on the disk");
-                    tokio::time::sleep(FULL_DISK_PAUSE).await;
+                    pause(FULL_DISK_PAUSE).await;
                 }
                 appended => return appended,
             }
@@ -226,6 +241,15 @@ impl Queue {
 
     fn now(&self) -> Now {
         Now { wall: self.shared.clock.now(), mono: self.shared.clock.mono() }
+    }
+}
+
+/// Waits. In tests, where clocks stand still, until everybody else has had a turn.
+async fn pause(span: Duration) {
+    if cfg!(test) {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(span).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::life::Change;
-use super::{Queue, settle, table};
+use super::{Queue, pause, settle, table};
 use crate::event::{Fact, Kind, PeerFact};
 use crate::model::{Channel, Receipt};
 use crate::storage::{AppendError, Position};
@@ -64,7 +64,7 @@ impl Queue {
                 }
                 Found::Perhaps => {}
             }
-            tokio::time::sleep(RECEIPT_PAUSE).await;
+            pause(RECEIPT_PAUSE).await;
         }
     }
 

@@ -6,7 +6,6 @@
 //! records.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,7 +15,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::life::{Attempt, Change, End, Entry, State};
 use super::record::{self, KeyRecord};
 use super::table::{Now, Table, fresh_entry};
-use super::{Options, Queue, SETTLING_MAX, Shared, settle, upkeep};
+use super::{Options, Queue, SETTLING_MAX, Shared, settle};
 use crate::clock::SharedClock;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
@@ -24,7 +23,7 @@ use crate::event::tail::Tail;
 use crate::event::{Fact, Kind};
 use crate::model::{Envelope, MessageId, PartState, RecipientIndex, Stage};
 use crate::route::Routes;
-use crate::storage::{self, Log, OpenError, Position, RealDisk, Recovered, RecoveryReport};
+use crate::storage::{Log, OpenError, Position, Recovered, RecoveryReport};
 
 /// What a start found.
 #[derive(Clone, Debug)]
@@ -139,8 +138,7 @@ fn settled_fact(entry: &Entry, change: &Change) -> Option<Fact> {
 }
 
 pub(super) fn open(
-    dir: &Path,
-    log_options: storage::Options,
+    open_log: impl FnOnce(&mut dyn FnMut(Recovered)) -> Result<(Log, RecoveryReport), OpenError>,
     options: Options,
     routes: Arc<ArcSwap<Routes>>,
     clock: SharedClock,
@@ -148,7 +146,7 @@ pub(super) fn open(
     metrics: Arc<Metrics>,
 ) -> Result<(Queue, Recovery), OpenError> {
     let mut gathered = Gathered::new(events.tail().unwrap_or_default());
-    let (log, report) = Log::open(dir, log_options, Arc::new(RealDisk), clock.clone(), &mut |r| gathered.take(&r))?;
+    let (log, report) = open_log(&mut |r| gathered.take(&r))?;
     let now = Now { wall: clock.now(), mono: clock.mono() };
     let mut table = Table::new(&options, metrics.clone());
     gathered.replaced.into_iter().for_each(|position| log.release(position));
@@ -200,7 +198,6 @@ pub(super) fn open(
         settling: Arc::new(Semaphore::new(SETTLING_MAX)),
         stopping: watch::channel(false).0,
     });
-    tokio::spawn(upkeep::run(Arc::downgrade(&shared)));
     let queue = Queue { shared };
     tokio::spawn(queue.clone().end_unknown(begun));
     Ok((queue, recovery))

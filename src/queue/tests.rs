@@ -57,9 +57,9 @@ impl Bench {
             alignment: 64,
             ..crate::storage::Options::default()
         };
+        let dir = self.dir.path().join("spool");
         Queue::open(
-            &self.dir.path().join("spool"),
-            log_options,
+            Place { disk: Arc::new(crate::storage::RealDisk), dir: &dir, log: log_options },
             self.options.clone(),
             Arc::new(ArcSwap::from_pointee(routes)),
             self.clock.clone(),

@@ -39,8 +39,9 @@ use crate::event::metrics::Metrics;
 use crate::ingress::{http, smtp};
 use crate::mail::dkim::SignerSet;
 use crate::policy::Clients;
-use crate::queue::Queue;
+use crate::queue::{Place, Queue};
 use crate::route::Routes;
+use crate::storage::RealDisk;
 use listening::Listening;
 
 /// How long leases that are out may take to come back at a stop.
@@ -247,8 +248,10 @@ async fn open_queue(
     let (spool, log) = (options::spool(&config.server.data_dir), options::storage(config));
     let (queue_options, routes) = (options::queue(config, hold), live.routes.clone());
     let (clock, facts, metrics) = (clock.clone(), events.clone(), metrics.clone());
-    let opened =
-        tokio::task::spawn_blocking(move || Queue::open(&spool, log, queue_options, routes, clock, facts, metrics));
+    let opened = tokio::task::spawn_blocking(move || {
+        let place = Place { disk: Arc::new(RealDisk), dir: &spool, log };
+        Queue::open(place, queue_options, routes, clock, facts, metrics)
+    });
     let (queue, recovery) =
         opened.await.map_err(|e| StartError::failed("queue")(&e))?.map_err(|e| StartError::failed("queue")(&e))?;
     for damage in &recovery.log.damage {

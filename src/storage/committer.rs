@@ -95,13 +95,29 @@ impl Committer {
             if taken.is_empty() {
                 return;
             }
-            match self.commit(&taken) {
-                Ok(offsets) => self.answer(taken, &offsets),
-                Err(Trouble::Full) => taken.into_iter().for_each(|s| s.refuse(AppendError::Full)),
-                Err(Trouble::Fatal(doing, e)) => {
-                    self.poison.poison(&format!("{doing}: {e}"));
-                    taken.into_iter().for_each(|s| s.refuse(AppendError::Poisoned));
-                }
+            self.work(taken);
+        }
+    }
+
+    /// One turn without waiting; false if there was nothing to do.
+    #[cfg(test)]
+    pub fn step(&mut self) -> bool {
+        let taken = self.inbox.take_now(self.batch_bytes_max);
+        let some = !taken.is_empty();
+        if some {
+            self.work(taken);
+        }
+        some
+    }
+
+    /// Commits what was taken as one batch and answers everybody.
+    fn work(&mut self, taken: Vec<Submission>) {
+        match self.commit(&taken) {
+            Ok(offsets) => self.answer(taken, &offsets),
+            Err(Trouble::Full) => taken.into_iter().for_each(|s| s.refuse(AppendError::Full)),
+            Err(Trouble::Fatal(doing, e)) => {
+                self.poison.poison(&format!("{doing}: {e}"));
+                taken.into_iter().for_each(|s| s.refuse(AppendError::Poisoned));
             }
         }
     }

@@ -32,6 +32,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn available_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Takes the lock on a file, making it if need be, until the value is dropped; `None` if somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn fmt::Debug + Send + Sync>>>;
+    /// True if its calls may take long: then nobody makes them on a thread of the runtime.
+    fn may_block(&self) -> bool {
+        true
+    }
 }
 
 /// A file.

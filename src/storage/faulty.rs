@@ -8,7 +8,7 @@
 
 mod calls;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,18 @@ pub enum Call {
     Sync,
 }
 
+const CALLS: usize = Call::Sync as usize + 1;
+
+/// What syncs of files do not do although they say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lies {
+    Never,
+    /// Anything.
+    Always,
+    /// Make it last that a file has been cut.
+    AboutCuts,
+}
+
 /// The disk. Shared: the same one is given to every life of the log.
 #[derive(Debug)]
 pub struct FaultyDisk(Arc<Mutex<World>>);
@@ -36,7 +48,7 @@ pub struct FaultyDisk(Arc<Mutex<World>>);
 #[derive(Debug)]
 struct World {
     random: fastrand::Rng,
-    files: HashMap<u64, Inode>,
+    files: BTreeMap<u64, Inode>,
     names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
     name_changes: Vec<(PathBuf, Option<u64>)>,
@@ -48,9 +60,11 @@ struct World {
     locked: HashMap<PathBuf, u64>,
     calls: u64,
     cut_at: Option<u64>,
-    counts: HashMap<Call, u64>,
+    counts: [u64; CALLS],
     faults: Vec<(Call, u64, ErrorKind)>,
-    lies: bool,
+    /// The changing call, of whatever sort, that fails.
+    fault_at: Option<(u64, ErrorKind)>,
+    lies: Lies,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -84,7 +98,7 @@ impl FaultyDisk {
     pub fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self(Arc::new(Mutex::new(World {
             random: fastrand::Rng::with_seed(seed),
-            files: HashMap::new(),
+            files: BTreeMap::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             name_changes: Vec::new(),
@@ -96,9 +110,10 @@ impl FaultyDisk {
             locked: HashMap::new(),
             calls: 0,
             cut_at: None,
-            counts: HashMap::new(),
+            counts: [0; CALLS],
             faults: Vec::new(),
-            lies: false,
+            fault_at: None,
+            lies: Lies::Never,
         }))))
     }
 
@@ -111,18 +126,36 @@ impl FaultyDisk {
     /// The `n`-th call of this sort from now (1 is the next) fails once.
     pub fn fail(&self, call: Call, n: u64, kind: ErrorKind) {
         let mut world = self.0.lock();
-        let at = world.counts.get(&call).copied().unwrap_or_default() + n;
+        let at = world.counts[call as usize] + n;
         world.faults.push((call, at, kind));
+    }
+
+    /// The `n`-th changing call from now, of whatever sort, fails once.
+    pub fn fail_at(&self, n: u64, kind: ErrorKind) {
+        let mut world = self.0.lock();
+        world.fault_at = Some((world.calls + n, kind));
+    }
+
+    /// Changing calls so far.
+    pub fn calls(&self) -> u64 {
+        self.0.lock().calls
+    }
+
+    /// Nothing that was planned will fail any more.
+    pub fn relent(&self) {
+        let mut world = self.0.lock();
+        world.faults.clear();
+        (world.fault_at, world.cut_at) = (None, None);
     }
 
     /// The power goes and comes back: only what is durable is left, and any part of the rest.
     pub fn cut_power(&self) {
         let world = &mut *self.0.lock();
-        for inode in world.files.values_mut() {
+        for inode in world.files.values_mut().filter(|inode| !inode.pending.is_empty()) {
             for change in std::mem::take(&mut inode.pending) {
                 survive(&mut inode.durable, change, &mut world.random);
             }
-            inode.now = inode.durable.clone();
+            inode.now.clone_from(&inode.durable);
         }
         for (path, inode) in std::mem::take(&mut world.name_changes) {
             if world.random.bool() {
@@ -130,7 +163,8 @@ impl FaultyDisk {
             }
         }
         world.names = world.durable_names.clone();
-        world.files.retain(|inode, _| world.names.values().any(|n| n == inode));
+        let named: BTreeSet<u64> = world.names.values().copied().collect();
+        world.files.retain(|inode, _| named.contains(inode));
         world.begin_life();
     }
 
@@ -141,7 +175,30 @@ impl FaultyDisk {
 
     /// From now on syncs of files do nothing and say that they did.
     pub fn lie(&self) {
-        self.0.lock().lies = true;
+        self.lie_about(Lies::Always);
+    }
+
+    /// From now on syncs of files say that they did what they did not do.
+    pub fn lie_about(&self, what: Lies) {
+        self.0.lock().lies = what;
+    }
+
+    /// All files, with their lengths, in order of their names.
+    pub fn files(&self) -> Vec<(PathBuf, usize)> {
+        let world = self.0.lock();
+        let length = |inode: &u64| world.files.get(inode).map_or(0, |f| f.now.len());
+        world.names.iter().map(|(path, inode)| (path.clone(), length(inode))).collect()
+    }
+
+    /// Flips a bit, durably: what a disk does that has forgotten.
+    pub fn flip(&self, path: &Path, at: usize, bit: u8) {
+        let world = &mut *self.0.lock();
+        let inode = world.names.get(path).and_then(|inode| world.files.get_mut(inode));
+        for bytes in inode.into_iter().flat_map(|f| [&mut f.durable, &mut f.now]) {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
     }
 
     pub fn set_available(&self, bytes: u64) {
@@ -149,7 +206,7 @@ impl FaultyDisk {
     }
 
     pub fn count(&self, call: Call) -> u64 {
-        self.0.lock().counts.get(&call).copied().unwrap_or_default()
+        self.0.lock().counts[call as usize]
     }
 
     /// What a file holds now.
@@ -193,6 +250,18 @@ fn set_name(names: &mut BTreeMap<PathBuf, u64>, path: PathBuf, inode: Option<u64
     };
 }
 
+impl Inode {
+    /// What was written lasts: only the changes are copied, for files are synced far more often than they are long.
+    fn sync(&mut self) {
+        for change in self.pending.drain(..) {
+            match change {
+                Change::Write(offset, bytes) => write(&mut self.durable, offset, &bytes),
+                Change::Length(length) => self.durable.resize(length, 0),
+            }
+        }
+    }
+}
+
 fn survive(durable: &mut Vec<u8>, change: Change, random: &mut fastrand::Rng) {
     match (change, random.u8(0..3)) {
         (_, 0) => {}
@@ -224,6 +293,7 @@ impl World {
         self.life += 1;
         self.powered = true;
         self.cut_at = None;
+        self.fault_at = None;
         self.faults.clear();
     }
 
@@ -233,9 +303,12 @@ impl World {
             return Err(io::Error::other("no power"));
         }
         self.calls += 1;
-        let count = self.counts.entry(call).or_default();
+        let count = &mut self.counts[call as usize];
         *count += 1;
         let count = *count;
+        if let Some((_, kind)) = self.fault_at.take_if(|(at, _)| *at == self.calls) {
+            return Err(kind.into());
+        }
         if let Some(at) = self.faults.iter().position(|(c, n, _)| *c == call && *n == count) {
             return Err(self.faults.remove(at).2.into());
         }

@@ -49,6 +49,19 @@ struct State {
     closed: Option<AppendError>,
 }
 
+impl State {
+    fn take(&mut self, bytes_max: usize) -> Vec<Submission> {
+        let mut bytes = batch::HEADER_BYTES as u64;
+        let fits = self.waiting.iter().take_while(|s| {
+            bytes += s.bytes;
+            bytes <= bytes_max as u64
+        });
+        // A group too large for any batch never entered; one at least always goes.
+        let count = fits.count().max(1).min(self.waiting.len());
+        self.waiting.drain(..count).collect()
+    }
+}
+
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} waiting, closed: {:?}", self.waiting.len(), self.closed)
@@ -126,14 +139,13 @@ impl Inbox {
             }
             self.arrived.wait(&mut state);
         }
-        let mut bytes = batch::HEADER_BYTES as u64;
-        let fits = state.waiting.iter().take_while(|s| {
-            bytes += s.bytes;
-            bytes <= bytes_max as u64
-        });
-        // A group too large for any batch never entered; one at least always goes.
-        let count = fits.count().max(1);
-        state.waiting.drain(..count).collect()
+        state.take(bytes_max)
+    }
+
+    /// As [`Inbox::take`] without waiting; empty if nothing waits.
+    #[cfg(test)]
+    pub fn take_now(&self, bytes_max: usize) -> Vec<Submission> {
+        self.state.lock().take(bytes_max)
     }
 
     #[cfg(test)]

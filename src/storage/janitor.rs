@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::bodies::BodyFile;
 use super::committer::Poison;
@@ -27,6 +27,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Chores {
     state: Mutex<State>,
     changed: Condvar,
+    /// Where the log is stepped by hand: who makes a segment at once instead of waiting for a thread.
+    #[cfg(test)]
+    stepped: std::sync::OnceLock<std::sync::Weak<Mutex<Janitor>>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,12 @@ impl Chores {
     pub fn new() -> Self {
         let state =
             State { spare: Spare::Wanted, sealed: Vec::new(), files: BTreeSet::new(), look: false, stop: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            #[cfg(test)]
+            stepped: std::sync::OnceLock::new(),
+        }
     }
 
     /// The next segment; waits for it if it is still being made. After an error the next call tries again.
@@ -71,9 +79,23 @@ impl Chores {
                     return Err(e);
                 }
                 Spare::Wanted if state.stop => return Err(io::Error::other("the log is closed")),
-                Spare::Wanted => self.changed.wait(&mut state),
+                Spare::Wanted => self.wait_for_spare(&mut state),
             }
         }
+    }
+
+    fn wait_for_spare(&self, state: &mut MutexGuard<'_, State>) {
+        #[cfg(test)]
+        if let Some(janitor) = self.stepped.get().and_then(std::sync::Weak::upgrade) {
+            return MutexGuard::unlocked(state, || janitor.lock().make_spare());
+        }
+        self.changed.wait(state);
+    }
+
+    /// From now on this janitor, which no thread runs, makes segments when they are needed.
+    #[cfg(test)]
+    pub fn step_with(&self, janitor: &Arc<Mutex<Janitor>>) {
+        let _ = self.stepped.set(Arc::downgrade(janitor));
     }
 
     /// A segment is full: cut it to what was used.
@@ -168,24 +190,36 @@ impl Janitor {
         let _ending = Ending(self.chores.clone());
         loop {
             let round = self.wait();
-            if round.make_spare {
-                self.make_spare();
-            }
-            for (file, bytes) in round.sealed {
-                // Only space is at stake; the next start cuts it again.
-                if let Err(e) = file.set_length(bytes) {
-                    tracing::warn!("cutting a full segment to size: {e}");
-                }
-            }
-            for file in round.files {
-                remove(&*self.disk, file.path(&self.bodies));
-            }
-            self.remove_segments();
-            self.measure();
-            if round.stop {
+            if self.work(round) {
                 return;
             }
         }
+    }
+
+    /// One turn without waiting.
+    #[cfg(test)]
+    pub fn step(&mut self) {
+        let round = Self::round(&mut self.chores.state.lock());
+        self.work(round);
+    }
+
+    /// Does what there is to do; true once it was told to stop.
+    fn work(&mut self, round: Round) -> bool {
+        if round.make_spare {
+            self.make_spare();
+        }
+        for (file, bytes) in round.sealed {
+            // Only space is at stake; the next start cuts it again.
+            if let Err(e) = file.set_length(bytes) {
+                tracing::warn!("cutting a full segment to size: {e}");
+            }
+        }
+        for file in round.files {
+            remove(&*self.disk, file.path(&self.bodies));
+        }
+        self.remove_segments();
+        self.measure();
+        round.stop
     }
 
     /// Waits for something to do, or until it is time to look at the space left.
@@ -196,9 +230,13 @@ impl Janitor {
         if idle(&state) {
             self.chores.changed.wait_for(&mut state, LOOK_INTERVAL);
         }
+        Self::round(&mut state)
+    }
+
+    fn round(state: &mut State) -> Round {
         state.look = false;
         Round {
-            make_spare: wanted(&state) && !state.stop,
+            make_spare: matches!(state.spare, Spare::Wanted) && !state.stop,
             sealed: std::mem::take(&mut state.sealed),
             files: std::mem::take(&mut state.files),
             stop: state.stop,

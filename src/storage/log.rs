@@ -68,68 +68,11 @@ impl Log {
         clock: SharedClock,
         visit: &mut dyn FnMut(Recovered),
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        options.check()?;
-        let directories = Directories::make(&*disk, dir)?;
-        let path = dir.join("lock");
-        let lock = disk.lock(&path).map_err(OpenError::io("lock", &path))?.ok_or(OpenError::InUse(dir.into()))?;
-        let recovered = recovery::recover(&directories, &*disk, visit)?;
-
-        let inbox = Arc::new(Inbox::new(options.queue_bytes_max));
-        let poison = Arc::new(Poison { inbox: inbox.clone(), poisoned: watch::Sender::new(false) });
-        let chores = Arc::new(Chores::new());
-        let table = Arc::new(Mutex::new(recovered.table));
-        let figures = Arc::new(Figures::default());
-        figures.damaged.store(recovered.report.damage.len() as u64, Ordering::Relaxed);
-        let available = disk.available_bytes(dir).map_err(OpenError::io("look for space in", dir))?;
-        let available = Arc::new(AtomicU64::new(available));
-
-        let committer = Committer {
-            inbox: inbox.clone(),
-            chores: chores.clone(),
-            table: table.clone(),
-            figures: figures.clone(),
-            clock,
-            poison: poison.clone(),
-            batch_bytes_max: options.batch_bytes_max,
-            segment_bytes: options.segment_bytes,
-            current: None,
-            next_batch: recovered.next_batch,
-        };
-        let janitor = Janitor {
-            chores: chores.clone(),
-            table: table.clone(),
-            disk: disk.clone(),
-            segments: directories.segments.clone(),
-            bodies: directories.bodies.clone(),
-            segment_bytes: options.segment_bytes,
-            alignment: options.alignment,
-            next: recovered.next_segment,
-            available: available.clone(),
-            halted: false,
-            poison: poison.clone(),
-        };
-        let lock: Lock = Arc::new(lock);
-        let (started, running) = watch::channel(0);
-        let front = Front {
-            body_writers: Arc::new(Semaphore::new(options.body_writers)),
-            next_body: AtomicU64::new(fastrand::u64(..)),
-            readers: Readers::default(),
-            _lock: lock.clone(),
-            options,
-            directories,
-            disk,
-            inbox,
-            chores,
-            table,
-            figures,
-            poison,
-            running,
-            available,
-        };
-        let started = Arc::new(started);
+        let Opened { front, committer, janitor, started, report } = open(dir, options, disk, clock, visit)?;
+        let lock = front._lock.clone();
         spawn("log-janitor", lock.clone(), started.clone(), move || janitor.run())?;
         spawn("log-committer", lock, started, move || committer.run()).inspect_err(|_| front.chores.stop())?;
-        Ok((Self(Arc::new(front)), recovered.report))
+        Ok((Self(Arc::new(front)), report))
     }
 
     /// Proof that everything handed out by [`Log::open`] is on stable storage.
@@ -149,8 +92,8 @@ impl Log {
             let writers = self.0.body_writers.clone();
             let _permit = writers.acquire_owned().await.map_err(|_| AppendError::Closed)?;
             let front = self.0.clone();
-            let written = tokio::task::spawn_blocking(move || front.encode(plan.records));
-            written.await.unwrap_or(Err(AppendError::Body))?
+            let write = move || front.encode(plan.records);
+            self.blocking(write).await.unwrap_or(Err(AppendError::Body))?
         } else {
             self.0.encode(plan.records)?
         };
@@ -186,8 +129,16 @@ impl Log {
     /// [`ReadError`].
     pub async fn read(&self, position: Position) -> Result<Stored, ReadError> {
         let front = self.0.clone();
-        let read = tokio::task::spawn_blocking(move || front.read(position));
-        read.await.unwrap_or_else(|e| Err(ReadError::Io(io::Error::other(e))))
+        let read = self.blocking(move || front.read(position)).await;
+        read.unwrap_or_else(|e| Err(ReadError::Io(io::Error::other(e))))
+    }
+
+    /// Where the disk may block, not on a thread of the runtime.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        if self.0.disk.may_block() { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
     }
 
     /// A live record is not needed any more: what ended it is durable, or it lives on elsewhere in the log. Releasing what
@@ -237,6 +188,22 @@ impl Log {
 
 #[cfg(test)]
 impl Log {
+    /// As [`Log::open`], but without threads: nothing happens unless [`Stepped`] is told to.
+    pub fn open_stepped(
+        dir: &Path,
+        options: Options,
+        disk: Arc<dyn Disk>,
+        clock: SharedClock,
+        visit: &mut dyn FnMut(Recovered),
+    ) -> Result<(Self, Stepped, RecoveryReport), OpenError> {
+        let Opened { front, committer, janitor, started, report } = open(dir, options, disk, clock, visit)?;
+        started.send_replace(1);
+        let janitor = Arc::new(Mutex::new(janitor));
+        front.chores.step_with(&janitor);
+        let stepped = Stepped { committer, janitor, inbox: front.inbox.clone(), running: started };
+        Ok((Self(Arc::new(front)), stepped, report))
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.0.inbox.waiting()
     }
@@ -247,6 +214,111 @@ impl Log {
 
     pub(super) fn look_for_space(&self) {
         self.0.chores.look();
+    }
+}
+
+/// Everything an open log consists of, before its threads run.
+struct Opened {
+    front: Front,
+    committer: Committer,
+    janitor: Janitor,
+    /// Counts threads that run.
+    started: Arc<watch::Sender<u8>>,
+    report: RecoveryReport,
+}
+
+fn open(
+    dir: &Path,
+    options: Options,
+    disk: Arc<dyn Disk>,
+    clock: SharedClock,
+    visit: &mut dyn FnMut(Recovered),
+) -> Result<Opened, OpenError> {
+    options.check()?;
+    let directories = Directories::make(&*disk, dir)?;
+    let path = dir.join("lock");
+    let lock = disk.lock(&path).map_err(OpenError::io("lock", &path))?.ok_or(OpenError::InUse(dir.into()))?;
+    let recovered = recovery::recover(&directories, &*disk, visit)?;
+
+    let inbox = Arc::new(Inbox::new(options.queue_bytes_max));
+    let poison = Arc::new(Poison { inbox: inbox.clone(), poisoned: watch::Sender::new(false) });
+    let chores = Arc::new(Chores::new());
+    let table = Arc::new(Mutex::new(recovered.table));
+    let figures = Arc::new(Figures::default());
+    figures.damaged.store(recovered.report.damage.len() as u64, Ordering::Relaxed);
+    let available = disk.available_bytes(dir).map_err(OpenError::io("look for space in", dir))?;
+    let available = Arc::new(AtomicU64::new(available));
+
+    let committer = Committer {
+        inbox: inbox.clone(),
+        chores: chores.clone(),
+        table: table.clone(),
+        figures: figures.clone(),
+        clock,
+        poison: poison.clone(),
+        batch_bytes_max: options.batch_bytes_max,
+        segment_bytes: options.segment_bytes,
+        current: None,
+        next_batch: recovered.next_batch,
+    };
+    let janitor = Janitor {
+        chores: chores.clone(),
+        table: table.clone(),
+        disk: disk.clone(),
+        segments: directories.segments.clone(),
+        bodies: directories.bodies.clone(),
+        segment_bytes: options.segment_bytes,
+        alignment: options.alignment,
+        next: recovered.next_segment,
+        available: available.clone(),
+        halted: false,
+        poison: poison.clone(),
+    };
+    let lock: Lock = Arc::new(lock);
+    let (started, running) = watch::channel(0);
+    let front = Front {
+        body_writers: Arc::new(Semaphore::new(options.body_writers)),
+        next_body: AtomicU64::new(fastrand::u64(..)),
+        readers: Readers::default(),
+        _lock: lock,
+        options,
+        directories,
+        disk,
+        inbox,
+        chores,
+        table,
+        figures,
+        poison,
+        running,
+        available,
+    };
+    Ok(Opened { front, committer, janitor, started: Arc::new(started), report: recovered.report })
+}
+
+/// The log's two workers, turned by hand on the test's thread.
+#[cfg(test)]
+pub struct Stepped {
+    committer: Committer,
+    janitor: Arc<Mutex<Janitor>>,
+    inbox: Arc<Inbox>,
+    running: Arc<watch::Sender<u8>>,
+}
+
+#[cfg(test)]
+impl Stepped {
+    /// The committer takes what waits, up to one batch, writes, syncs and answers; false if nothing waited. Once the log is
+    /// shut down and nothing waits any more, the log counts as ended.
+    pub fn commit(&mut self) -> bool {
+        let some = self.committer.step();
+        if !some && self.inbox.closed().is_some() {
+            self.running.send_replace(0);
+        }
+        some
+    }
+
+    /// The janitor does what there is to do.
+    pub fn tidy(&mut self) {
+        self.janitor.lock().step();
     }
 }
 

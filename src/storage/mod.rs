@@ -44,7 +44,7 @@ mod committer;
 pub mod disk;
 mod error;
 #[cfg(test)]
-mod faulty;
+pub(crate) mod faulty;
 mod figures;
 mod inbox;
 mod janitor;
@@ -70,6 +70,8 @@ pub use disk::{Disk, RealDisk};
 pub use error::{AppendError, OpenError, ReadError};
 pub use figures::Stats;
 pub use log::Log;
+#[cfg(test)]
+pub use log::Stepped;
 pub use report::{Damage, Recovered, RecoveryReport};
 
 /// Where a record lies. Stays valid until the record is released.

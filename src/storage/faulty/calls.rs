@@ -4,8 +4,10 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::super::disk::{Disk, File};
-use super::{Call, Change, FaultyDisk, Handle, Inode, Lock, done, set_name, write};
+use super::{Call, Change, FaultyDisk, Handle, Inode, Lies, Lock, World, done, set_name, write};
 
 impl FaultyDisk {
     fn handle(&self, inode: u64, life: u64) -> Arc<dyn File> {
@@ -71,6 +73,10 @@ impl Disk for FaultyDisk {
         Ok(self.0.lock().available)
     }
 
+    fn may_block(&self) -> bool {
+        false
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn std::fmt::Debug + Send + Sync>>> {
         let mut world = self.0.lock();
         if world.locked.contains_key(path) {
@@ -92,11 +98,17 @@ impl Drop for Lock {
 }
 
 impl Handle {
-    fn change(&self, call: Call, change: impl FnOnce(&mut Inode)) -> io::Result<()> {
-        let mut world = self.world.lock();
-        if world.life != self.life {
-            return Err(io::Error::other("a handle from before the power cut"));
+    /// The world, if there is power and this handle is of this life.
+    fn world(&self) -> io::Result<MutexGuard<'_, World>> {
+        let world = self.world.lock();
+        if !world.powered || world.life != self.life {
+            return Err(io::Error::other("no power, or a handle from before it went"));
         }
+        Ok(world)
+    }
+
+    fn change(&self, call: Call, change: impl FnOnce(&mut Inode)) -> io::Result<()> {
+        let mut world = self.world()?;
         let cut = world.call(call)?;
         world.files.get_mut(&self.inode).map(change);
         done(cut)
@@ -105,25 +117,22 @@ impl Handle {
 
 impl File for Handle {
     fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let mut bytes: Vec<u8> = parts.iter().flat_map(|p| p.iter().copied()).collect();
-        let put = |inode: &mut Inode, bytes: &[u8]| {
-            write(&mut inode.now, offset as usize, bytes);
-            inode.pending.push(Change::Write(offset as usize, bytes.to_vec()));
-        };
-        let result = self.change(Call::Write, |inode| put(inode, &bytes));
-        let world = &mut *self.world.lock();
-        if result.is_err() && world.powered && world.life == self.life {
+        let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
+        parts.iter().for_each(|p| bytes.extend_from_slice(p));
+        let mut world = self.world()?;
+        let result = world.call(Call::Write);
+        if result.is_err() {
             bytes.truncate(world.random.usize(..=bytes.len().saturating_sub(1)));
-            world.files.get_mut(&self.inode).into_iter().for_each(|inode| put(inode, &bytes));
         }
-        result
+        if let Some(inode) = world.files.get_mut(&self.inode) {
+            write(&mut inode.now, offset as usize, &bytes);
+            inode.pending.push(Change::Write(offset as usize, bytes));
+        }
+        done(result?)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.world.lock();
-        if !world.powered || world.life != self.life {
-            return Err(io::Error::other("no power"));
-        }
+        let world = self.world()?;
         let Some(inode) = world.files.get(&self.inode) else { return Ok(0) };
         let from = inode.now.len().min(offset as usize);
         let n = buffer.len().min(inode.now.len() - from);
@@ -153,17 +162,15 @@ impl File for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut world = self.world.lock();
-        if world.life != self.life {
-            return Err(io::Error::other("a handle from before the power cut"));
-        }
+        let mut world = self.world()?;
         done(world.call(Call::Sync)?)?;
-        if world.lies {
-            return Ok(());
-        }
-        if let Some(inode) = world.files.get_mut(&self.inode) {
-            inode.durable = inode.now.clone();
-            inode.pending.clear();
+        let lies = world.lies;
+        let Some(inode) = world.files.get_mut(&self.inode) else { return Ok(()) };
+        let cut = matches!(inode.pending.last(), Some(Change::Length(length)) if *length == inode.now.len());
+        match lies {
+            Lies::Always => {}
+            Lies::AboutCuts if cut => {}
+            Lies::Never | Lies::AboutCuts => inode.sync(),
         }
         Ok(())
     }
