@@ -197,7 +197,7 @@ impl Task {
             }
             // Side by side, so that they share syncs of the disk.
             let mut ending = JoinSet::new();
-            for overdue in self.parts.queue.take_overdue(SWEEP_MAX) {
+            for overdue in self.parts.queue.take_overdue(SWEEP_MAX).await {
                 let parts = self.parts.clone();
                 ending.spawn(async move {
                     let follow_ups = notify::for_overdue(&parts, &overdue).await;

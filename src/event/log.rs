@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
 use super::Fact;
 use super::metrics::Metrics;
@@ -63,6 +63,8 @@ struct Shared {
 
 enum Message {
     Fact(Arc<Fact>),
+    /// Say whether all before is in the file, synced.
+    Sync(oneshot::Sender<bool>),
     Close,
 }
 
@@ -98,6 +100,17 @@ impl EventLog {
         if self.shared.queue.try_send(Message::Fact(fact)).is_err() {
             self.shared.metrics.facts_dropped.inc();
         }
+    }
+
+    /// Waits until every fact recorded so far is in the file and synced; false if that cannot be said, also when facts have
+    /// been dropped since the last time.
+    pub async fn synced(&self) -> bool {
+        let dropped = self.shared.metrics.facts_dropped.get();
+        let (answer, answered) = oneshot::channel();
+        if self.shared.queue.try_send(Message::Sync(answer)).is_err() {
+            return false;
+        }
+        answered.await.unwrap_or(false) && self.shared.metrics.facts_dropped.get() == dropped
     }
 
     /// What the file held when it was opened; once.
@@ -154,7 +167,7 @@ impl Writer {
             let first = match facts.recv_timeout(SYNC_AFTER) {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.sync();
+                    let _ = self.sync();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -163,6 +176,11 @@ impl Writer {
             while let Some(message) = next {
                 match message {
                     Message::Fact(fact) => self.line(&fact),
+                    Message::Sync(answer) => {
+                        self.flush();
+                        // Nobody may be waiting any more.
+                        let _ = answer.send(!self.failing && self.sync());
+                    }
                     Message::Close => {
                         self.flush();
                         self.sync();
@@ -179,12 +197,14 @@ impl Writer {
     }
 
     /// A sync that fails costs nothing but facts of a power cut, and a start completes those it can.
-    fn sync(&mut self) {
+    fn sync(&mut self) -> bool {
         if std::mem::take(&mut self.unsynced) > 0
             && let Err(e) = self.file.sync_data()
         {
             tracing::warn!(file = %self.options.file.display(), error = %e, "the event file could not be synced");
+            return false;
         }
+        true
     }
 
     fn line(&mut self, fact: &Fact) {

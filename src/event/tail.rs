@@ -62,11 +62,16 @@ impl Tail {
         Self { since, known: lines.into_iter().filter(|(time, _)| *time >= since).map(|(_, key)| key).collect() }
     }
 
+    /// False if all facts of that time are in the file.
+    pub fn may_lack(&self, time: Timestamp) -> bool {
+        time >= self.since
+    }
+
     /// True if a fact that the queue's log tells of is not in the file.
     pub fn lacks(&self, fact: &Fact) -> bool {
         let Some(id) = fact.id else { return false };
         let key = (id.to_string(), fact.event.as_str().to_owned(), fact.recipient.clone(), fact.attempt);
-        fact.time >= self.since && !self.known.contains(&key)
+        self.may_lack(fact.time) && !self.known.contains(&key)
     }
 }
 

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::life::{Entry, Life};
-use super::table::{Table, fresh_entry, fresh_lives};
-use super::{Options, Queue, keys, record, settle};
+use super::hot::{Detail, Warm};
+use super::keys::{Kept, KeyName, Lookup, name_of, print_of};
+use super::life::Life;
+use super::record::summary::Summary;
+use super::table::Table;
+use super::{Options, Queue, record, settle};
 use crate::event::Fact;
 use crate::model::{Address, Content, Envelope, MessageId, RecipientIndex, Responsibility, Submission};
 use crate::storage::{AppendError, Durable, Position, Purpose, Record};
@@ -67,7 +70,6 @@ pub(super) struct Newcomer {
     pub(super) envelope: Arc<Envelope>,
     content: Content,
     lives: Vec<Life>,
-    pub(super) size: u64,
 }
 
 impl Newcomer {
@@ -77,9 +79,15 @@ impl Newcomer {
             let from = envelope.send_at.unwrap_or(envelope.received_at).max(envelope.received_at);
             envelope.expires_at = Some(from.plus(options.retry[envelope.class.index()].expire));
         }
-        let lives = fresh_lives(&envelope);
-        let size = content.len() as u64;
-        Self { envelope: Arc::new(envelope), content, lives, size }
+        // Nothing attempted, due at once or when its sender said.
+        let due = envelope.send_at.unwrap_or(envelope.received_at);
+        let lives = vec![Life::new(due); envelope.recipients.len()];
+        Self { envelope: Arc::new(envelope), content, lives }
+    }
+
+    /// Bytes of content.
+    pub(super) fn size(&self) -> u64 {
+        self.content.len() as u64
     }
 
     pub(super) fn record(&self) -> Record {
@@ -106,10 +114,6 @@ impl Newcomer {
             live: true,
         })
     }
-
-    fn into_entry(self, position: Position) -> Entry {
-        fresh_entry(self.envelope, position, Some(self.content), self.size, self.lives)
-    }
 }
 
 impl Queue {
@@ -128,16 +132,22 @@ impl Queue {
             Claim::Fresh(claim) => claim,
         };
         let newcomer = Newcomer::new(submission, &self.shared.options.load());
-        let (client, size) = (newcomer.envelope.client.clone(), newcomer.size);
-        if !self.shared.table.lock().reserve(&client, size, &self.shared.options.load()) {
-            return Err(AcceptError::Full { retry_after: FULL_RETRY_AFTER });
-        }
+        let size = newcomer.size();
+        let client = {
+            let mut table = self.shared.table.lock();
+            let client = table.clients.number(&newcomer.envelope.client);
+            let room = table.schedule.room() > newcomer.envelope.recipients.len();
+            if !room || !table.clients.reserve(client, size, &self.shared.options.load()) {
+                return Err(AcceptError::Full { retry_after: FULL_RETRY_AFTER });
+            }
+            client
+        };
         let queue = self.clone();
         // A task of its own: what the disk has, the table must get, whether or not anybody still waits for the answer.
         let task = tokio::spawn(async move {
             let accepted = queue.take(newcomer).await;
             if accepted.is_err() {
-                queue.shared.table.lock().unreserve(&client, size);
+                queue.shared.table.lock().clients.unreserve(client, size);
             }
             drop(claim);
             accepted
@@ -160,19 +170,19 @@ impl Queue {
     /// Claims the submission's idempotency key, if it has one; waits for a submission under the same key that is under way.
     async fn claim_key(&self, envelope: &Envelope) -> Result<Claim, AcceptError> {
         let Some(idempotency) = &envelope.idempotency else { return Ok(Claim::Fresh(None)) };
-        let key = (envelope.client.clone(), idempotency.key.clone());
+        let (name, print) = (name_of(&envelope.client, &idempotency.key), print_of(idempotency));
         loop {
-            let found = self.shared.table.lock().keys.claim(&key, &idempotency.fingerprint);
+            let found = self.shared.table.lock().keys.claim(name, print);
             match found {
-                keys::Lookup::Fresh(ended) => {
-                    return Ok(Claim::Fresh(Some(KeyClaim { queue: self.clone(), key, _ended: ended })));
+                Lookup::Fresh(ended) => {
+                    return Ok(Claim::Fresh(Some(KeyClaim { queue: self.clone(), name, _ended: ended })));
                 }
-                keys::Lookup::Full => return Err(AcceptError::Full { retry_after: FULL_RETRY_AFTER }),
-                keys::Lookup::Reused => return Err(AcceptError::KeyReused),
-                keys::Lookup::Replayed(id, durable) => {
+                Lookup::Full => return Err(AcceptError::Full { retry_after: FULL_RETRY_AFTER }),
+                Lookup::Reused => return Err(AcceptError::KeyReused),
+                Lookup::Replayed(id, durable) => {
                     return Ok(Claim::Replayed(Accepted { id, replayed: true, _durable: durable }));
                 }
-                keys::Lookup::Underway(mut end) => while end.changed().await.is_ok() {},
+                Lookup::Underway(mut end) => while end.changed().await.is_ok() {},
             }
         }
     }
@@ -188,31 +198,39 @@ impl Queue {
         let envelope = newcomer.envelope.clone();
         {
             let mut table = self.shared.table.lock();
-            if let (Some(idempotency), Some(&at)) = (&envelope.idempotency, appended.positions.get(1)) {
-                let key = (envelope.client.clone(), idempotency.key.clone());
-                let (print, durable) = (idempotency.fingerprint, appended.durable.clone());
-                table.keys.taken(key, print, envelope.id, at, durable, envelope.received_at);
+            if let (Some(idempotency), Some(&position)) = (&envelope.idempotency, appended.positions.get(1)) {
+                let key = Kept {
+                    name: name_of(&envelope.client, &idempotency.key),
+                    fingerprint: print_of(idempotency),
+                    id: envelope.id,
+                    position,
+                    received_at: envelope.received_at,
+                };
+                table.keys.taken(key, appended.durable.clone());
             }
             // Told before anybody can act on it, so that facts stand in the order in which they happened.
             let facts = self.admit(&mut table, newcomer, appended.positions[0]);
             facts.into_iter().for_each(|f| self.shared.events.record(f));
         }
+        drop(appended.pending);
         self.shared.work.notify_one();
         Ok(Accepted { id: envelope.id, replayed: false, _durable: appended.durable })
     }
 
     /// Puts a durable newcomer into the table; returns the facts of its acceptance.
     pub(super) fn admit(&self, table: &mut Table, newcomer: Newcomer, position: Position) -> Vec<Fact> {
-        let (envelope, size) = (newcomer.envelope.clone(), newcomer.size);
+        let (envelope, size) = (newcomer.envelope.clone(), newcomer.size());
         let labels = [envelope.channel().as_str(), &envelope.client, envelope.class.as_str()];
         self.shared.metrics.accepted_messages.with_label_values(&labels).inc();
         self.shared.metrics.accepted_bytes.with_label_values(&labels[..1]).inc_by(size);
         let options = self.shared.options.load();
-        let entry = newcomer.into_entry(position);
-        table.admit(envelope.id, entry, &self.shared.routes.load(), &options, self.now());
-        let Some(entry) = table.entries.get(&envelope.id) else { return Vec::new() };
+        let Newcomer { envelope: _, content, lives } = newcomer;
+        let summary = Summary::new(&envelope, &lives, position, u32::try_from(size).unwrap_or(u32::MAX));
+        let warm = Warm { detail: Detail { envelope: envelope.clone(), lives }, content };
+        let number = table.admit(summary, Some(warm), &self.shared.routes.load(), &options, self.now());
+        let Some(number) = number else { return Vec::new() };
         (0..envelope.recipients.len() as RecipientIndex)
-            .map(|r| settle::accepted_fact(&envelope, r, Some(Table::lane_name(entry, r)), size))
+            .map(|r| settle::accepted_fact(&envelope, r, table.lane_name(number, r), size))
             .collect()
     }
 }
@@ -226,12 +244,12 @@ enum Claim {
 /// A claimed key: dropped, it is free again unless its submission has been taken, and those who wait look again.
 struct KeyClaim {
     queue: Queue,
-    key: keys::KeyOf,
+    name: KeyName,
     _ended: watch::Sender<()>,
 }
 
 impl Drop for KeyClaim {
     fn drop(&mut self) {
-        self.queue.shared.table.lock().keys.abandon(&self.key);
+        self.queue.shared.table.lock().keys.abandon(&self.name);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::table::PartKey;
+use super::parts::PartKey;
 
 /// The latest parts whose texts have ended, up to a number.
 #[derive(Debug, Default)]

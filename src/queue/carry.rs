@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::accept::Newcomer;
+use super::detail::Trail;
+use super::hot::{Detail, Warm};
+use super::lease::{Known, LeaseState, Work};
 use super::life::{Change, State};
-use super::table::{Now, Table, cost_of};
-use super::{Lease, LoadError, Queue, Target, change_record, lease, record, settle};
+use super::settle::Subject;
+use super::table::{MOVE_TAKES, Now, Table};
+use super::{Lease, LoadError, Queue, Target, change_record, settle};
+use crate::event::Fact;
 use crate::model::{
-    Channel, Class, Consignment, Content, Envelope, MessageId, Outcome, RecipientIndex, RecipientOutcome, Scope, Stage,
-    Submission, TextProgress,
+    Channel, Class, Consignment, Content, Envelope, MessageId, Outcome, RecipientOutcome, Scope, Stage, Submission,
+    TextProgress,
 };
 use crate::schedule::{Pulled, SiteId, Ticket};
-use crate::storage::{AppendError, Durable, Position, Record};
+use crate::storage::{AppendError, Appended, Durable, Position, Record};
 
 /// The answer to a free slot.
 #[derive(Debug)]
@@ -64,17 +69,11 @@ impl Queue {
                 Pulled::Busy => return Pull::Busy,
                 Pulled::Nothing => return Pull::Nothing,
             };
-            if let Some(consignment) = table.lease(ticket, now) {
+            if let Some((work, consignment)) = table.lease(ticket, now) {
                 let Some(target) = table.target(site).cloned() else { return Pull::Nothing };
                 self.shared.metrics.leased.inc();
-                let state = lease::LeaseState::Taken;
-                return Pull::Lease(Lease {
-                    queue: self.clone(),
-                    ticket,
-                    target,
-                    consignment: consignment.ready(),
-                    state,
-                });
+                let (queue, state) = (self.clone(), LeaseState::Taken);
+                return Pull::Lease(Lease { queue, ticket, target, work, consignment, known: None, state });
             }
         }
         Pull::Wait(BREATHER)
@@ -108,39 +107,37 @@ impl Queue {
         self.shared.work.notified().await;
     }
 
-    pub(super) async fn load(&self, ticket: Ticket) -> Result<Consignment, LoadError> {
-        let (mut consignment, position) =
-            self.shared.table.lock().cold_consignment(ticket).ok_or(LoadError::Damaged)?;
-        let stored = self.shared.log.read(position).await?;
-        let channel = consignment.envelope.channel();
-        consignment.content = Some(record::read_content(channel, stored.body.unwrap_or_default())?);
-        consignment.ready().ok_or(LoadError::Damaged)
+    pub(super) async fn load(&self, id: MessageId) -> Result<(Detail, Content), LoadError> {
+        let both = |warm: &Warm| (warm.detail.clone(), warm.content.clone());
+        self.look_up(id, both, Trail::whole).await?.ok_or(LoadError::Gone)
     }
 
-    pub(super) fn consigned(&self, ticket: Ticket) -> Vec<RecipientIndex> {
-        self.shared.table.lock().tickets.get(&ticket).map(|c| c.recipients.clone()).unwrap_or_default()
-    }
-
-    pub(super) async fn begin(&self, ticket: Ticket, progress: TextProgress) -> Result<Durable, AppendError> {
-        let (id, position, recipient) = {
+    pub(super) async fn begin(
+        &self,
+        id: MessageId,
+        ticket: Ticket,
+        progress: TextProgress,
+    ) -> Result<Durable, AppendError> {
+        let (number, position, change) = {
             let table = self.shared.table.lock();
-            let consigned = table.tickets.get(&ticket).ok_or(AppendError::Closed)?;
-            let entry = table.entries.get(&consigned.id).ok_or(AppendError::Closed)?;
-            (consigned.id, entry.position, consigned.recipients.first().copied().unwrap_or_default())
+            let (number, entry) = table.find(id).ok_or(AppendError::Closed)?;
+            let of_ticket = entry.numbered().find(|(_, t)| t.ticket == Some(ticket));
+            let (recipient, track) = of_ticket.ok_or(AppendError::Closed)?;
+            let change = settle::begun(track, recipient, progress, self.shared.clock.now());
+            (number, entry.position(), change)
         };
-        let state = State::Begun { at: self.shared.clock.now() };
-        let change = Change {
-            recipient,
-            state,
-            attempt: None,
-            counts: false,
-            progress: Some(Box::new(progress)),
-            receipt: None,
-        };
-        let record = change_record(id, position, std::slice::from_ref(&change));
-        let appended = self.keep(vec![record]).await?;
-        // In memory the recipient stays queued and leased: the outcome is what will count.
-        Ok(appended.durable)
+        let queue = self.clone();
+        // A task of its own: what the disk has, the table must get, whether or not anybody still waits for the answer.
+        let begun = tokio::spawn(async move {
+            let changes = [change];
+            let appended = queue.keep(vec![change_record(id, position, &changes)]).await?;
+            let now = queue.now();
+            // It stays leased: the outcome is what will count.
+            let at = appended.positions[0];
+            queue.shared.table.lock().apply(number, &changes, at, None, now);
+            Ok(appended.durable)
+        });
+        begun.await.unwrap_or(Err(AppendError::Closed))
     }
 
     pub(super) fn return_unused(&self, ticket: Ticket, after_panic: bool) {
@@ -150,21 +147,27 @@ impl Queue {
         let mut table = self.shared.table.lock();
         table.give_back(ticket, &routes, &options, now);
         if after_panic {
-            table.put_off(ticket, PANIC_PAUSE, now);
+            table.schedule.put_back(ticket, now.mono.plus(PANIC_PAUSE), now.mono);
         }
         drop(table);
         self.shared.work.notify_one();
     }
 
-    pub(super) async fn settle(self, ticket: Ticket, outcomes: Vec<RecipientOutcome>, follow_ups: Vec<Submission>) {
+    pub(super) async fn settle(
+        self,
+        ticket: Ticket,
+        known: Known,
+        outcomes: Vec<RecipientOutcome>,
+        follow_ups: Vec<Submission>,
+    ) {
         self.note_health(ticket, &outcomes);
         let Ok(place) = self.shared.settling.clone().acquire_owned().await else { return };
-        let Some((id, position, changes)) = self.changes_after(ticket, outcomes) else { return };
-        let (group, newcomers) = self.group_of(id, position, &changes, follow_ups);
+        let Some((about, changes)) = self.changes_after(ticket, known, outcomes) else { return };
+        let (group, newcomers) = self.group_of(&about, &changes, follow_ups);
         tokio::spawn(async move {
-            let appended = self.keep(group).await;
-            match appended {
-                Ok(appended) => self.settled(Some(ticket), id, changes, newcomers, &appended.positions),
+            let id = about.id;
+            match self.keep(group).await {
+                Ok(appended) => self.settled(about, Some(ticket), &changes, newcomers, appended),
                 // The lease stays out: starting another attempt that could not be recorded either would only double it.
                 Err(e) => tracing::error!(%id, error = %e, "an outcome could not be recorded"),
             }
@@ -175,14 +178,13 @@ impl Queue {
     /// The records of changes and of the messages that follow from them, one batch, and those messages as they will be kept.
     pub(super) fn group_of(
         &self,
-        id: MessageId,
-        position: Position,
+        about: &About,
         changes: &[Change],
         follow_ups: Vec<Submission>,
     ) -> (Vec<Record>, Vec<Newcomer>) {
         let options = self.shared.options.load();
         let newcomers: Vec<Newcomer> = follow_ups.into_iter().map(|s| Newcomer::new(s, &options)).collect();
-        let mut group = vec![change_record(id, position, changes)];
+        let mut group = vec![change_record(about.id, about.position, changes)];
         group.extend(newcomers.iter().map(Newcomer::record));
         (group, newcomers)
     }
@@ -190,72 +192,104 @@ impl Queue {
     fn changes_after(
         &self,
         ticket: Ticket,
+        known: Known,
         outcomes: Vec<RecipientOutcome>,
-    ) -> Option<(MessageId, Position, Vec<Change>)> {
+    ) -> Option<(About, Vec<Change>)> {
         let options = self.shared.options.load();
         let now = self.shared.clock.now();
         let table = self.shared.table.lock();
-        let consigned = table.tickets.get(&ticket)?;
-        let entry = table.entries.get(&consigned.id)?;
-        let is_text = entry.envelope.text().is_some();
-        let retry = &options.retry[entry.envelope.class.index()];
+        let (number, entry) = table.of_ticket(ticket)?;
+        let is_text = entry.channel == Channel::Sms;
+        let retry = &options.retry[entry.class.index()];
         // One throw for the consignment, so that its recipients stay together.
         let chance = fastrand::f64();
+        let envelope = known.envelope.as_deref();
         let changes = outcomes
             .into_iter()
-            .filter(|o| consigned.recipients.contains(&o.recipient))
             .filter_map(|o| {
-                let life = entry.lives.get(o.recipient as usize)?;
-                let address = &entry.envelope.recipients.get(o.recipient as usize)?.address;
-                let masked = (entry.envelope.class == Class::Otp).then(|| address.to_string());
-                Some(settle::change_after(life, o, is_text, retry, masked.as_deref(), now, chance))
+                let track = entry.track(o.recipient).filter(|t| t.ticket == Some(ticket))?;
+                let address = envelope.and_then(|e| e.recipients.get(o.recipient as usize)).map(|r| &r.address);
+                let masked = address.filter(|_| entry.class == Class::Otp).map(ToString::to_string);
+                Some(settle::change_after(track, o, is_text, retry, masked.as_deref(), now, chance))
             })
             .collect();
-        Some((consigned.id, entry.position, changes))
+        let (id, position) = (entry.id, entry.position());
+        let Known { envelope, known } = known;
+        Some((About { id, number, position, envelope, known }, changes))
     }
 
     /// The outcomes are durable: applies them, takes in what follows from them, and tells.
     pub(super) fn settled(
         &self,
+        about: About,
         ticket: Option<Ticket>,
-        id: MessageId,
-        changes: Vec<Change>,
+        changes: &[Change],
         newcomers: Vec<Newcomer>,
-        positions: &[Position],
+        appended: Appended,
     ) {
         let now = self.now();
         let options = self.shared.options.load();
         let released = {
             let mut table = self.shared.table.lock();
-            let mut facts = self.facts(&table, id, &changes);
-            let released = table.apply(id, changes, &options, now);
-            match ticket {
-                Some(ticket) => {
-                    table.give_back(ticket, &self.shared.routes.load(), &options, now);
-                    self.shared.metrics.leased.dec();
-                }
-                // What ends without a lease was marked; nothing may move it between its end and this.
-                None => table.unmark(id),
+            let mut facts = self.facts(&table, &about, changes);
+            let at = appended.positions[0];
+            let applied = table.apply(about.number, changes, at, about.known.as_ref(), now);
+            if ticket.is_some() {
+                self.shared.metrics.leased.dec();
             }
-            for (newcomer, &position) in newcomers.into_iter().zip(positions.iter().skip(1)) {
+            match ticket {
+                Some(ticket) => table.give_back(ticket, &self.shared.routes.load(), &options, now),
+                // What ends without a lease was marked; nothing may move it between its end and this.
+                None => self.unmark(&mut table, about.id, changes, &options, now),
+            }
+            for (newcomer, &position) in newcomers.into_iter().zip(appended.positions.iter().skip(1)) {
                 // What follows from an end is owed, whatever the quotas say.
-                let (client, size) = (newcomer.envelope.client.clone(), newcomer.size);
-                table.reserve_owed(&client, size);
+                let client = table.clients.number(&newcomer.envelope.client);
+                table.clients.reserve_owed(client, newcomer.size());
                 facts.extend(self.admit(&mut table, newcomer, position));
             }
             // Told before anybody can act on it, so that facts stand in the order in which they happened.
             facts.into_iter().for_each(|f| self.shared.events.record(f));
-            released
+            applied.released
         };
+        drop(appended.pending);
         released.inspect(|&position| self.shared.log.release(position));
         self.shared.work.notify_one();
+    }
+
+    /// Something else may happen to a message again; those of its recipients that came to an end without a lease leave their
+    /// consignments.
+    fn unmark(&self, table: &mut Table, id: MessageId, changes: &[Change], options: &super::Options, now: Now) {
+        table.unmark(id);
+        let tickets: Vec<Ticket> = table.find(id).map_or_else(Vec::new, |(_, entry)| {
+            changes.iter().filter_map(|c| entry.track(c.recipient).filter(|t| t.has_ended())?.ticket).collect()
+        });
+        for ticket in tickets {
+            table.give_back(ticket, &self.shared.routes.load(), options, now);
+        }
+    }
+
+    /// The facts of changes that are about to be applied.
+    pub(super) fn facts(&self, table: &Table, about: &About, changes: &[Change]) -> Vec<Fact> {
+        let Some(entry) = table.entry(about.number).filter(|e| e.id == about.id) else { return Vec::new() };
+        let subject = Subject::of_entry(entry, table.clients.name(entry.client), about.envelope.as_deref());
+        let now = self.shared.clock.now();
+        let fact = |change: &Change| {
+            let track = entry.track(change.recipient)?;
+            let progress = table.parts.progress(about.number, change.recipient);
+            let lane = table.lane_name(about.number, change.recipient);
+            let lane = lane.unwrap_or_else(|| settle::lane_of(&subject, change.recipient, progress));
+            let parts = progress.map(|p| p.parts.len());
+            settle::fact_of(&subject, change, u32::from(track.tally().attempts_made), parts, Some(lane), now)
+        };
+        changes.iter().filter_map(fact).collect()
     }
 
     /// What an attempt says about its destination.
     fn note_health(&self, ticket: Ticket, outcomes: &[RecipientOutcome]) {
         let now = self.now();
         let mut table = self.shared.table.lock();
-        let lane = table.tickets.get(&ticket).map(|c| c.lane);
+        let lane = table.schedule.lane_of(ticket);
         let site = lane.and_then(|lane| table.schedule.site_of(lane));
         let channel = site.map_or(Channel::Email, |site| table.channel_of(site));
         for outcome in outcomes {
@@ -284,23 +318,18 @@ impl Queue {
     }
 }
 
-/// Some syncs of the disk: after that a message that was being moved can be leased.
-const MOVE_TAKES: Duration = Duration::from_millis(50);
-
-/// A consignment whose content may still be on disk only.
-struct Cold {
-    envelope: Arc<Envelope>,
-    content: Option<Content>,
-    recipients: Vec<RecipientIndex>,
-    attempt: u32,
-    progress: Option<TextProgress>,
-}
-
-impl Cold {
-    fn ready(self) -> Option<Consignment> {
-        let Self { envelope, content, recipients, attempt, progress } = self;
-        Some(Consignment { envelope, content: content?, recipients, attempt, progress })
-    }
+/// The message that changes are about, and what is known of it.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) id: MessageId,
+    /// The number of its entry.
+    pub(super) number: u32,
+    /// Where its accept record lies.
+    pub(super) position: Position,
+    /// Missing if it cannot be read back.
+    pub(super) envelope: Option<Arc<Envelope>>,
+    /// What its records held when they were read; missing if it is in memory.
+    pub(super) known: Option<Detail>,
 }
 
 impl Table {
@@ -310,42 +339,34 @@ impl Table {
         Some(SiteWork { site, target, wanted, slots_max })
     }
 
-    /// What a ticket that was just leased stands for. `None`, and the ticket back in its lane or gone, if it may not be
-    /// carried now.
-    fn lease(&mut self, ticket: Ticket, now: Now) -> Option<Cold> {
-        let Some((cold, _)) = self.cold_consignment(ticket) else {
+    /// What a ticket that was just leased stands for, and the consignment if it is in memory. `None`, and the ticket back in
+    /// its lane or gone, if it may not be carried now.
+    fn lease(&mut self, ticket: Ticket, now: Now) -> Option<(Work, Option<Consignment>)> {
+        let Some((number, entry)) = self.of_ticket(ticket) else {
             self.schedule.remove(ticket);
             return None;
         };
-        let entry = self.entries.get(&cold.envelope.id)?;
-        let attemptable = cold
-            .recipients
-            .iter()
-            .all(|&r| entry.lives.get(r as usize).is_some_and(|l| lease::may_be_attempted(l.state)));
-        if entry.envelope.expires_at.is_some_and(|at| at <= now.wall) {
-            // The sweep will end it; nobody needs to meet it here again.
-            self.schedule.remove(ticket);
+        let recipients = entry.consigned(ticket);
+        let of = |recipient| entry.track(recipient);
+        let attemptable = recipients.iter().all(|&r| of(r).is_some_and(|t| matches!(t.state(), State::Queued { .. })));
+        if entry.moving || !attemptable || recipients.is_empty() {
+            self.schedule.put_back(ticket, now.mono.plus(MOVE_TAKES), now.mono);
             return None;
         }
-        if entry.moving || !attemptable {
-            let (lane, cost) = (self.tickets.get(&ticket)?.lane, cost_of(entry));
-            self.schedule.put(ticket, lane, cost, now.mono.plus(MOVE_TAKES), now.mono);
-            return None;
-        }
-        Some(cold)
-    }
-
-    fn cold_consignment(&self, ticket: Ticket) -> Option<(Cold, Position)> {
-        let consigned = self.tickets.get(&ticket)?;
-        let entry = self.entries.get(&consigned.id)?;
-        let life = entry.lives.get(*consigned.recipients.first()? as usize)?;
-        let cold = Cold {
-            envelope: entry.envelope.clone(),
-            content: entry.content.clone(),
-            recipients: consigned.recipients.clone(),
-            attempt: life.attempts_made + 1,
-            progress: life.progress.as_deref().cloned(),
+        let first = recipients.first().copied().unwrap_or_default();
+        let work = Work {
+            id: entry.id,
+            attempt: of(first).map_or(0, |t| u32::from(t.tally().attempts_made)) + 1,
+            progress: self.parts.progress(number, first).cloned(),
+            recipients,
         };
-        Some((cold, entry.position))
+        let consignment = self.hot.find(number).map(|warm| Consignment {
+            envelope: warm.detail.envelope.clone(),
+            content: warm.content.clone(),
+            recipients: work.recipients.clone(),
+            attempt: work.attempt,
+            progress: work.progress.clone(),
+        });
+        Some((work, consignment))
     }
 }

@@ -1,15 +1,18 @@
-//! Entries as their clients and operators see them.
+//! Messages as their clients and operators see them: what the table knows of where they are and what they wait for, joined
+//! with what their records hold.
 
 use std::sync::Arc;
 
-use super::Target;
-use super::life::{Attempt, End, Entry, Life, PartReceipt, State};
-use super::settle::shown;
+use super::entry::{Entry, Particulars, Track, fingerprint_of_text};
+use super::hot::Detail;
+use super::life::{Attempt, End, Life, PartReceipt, State};
+use super::settle::{Subject, lane_of, shown};
 use super::table::{Now, Table};
 use super::view::{AttemptView, LaneView, MessageView, PartView, QueueView, RecipientView};
+use super::{LoadError, Queue, Target};
 use crate::clock::Timestamp;
-use crate::model::{Channel, MessageId, PartState, RecipientIndex, TextProgress};
-use crate::schedule::LaneId;
+use crate::model::{Channel, ClientName, MessageId, PartState, RecipientIndex, TextProgress};
+use crate::schedule::{LaneId, Standing, Ticket};
 
 /// Public states from the least advanced to the last; a message shows the first that any of its recipients is in.
 const STATES: [&str; 11] = [
@@ -26,26 +29,105 @@ const STATES: [&str; 11] = [
     "delivered",
 ];
 
+/// Entries looked at between two holds of the table's lock when a message is looked for by its recipient.
+const STRIDE: u32 = 16_384;
+
+/// A message as the table knows it.
+struct Seen {
+    of: Particulars,
+    client: ClientName,
+    recipients: Vec<SeenRecipient>,
+}
+
+struct SeenRecipient {
+    track: Track,
+    lane: Option<Arc<str>>,
+    waiting_for: Option<String>,
+    held: bool,
+}
+
+impl Queue {
+    /// What is known of a message, waiting or ended lately; `client` restricts the answer to that client's own. While a start
+    /// still takes messages in, one that is not found is waited for.
+    pub async fn message(&self, id: MessageId, client: Option<&ClientName>) -> Option<MessageView> {
+        let mut view = self.look(id).await;
+        if view.is_none() && !self.is_loaded() {
+            self.loaded().await;
+            view = self.look(id).await;
+        }
+        view.filter(|view| client.is_none_or(|c| *c == view.client))
+    }
+
+    async fn look(&self, id: MessageId) -> Option<MessageView> {
+        // A message may end between the look at the table and the look at its records: then the history knows it.
+        for _ in 0..2 {
+            let now = self.now();
+            let (seen, ended) = {
+                let table = self.shared.table.lock();
+                (table.seen(id, now), table.history.find(id).cloned())
+            };
+            match (seen, ended) {
+                (Some(seen), _) => match self.detail(id).await {
+                    Ok(Some(detail)) => return Some(view_of(&detail, Some(&seen), u64::from(seen.of.size), now)),
+                    Ok(None) => {}
+                    Err(e) => return Some(unread(&seen, &e, now)),
+                },
+                (None, Some(ended)) => {
+                    let detail = ended.detail()?;
+                    return Some(view_of(&detail, None, u64::from(ended.size), now));
+                }
+                (None, None) => return None,
+            }
+        }
+        None
+    }
+
+    /// Messages that match an id or an address, waiting or ended lately, newest first, at most `most`.
+    pub async fn explain(&self, id_or_address: &str, most: usize) -> Vec<MessageView> {
+        let asked = id_or_address.trim();
+        if let Ok(id) = asked.parse() {
+            return self.message(id, None).await.into_iter().collect();
+        }
+        let mut views = Vec::new();
+        for id in self.ids_to(fingerprint_of_text(asked), most).await {
+            let view = self.message(id, None).await;
+            views.extend(view.filter(|v| v.recipients.iter().any(|r| r.is_to(asked) || v.class == "otp")));
+        }
+        views
+    }
+
+    /// Messages that may be to an address, newest first. Looks at every entry: for people, not for programs.
+    async fn ids_to(&self, fingerprint: u64, most: usize) -> Vec<MessageId> {
+        let mut found = self.shared.table.lock().history.to(fingerprint, most);
+        let newest = |found: &mut Vec<MessageId>| {
+            found.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
+            found.dedup();
+            found.truncate(most);
+        };
+        let mut from = 0_u32;
+        loop {
+            let end = {
+                let table = self.shared.table.lock();
+                let end = table.end_of_numbers();
+                let stride = (from..end.min(from.saturating_add(STRIDE))).filter_map(|n| table.entry(n));
+                found.extend(stride.filter(|e| e.tracks().any(|t| t.address == fingerprint)).map(|e| e.id));
+                end
+            };
+            newest(&mut found);
+            from = from.saturating_add(STRIDE);
+            if from >= end {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 impl Table {
-    /// A message as it is seen, waiting or ended lately.
-    pub(super) fn view(&self, id: MessageId, now: Now) -> Option<MessageView> {
-        let entry = self.entries.get(&id).or_else(|| self.history.find(id).map(|e| &**e))?;
-        Some(self.view_of(entry, now))
-    }
-
-    /// Messages to an address, newest first. Looks at every entry: for people, not for programs.
-    pub(super) fn views_to(&self, address: &str, most: usize, now: Now) -> Vec<MessageView> {
-        let matches = |e: &&Entry| e.envelope.recipients.iter().any(|r| same_address(&r.address.to_string(), address));
-        let mut found: Vec<&Entry> = self.entries.values().filter(matches).collect();
-        found.extend(self.history.iter().map(|e| &**e).filter(matches).take(most));
-        found.sort_by_key(|e| std::cmp::Reverse(e.envelope.id));
-        found.into_iter().take(most).map(|e| self.view_of(e, now)).collect()
-    }
-
     /// The lanes and what waits in them.
     pub(super) fn overview(&self, lanes_max: usize, now: Now) -> QueueView {
         let (counts, lanes_total) = self.schedule.counts(lanes_max);
-        let total = self.total();
+        let total = self.clients.total();
         let lanes = counts
             .into_iter()
             .map(|c| LaneView {
@@ -66,57 +148,23 @@ impl Table {
         }
     }
 
-    fn view_of(&self, entry: &Entry, now: Now) -> MessageView {
-        let envelope = &entry.envelope;
-        let all = (0..).zip(&entry.lives);
-        let recipients: Vec<RecipientView> = all.map(|(r, life)| self.recipient_view(entry, r, life, now)).collect();
-        let rank = |status: &str| STATES.iter().position(|s| *s == status).unwrap_or(STATES.len());
-        let status = recipients.iter().map(|r| r.status.as_str()).min_by_key(|s| rank(s)).unwrap_or("queued");
-        MessageView {
-            id: envelope.id.to_string(),
-            status: status.to_owned(),
-            channel: envelope.channel().to_string(),
-            client: envelope.client.clone(),
-            class: envelope.class.to_string(),
-            campaign: envelope.campaign.clone(),
-            client_ref: envelope.client_ref.clone(),
-            received_at: envelope.received_at.rfc3339(),
-            expires_at: envelope.expires_at.map(Timestamp::rfc3339),
-            size: entry.size,
-            recipients,
-        }
-    }
-
-    fn recipient_view(&self, entry: &Entry, recipient: RecipientIndex, life: &Life, now: Now) -> RecipientView {
-        let is_text = entry.envelope.text().is_some();
-        let due = match life.state {
-            State::Queued { due } => Some(due),
-            _ => None,
-        };
-        RecipientView {
-            address: shown(&entry.envelope, recipient),
-            status: self.status(life, entry, is_text, now).to_owned(),
-            lane: Self::lane_name(entry, recipient),
-            next_attempt: due.map(|due| due.max(now.wall).rfc3339()),
-            waiting_for: due.map(|due| self.waiting_for(entry, recipient, due, now)),
-            attempts: life.attempts.iter().map(attempt_view).collect(),
-            attempts_made: life.attempts_made,
-            parts: life.progress.as_deref().map(|p| part_views(p, &life.receipts)).unwrap_or_default(),
-        }
-    }
-
-    fn status(&self, life: &Life, entry: &Entry, is_text: bool, now: Now) -> &'static str {
-        match life.state {
-            State::Queued { .. } if self.schedule.is_held() => "held",
-            State::Queued { .. } if !life.attempts.is_empty() => "delayed",
-            State::Queued { .. } if entry.envelope.send_at.is_some_and(|at| at > now.wall) => "scheduled",
-            State::Queued { .. } | State::Begun { .. } => "queued",
-            State::Sent { .. } => "sent",
-            State::Ended { end, .. } => match end {
-                End::SentWithoutReceipt => "sent",
-                end => end.kind(is_text).as_str(),
-            },
-        }
+    fn seen(&self, id: MessageId, now: Now) -> Option<Seen> {
+        let (_, entry) = self.find(id)?;
+        let held = self.schedule.is_held();
+        let recipients = entry.tracks().map(|track| {
+            let lane = track.ticket.and_then(|t| self.schedule.lane_of(t));
+            SeenRecipient {
+                track: *track,
+                lane: lane.and_then(|lane| self.schedule.lane_name(lane)).cloned(),
+                waiting_for: self.waiting_for(entry, track, now),
+                held,
+            }
+        });
+        Some(Seen {
+            of: entry.particulars(),
+            client: self.clients.name(entry.client),
+            recipients: recipients.collect(),
+        })
     }
 
     fn carriers_of(&self, lane: LaneId) -> String {
@@ -129,30 +177,120 @@ impl Table {
     }
 
     /// Why it has not gone, in a sentence.
-    fn waiting_for(&self, entry: &Entry, recipient: RecipientIndex, due: Timestamp, now: Now) -> String {
-        let consigned = entry
-            .tickets
-            .iter()
-            .filter_map(|&t| self.tickets.get(&t).map(|c| (t, c)))
-            .find(|(_, c)| c.recipients.contains(&recipient));
+    fn waiting_for(&self, entry: &Entry, track: &Track, now: Now) -> Option<String> {
+        let State::Queued { due } = track.state() else { return None };
         if self.schedule.is_held() {
-            return "sending is held".to_owned();
+            return Some("sending is held".to_owned());
         }
-        match consigned {
-            Some((ticket, _)) if self.schedule.is_leased(ticket) => "being delivered now".to_owned(),
-            Some((_, consigned)) if due <= now.wall => match self.schedule.suspended_until(consigned.lane, now.mono) {
+        let standing = |ticket: Ticket| Some((self.schedule.standing(ticket)?, self.schedule.lane_of(ticket)?));
+        let why = match track.ticket.and_then(standing) {
+            Some((Standing::Leased, _)) => "being delivered now".to_owned(),
+            Some((_, lane)) if due <= now.wall => match self.schedule.suspended_until(lane, now.mono) {
                 Some(until) => {
                     format!("the destination failed and is left alone until {}", now.wall_at(until).rfc3339())
                 }
-                None => match entry.envelope.channel() {
+                None => match entry.channel {
                     Channel::Email => "a free connection".to_owned(),
-                    Channel::Sms => self.carriers_of(consigned.lane),
+                    Channel::Sms => self.carriers_of(lane),
                 },
             },
-            Some(_) if entry.lives[recipient as usize].attempts.is_empty() => "its time to be sent".to_owned(),
+            Some(_) if track.sequence == 0 => "its time to be sent".to_owned(),
             Some(_) => "its next attempt".to_owned(),
             None => "its end to be recorded".to_owned(),
+        };
+        Some(why)
+    }
+}
+
+/// A message, from what its records hold and, unless it has ended, what the table knows.
+fn view_of(detail: &Detail, seen: Option<&Seen>, size: u64, now: Now) -> MessageView {
+    let envelope = &detail.envelope;
+    let subject = Subject::of(envelope, size);
+    let recipients = (0..).zip(&detail.lives).map(|(recipient, life): (RecipientIndex, &Life)| {
+        let seen = seen.and_then(|s| s.recipients.get(recipient as usize));
+        // The table is younger than what was read.
+        let state = seen.map_or(life.state, |s| s.track.state());
+        let scheduled = envelope.send_at.is_some_and(|at| at > now.wall);
+        RecipientView {
+            address: shown(envelope, recipient),
+            status: status(state, seen.is_some_and(|s| s.held), life.sequence > 0, scheduled, envelope.channel())
+                .to_owned(),
+            lane: seen
+                .and_then(|s| s.lane.clone())
+                .unwrap_or_else(|| lane_of(&subject, recipient, life.progress.as_deref())),
+            next_attempt: due_of(state).map(|due| due.max(now.wall).rfc3339()),
+            waiting_for: seen.and_then(|s| s.waiting_for.clone()),
+            attempts: life.attempts.iter().map(attempt_view).collect(),
+            attempts_made: life.attempts_made,
+            parts: life.progress.as_deref().map(|p| part_views(p, &life.receipts)).unwrap_or_default(),
         }
+    });
+    let recipients: Vec<RecipientView> = recipients.collect();
+    MessageView {
+        id: envelope.id.to_string(),
+        status: least_advanced(&recipients),
+        channel: envelope.channel().to_string(),
+        client: envelope.client.clone(),
+        class: envelope.class.to_string(),
+        campaign: envelope.campaign.clone(),
+        client_ref: envelope.client_ref.clone(),
+        received_at: envelope.received_at.rfc3339(),
+        expires_at: envelope.expires_at.map(Timestamp::rfc3339),
+        size,
+        recipients,
+    }
+}
+
+/// A message whose records cannot be read: what the table knows, and why there is no more.
+fn unread(seen: &Seen, why: &LoadError, now: Now) -> MessageView {
+    let Seen { of, client, recipients } = seen;
+    let recipients = recipients.iter().map(|r| RecipientView {
+        address: format!("({why})"),
+        status: status(r.track.state(), r.held, r.track.sequence > 0, false, of.channel).to_owned(),
+        lane: r.lane.clone().unwrap_or_else(|| "".into()),
+        next_attempt: due_of(r.track.state()).map(|due| due.max(now.wall).rfc3339()),
+        waiting_for: r.waiting_for.clone(),
+        attempts: Vec::new(),
+        attempts_made: u32::from(r.track.tally().attempts_made),
+        parts: Vec::new(),
+    });
+    let recipients: Vec<RecipientView> = recipients.collect();
+    MessageView {
+        id: of.id.to_string(),
+        status: least_advanced(&recipients),
+        channel: of.channel.to_string(),
+        client: client.clone(),
+        class: of.class.to_string(),
+        campaign: None,
+        client_ref: None,
+        received_at: String::new(),
+        expires_at: Some(of.expires_at.rfc3339()),
+        size: u64::from(of.size),
+        recipients,
+    }
+}
+
+fn least_advanced(recipients: &[RecipientView]) -> String {
+    let rank = |status: &str| STATES.iter().position(|s| *s == status).unwrap_or(STATES.len());
+    recipients.iter().map(|r| r.status.as_str()).min_by_key(|s| rank(s)).unwrap_or("queued").to_owned()
+}
+
+fn due_of(state: State) -> Option<Timestamp> {
+    match state {
+        State::Queued { due } => Some(due),
+        _ => None,
+    }
+}
+
+fn status(state: State, held: bool, attempted: bool, scheduled: bool, channel: Channel) -> &'static str {
+    match state {
+        State::Queued { .. } if held => "held",
+        State::Queued { .. } if attempted => "delayed",
+        State::Queued { .. } if scheduled => "scheduled",
+        State::Queued { .. } | State::Begun { .. } => "queued",
+        State::Sent { .. } => "sent",
+        State::Ended { end: End::SentWithoutReceipt, .. } => "sent",
+        State::Ended { end, .. } => end.kind(channel == Channel::Sms).as_str(),
     }
 }
 
@@ -194,7 +332,9 @@ fn part_views(progress: &TextProgress, receipts: &[PartReceipt]) -> Vec<PartView
         .collect()
 }
 
-/// Domains are compared without regard to case; so are local parts here, since people type them.
-fn same_address(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other.trim())
+impl RecipientView {
+    /// Domains are compared without regard to case; so are local parts here, since people type them.
+    fn is_to(&self, address: &str) -> bool {
+        self.address.eq_ignore_ascii_case(address)
+    }
 }

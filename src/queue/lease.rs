@@ -1,13 +1,13 @@
 //! A lease: the right to carry one consignment, and the duty to say what became of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::life::State;
+use super::hot::Detail;
 use super::{Queue, Target, record};
-use crate::model::Consignment;
 use crate::model::{
-    EnhancedStatus, Failure, Outcome, PartState, RecipientIndex, RecipientOutcome, Scope, Stage, Submission,
-    TextProgress,
+    Consignment, EnhancedStatus, Envelope, Failure, MessageId, Outcome, PartState, RecipientIndex, RecipientOutcome,
+    Scope, Stage, Submission, TextProgress,
 };
 use crate::schedule::Ticket;
 use crate::storage::{AppendError, Durable, ReadError};
@@ -19,8 +19,21 @@ pub struct Lease {
     pub(super) queue: Queue,
     pub(super) ticket: Ticket,
     pub(super) target: Target,
+    pub(super) work: Work,
     pub(super) consignment: Option<Consignment>,
+    /// What its records hold, if they had to be read.
+    pub(super) known: Option<Detail>,
     pub(super) state: LeaseState,
+}
+
+/// What there is to do, as the queue knows it without looking at the disk.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub(super) id: MessageId,
+    pub(super) recipients: Vec<RecipientIndex>,
+    /// The number of the attempt to come.
+    pub(super) attempt: u32,
+    pub(super) progress: Option<TextProgress>,
 }
 
 /// How far a lease has come.
@@ -47,6 +60,8 @@ impl crate::model::AttemptBegun for Begun {}
 pub enum LoadError {
     /// Its content on disk is damaged; trying again will not help.
     Damaged,
+    /// It lies elsewhere by now, or has ended.
+    Gone,
     /// The disk did not answer; it may later.
     Unreadable(String),
 }
@@ -63,7 +78,11 @@ impl Lease {
     /// [`LoadError`]; hand [`Lease::unreadable`]'s outcomes to [`Lease::settle`] then.
     pub async fn load(&mut self) -> Result<&Consignment, LoadError> {
         if self.consignment.is_none() {
-            self.consignment = Some(self.queue.load(self.ticket).await?);
+            let (known, content) = self.queue.load(self.work.id).await?;
+            let Work { recipients, attempt, progress, .. } = self.work.clone();
+            let envelope = known.envelope.clone();
+            self.consignment = Some(Consignment { envelope, content, recipients, attempt, progress });
+            self.known = Some(known);
         }
         self.consignment.as_ref().ok_or(LoadError::Damaged)
     }
@@ -74,15 +93,15 @@ impl Lease {
         let failure = Failure::without_reply(Scope::Message, Stage::Route, status, error.to_string());
         let outcome = match error {
             LoadError::Damaged => Outcome::Failed(failure),
-            LoadError::Unreadable(_) => Outcome::Delayed(failure),
+            LoadError::Unreadable(_) | LoadError::Gone => Outcome::Delayed(failure),
         };
         self.outcomes(&outcome)
     }
 
     /// The same outcome for every recipient of the lease, without a peer.
     pub fn outcomes(&self, outcome: &Outcome) -> Vec<RecipientOutcome> {
-        let all = self.queue.consigned(self.ticket).into_iter();
-        all.map(|recipient| RecipientOutcome {
+        let all = self.work.recipients.iter();
+        all.map(|&recipient| RecipientOutcome {
             recipient,
             outcome: outcome.clone(),
             peer: None,
@@ -103,8 +122,10 @@ impl Lease {
                 *part = PartState::Unanswered;
             }
         }
-        let durable = self.queue.begin(self.ticket, begun).await?;
+        // From here on it may be on disk, also if nobody waits for the answer any more.
         self.state = LeaseState::Begun;
+        let begun = self.queue.begin(self.work.id, self.ticket, begun).await;
+        let durable = begun.inspect_err(|_| self.state = LeaseState::Taken)?;
         if let Some(consignment) = &mut self.consignment {
             consignment.progress = Some(progress);
         }
@@ -115,13 +136,24 @@ impl Lease {
     /// wait for the disk, but for a place among those that do.
     pub async fn settle(mut self, outcomes: Vec<RecipientOutcome>, follow_ups: Vec<Submission>) {
         self.state = LeaseState::Settled;
-        self.queue.clone().settle(self.ticket, outcomes, follow_ups).await;
+        let envelope = self.consignment.as_ref().map(|c| c.envelope.clone());
+        let known = self.known.take();
+        self.queue.clone().settle(self.ticket, Known { envelope, known }, outcomes, follow_ups).await;
     }
 
     /// Whom it is for.
     pub fn recipients(&self) -> Vec<RecipientIndex> {
-        self.queue.consigned(self.ticket)
+        self.work.recipients.clone()
     }
+}
+
+/// What a lease has learnt of its message.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Missing if it could not be read.
+    pub(super) envelope: Option<Arc<Envelope>>,
+    /// Missing as well if the message is in memory.
+    pub(super) known: Option<Detail>,
 }
 
 impl Drop for Lease {
@@ -130,7 +162,7 @@ impl Drop for Lease {
             LeaseState::Taken => self.queue.return_unused(self.ticket, std::thread::panicking()),
             // Its begin is on disk without an end: the next start will call it unknown. Sending it again might double it.
             LeaseState::Begun => {
-                tracing::error!(ticket = self.ticket, "a text's attempt was dropped before its outcome")
+                tracing::error!(id = %self.work.id, "a text's attempt was dropped before its outcome")
             }
             LeaseState::Settled => {}
         }
@@ -141,6 +173,7 @@ impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Damaged => f.write_str("the content is damaged on disk"),
+            Self::Gone => f.write_str("the record is not there any more"),
             Self::Unreadable(why) => write!(f, "the content could not be read back: {why}"),
         }
     }
@@ -151,7 +184,8 @@ impl std::error::Error for LoadError {}
 impl From<ReadError> for LoadError {
     fn from(e: ReadError) -> Self {
         match e {
-            ReadError::Corrupt | ReadError::Gone => Self::Damaged,
+            ReadError::Corrupt => Self::Damaged,
+            ReadError::Gone => Self::Gone,
             ReadError::Io(e) => Self::Unreadable(e.to_string()),
         }
     }
@@ -161,9 +195,4 @@ impl From<record::RecordError> for LoadError {
     fn from(_: record::RecordError) -> Self {
         Self::Damaged
     }
-}
-
-/// True while a recipient may be attempted.
-pub(super) const fn may_be_attempted(state: State) -> bool {
-    matches!(state, State::Queued { .. })
 }

@@ -1,61 +1,27 @@
-//! A message and the lives of its recipients, as the queue keeps them in memory.
+//! A recipient's whole life, as records tell it and as people are shown it. What the queue keeps of it in memory is a
+//! [`super::entry::Track`].
 //!
 //! **Promises.** Pure state: what a [`Change`] does to a [`Life`] is written once, here, and is the same whether the change
-//! has just been settled or is replayed from the log. An ended life never changes again.
+//! has just been settled or is read back from the log. An ended life never changes again, and no change is applied twice.
 //!
 //! **Does not know** disk, schedule or time sources.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::event::Kind;
-use crate::model::{
-    Content, EnhancedStatus, Envelope, PartState, Peer, RecipientIndex, Reply, Scope, Stage, TextProgress,
-};
-use crate::schedule::Ticket;
+use crate::model::{EnhancedStatus, PartState, Peer, RecipientIndex, Reply, Scope, Stage, TextProgress};
 use crate::storage::Position;
 
 /// Attempts listed per recipient; older ones are only counted.
 pub(super) const ATTEMPTS_LISTED: usize = 12;
 
-/// A message with a recipient that has not ended, or, in the history, one whose recipients all have.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) envelope: Arc<Envelope>,
-    /// Where its accept record lies.
-    pub(super) position: Position,
-    /// Bytes of content.
-    pub(super) size: u64,
-    /// The content while it is hot; otherwise it is read back.
-    pub(super) content: Option<Content>,
-    /// One per recipient, in the envelope's order.
-    pub(super) lives: Vec<Life>,
-    /// The written names of the lanes they wait or waited in.
-    pub(super) lanes: Vec<Option<Arc<str>>>,
-    /// Consignments that are waiting, ready or leased.
-    pub(super) tickets: Vec<Ticket>,
-    /// Its record is being moved, or something that no attempt led to is being recorded about it: nothing may be leased, and
-    /// nothing else of that kind begun, meanwhile.
-    pub(super) moving: bool,
-}
-
-impl Entry {
-    /// True once nothing further can happen to any recipient.
-    pub(super) fn has_ended(&self) -> bool {
-        self.lives.iter().all(|l| matches!(l.state, State::Ended { .. }))
-    }
-
-    /// How many recipients wait to be sent to.
-    pub(super) fn queued(&self) -> usize {
-        self.lives.iter().filter(|l| matches!(l.state, State::Queued { .. })).count()
-    }
-}
-
 /// One recipient's life.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Life {
     pub(super) state: State,
+    /// How many changes have led here: the number of the last one.
+    pub(super) sequence: u32,
     /// Attempts that count towards the retry schedule.
     pub(super) attempts_made: u32,
     /// The latest attempts, oldest first.
@@ -144,15 +110,41 @@ pub(super) struct Attempt {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Change {
     pub(super) recipient: RecipientIndex,
+    /// Its number in the recipient's life, the first is 1. A change that a life has already seen does nothing to it, so that
+    /// records may be replayed over a state that is newer than they are. Zero: the next one (records of the first format).
+    pub(super) sequence: u32,
+    /// The record of the change before, unless the accept record holds that state already.
+    pub(super) previous: Option<Position>,
     pub(super) state: State,
     /// The attempt that led to it, if one did.
     pub(super) attempt: Option<Attempt>,
     /// True if that attempt counts towards the retry schedule.
     pub(super) counts: bool,
+    /// Attempts as they stand after it; missing in records of the first format.
+    pub(super) tally: Option<Tally>,
     /// Parts as they stand now, if that has changed.
     pub(super) progress: Option<Box<TextProgress>>,
     /// The receipt that led to it, if one did.
     pub(super) receipt: Option<Box<PartReceipt>>,
+}
+
+/// What retrying goes by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Tally {
+    /// Attempts that count towards the retry schedule.
+    pub(super) attempts_made: u16,
+    /// How many of the latest attempts in a row were answered with a wish to slow down.
+    pub(super) throttled: u8,
+}
+
+impl Tally {
+    /// After one more attempt.
+    pub(super) fn after(self, counts: bool, throttled: bool) -> Self {
+        Self {
+            attempts_made: self.attempts_made.saturating_add(u16::from(counts)),
+            throttled: if throttled { self.throttled.saturating_add(1) } else { 0 },
+        }
+    }
 }
 
 impl Life {
@@ -160,6 +152,7 @@ impl Life {
     pub(super) fn new(due: Timestamp) -> Self {
         Self {
             state: State::Queued { due },
+            sequence: 0,
             attempts_made: 0,
             attempts: Vec::new(),
             progress: None,
@@ -167,14 +160,19 @@ impl Life {
         }
     }
 
-    /// Applies a change. An ended life stays as it is.
+    /// Applies a change, unless it is known already. An ended life stays as it is.
     pub(super) fn apply(&mut self, change: Change) {
+        let Some(sequence) = change.number_after(self.sequence) else { return };
         if matches!(self.state, State::Ended { .. }) {
             return;
         }
+        self.sequence = sequence;
         self.state = change.state;
         if let Some(attempt) = change.attempt {
-            self.attempts_made += u32::from(change.counts);
+            self.attempts_made = match change.tally {
+                Some(tally) => u32::from(tally.attempts_made),
+                None => self.attempts_made + u32::from(change.counts),
+            };
             if self.attempts.len() == ATTEMPTS_LISTED {
                 self.attempts.remove(0);
             }
@@ -193,8 +191,18 @@ impl Life {
     }
 }
 
+impl Change {
+    /// The number of this change in a life that has seen `seen` changes; `None` if it has seen this one.
+    pub(super) fn number_after(&self, seen: u32) -> Option<u32> {
+        match self.sequence {
+            0 => Some(seen.saturating_add(1)),
+            number => (number > seen).then_some(number),
+        }
+    }
+}
+
 /// A receipt may have come while the attempt that sent its part, or another part, was still under way.
-fn keep_receipts(before: &[PartState], after: &mut [PartState]) {
+pub(super) fn keep_receipts(before: &[PartState], after: &mut [PartState]) {
     for (before, after) in before.iter().zip(after) {
         if let (PartState::Received(known, _), PartState::Sent(id)) = (before, &*after)
             && known == id
@@ -221,11 +229,11 @@ impl End {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn change(state: State) -> Change {
-        let attempt = Attempt {
+    pub(in crate::queue) fn attempt(throttled: bool) -> Attempt {
+        Attempt {
             time: Timestamp(1),
             outcome: Kind::Delayed,
             stage: None,
@@ -233,11 +241,36 @@ mod tests {
             status: None,
             reply: None,
             cause: None,
-            throttled: false,
+            throttled,
             peer: None,
             duration: Duration::ZERO,
-        };
-        Change { recipient: 0, state, attempt: Some(attempt), counts: true, progress: None, receipt: None }
+        }
+    }
+
+    fn change(state: State) -> Change {
+        let attempt = attempt(false);
+        Change {
+            recipient: 0,
+            sequence: 0,
+            previous: None,
+            state,
+            attempt: Some(attempt),
+            counts: true,
+            tally: None,
+            progress: None,
+            receipt: None,
+        }
+    }
+
+    #[test]
+    fn a_change_is_applied_once() {
+        let mut life = Life::new(Timestamp(0));
+        let second = Change { sequence: 2, ..change(State::Queued { due: Timestamp(9) }) };
+        life.apply(Change { sequence: 1, ..change(State::Queued { due: Timestamp(5) }) });
+        life.apply(second.clone());
+        life.apply(Change { sequence: 1, ..change(State::Queued { due: Timestamp(5) }) });
+        life.apply(second);
+        assert_eq!((life.state, life.sequence, life.attempts_made), (State::Queued { due: Timestamp(9) }, 2, 2));
     }
 
     #[test]

@@ -28,17 +28,26 @@
 mod accept;
 mod answered;
 mod carry;
+mod checkpoint;
+mod clients;
+mod detail;
+mod entry;
 mod explain;
 mod history;
+mod hot;
 mod keys;
+mod lanes;
 mod lease;
 mod life;
+mod load;
 mod options;
+mod parts;
 mod receipts;
 mod record;
 mod recover;
 mod retry;
 mod settle;
+mod slab;
 mod table;
 mod upkeep;
 pub mod view;
@@ -52,13 +61,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::SharedClock;
-use crate::event::Fact;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
-use crate::model::{ClientName, MessageId};
+use crate::model::MessageId;
 use crate::route::{MailHop, Routes};
 use crate::storage::{AppendError, Appended, Disk, Log, Position, Purpose, Record, Recovered};
 pub use accept::{AcceptError, Accepted};
+use carry::About;
 pub use carry::{Pull, SiteWork};
 pub use lease::{Begun, Lease, LoadError};
 use life::Change;
@@ -92,6 +101,26 @@ struct Shared {
     stopping: watch::Sender<bool>,
     /// The log has failed.
     poisoned: watch::Receiver<bool>,
+    /// How far the messages on disk have been taken in.
+    progress: watch::Sender<Progress>,
+    checkpoints: tokio::sync::Mutex<checkpoint::Checkpoints>,
+}
+
+/// How far a start has come in taking in the messages that are on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Segments with a sidecar.
+    pub segments: u64,
+    /// Those whose messages are in.
+    pub segments_done: u64,
+    /// Messages that are in.
+    pub messages: u64,
+    /// Texts whose answer a crash swallowed; they end as `unknown`.
+    pub unknown: u64,
+    /// Parts of sidecars that could be read and not understood.
+    pub strange: u64,
+    /// All are in.
+    pub finished: bool,
 }
 
 /// Outcomes that may wait for the disk at the same time.
@@ -120,7 +149,8 @@ pub enum Target {
 }
 
 impl Queue {
-    /// Opens the queue in `dir`, takes in everything that has not ended, and starts its upkeep on the current runtime.
+    /// Opens the queue in `dir` and starts its upkeep on the current runtime. What is on disk and has not ended is taken in
+    /// in the background ([`Queue::loaded`]); all idempotency keys are known when this returns.
     ///
     /// # Errors
     /// When the directory is in use, damaged beyond reading, or of a newer version.
@@ -154,44 +184,35 @@ impl Queue {
         }
     }
 
-    /// Makes changes durable and applies them; the entry has been marked as moving and is free again afterwards.
-    async fn record_changes(&self, id: MessageId, position: Position, changes: Vec<Change>) -> Result<(), AppendError> {
-        let appended = self.keep(vec![change_record(id, position, &changes)]).await;
-        let mut facts = Vec::new();
-        let released = {
-            let now = self.now();
-            let mut table = self.shared.table.lock();
-            table.unmark(id);
-            appended.as_ref().ok().and_then(|_| {
-                facts = self.facts(&table, id, &changes);
-                table.apply(id, changes, &self.shared.options.load(), now)
-            })
-        };
-        released.inspect(|&position| self.shared.log.release(position));
-        facts.into_iter().for_each(|f| self.shared.events.record(f));
-        appended.map(|_| ())
+    /// Makes changes durable and applies them; the entry has been marked as moving and is free again afterwards. A caller that
+    /// goes away meanwhile does not undo it.
+    async fn record_changes(&self, about: About, changes: Vec<Change>) -> Result<(), AppendError> {
+        let queue = self.clone();
+        let recorded = tokio::spawn(async move {
+            let about = About { ..queue.acquaint(about).await };
+            match queue.keep(vec![change_record(about.id, about.position, &changes)]).await {
+                Ok(appended) => {
+                    queue.settled(about, None, &changes, Vec::new(), appended);
+                    Ok(())
+                }
+                Err(e) => {
+                    queue.shared.table.lock().unmark(about.id);
+                    Err(e)
+                }
+            }
+        });
+        recorded.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    fn facts(&self, table: &Table, id: MessageId, changes: &[Change]) -> Vec<Fact> {
-        let now = self.shared.clock.now();
-        let Some(entry) = table.entries.get(&id) else { return Vec::new() };
-        let facts = changes
-            .iter()
-            .filter_map(|change| settle::fact_of(entry, change, Some(&Table::lane_name(entry, change.recipient)), now));
-        facts.collect()
-    }
-
-    /// What is known of a message, waiting or ended lately; `client` restricts the answer to that client's own.
-    pub fn message(&self, id: MessageId, client: Option<&ClientName>) -> Option<MessageView> {
-        let view = self.shared.table.lock().view(id, self.now())?;
-        client.is_none_or(|c| *c == view.client).then_some(view)
-    }
-
-    /// Messages that match an id or an address, waiting or ended lately, newest first, at most `most`.
-    pub fn explain(&self, id_or_address: &str, most: usize) -> Vec<MessageView> {
-        match id_or_address.trim().parse() {
-            Ok(id) => self.message(id, None).into_iter().collect(),
-            Err(_) => self.shared.table.lock().views_to(id_or_address, most, self.now()),
+    /// Reads what there is to know of a message whose entry is marked.
+    async fn acquaint(&self, about: About) -> About {
+        match self.detail(about.id).await {
+            Ok(Some(detail)) => About { envelope: Some(detail.envelope.clone()), known: Some(detail), ..about },
+            Ok(None) => about,
+            Err(e) => {
+                tracing::error!(id = %about.id, error = %e, "a message's records cannot be read");
+                about
+            }
         }
     }
 
@@ -231,6 +252,10 @@ impl Queue {
         self.shared.stopping.send_replace(true);
         // All places free: every outcome is on disk.
         let _all = self.shared.settling.acquire_many(SETTLING_MAX as u32).await;
+        if self.is_loaded() && !*self.shared.poisoned.borrow() {
+            // So that the next start need not read the log.
+            self.checkpoint(true).await;
+        }
         self.shared.log.shutdown().await;
     }
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::carry::About;
 use super::life::Change;
-use super::{Queue, pause, settle, table};
+use super::parts::{PartAt, PartKey};
+use super::{Queue, pause, settle};
 use crate::event::{Fact, Kind, PeerFact};
 use crate::model::{Channel, Receipt};
-use crate::storage::{AppendError, Position};
+use crate::storage::AppendError;
 
 /// How long a receipt waits for the record it may have overtaken.
 const RECEIPT_PATIENCE: Duration = Duration::from_millis(500);
@@ -16,7 +18,7 @@ const RECEIPT_PAUSE: Duration = Duration::from_millis(5);
 /// What is to be done about a receipt.
 enum Step {
     /// Make this change durable.
-    Record(Box<Change>, Position),
+    Record(Box<Change>, About),
     /// Look again: something else is happening to its text.
     Wait,
     /// It says nothing new.
@@ -26,10 +28,10 @@ enum Step {
 /// What the table knows of a receipt.
 enum Found {
     /// The part it is about.
-    Part(table::PartAt),
+    Part(PartAt),
     /// Its text has ended; it can only be a repetition.
     Answered,
-    /// Nothing, but a text is on its way that may yet turn out to be meant.
+    /// Nothing, but a text is on its way, or is still being taken in from disk, that may yet turn out to be meant.
     Perhaps,
     Nothing,
 }
@@ -48,9 +50,7 @@ impl Queue {
             match found {
                 Found::Part(at) => match self.receipt_for(at, &receipt) {
                     Step::Nothing => return Ok(()),
-                    Step::Record(change, position) => {
-                        return self.record_changes(at.id, position, vec![*change]).await;
-                    }
+                    Step::Record(change, about) => return self.record_changes(about, vec![*change]).await,
                     Step::Wait if !patient => return Err(AppendError::Busy),
                     Step::Wait => {}
                 },
@@ -71,12 +71,12 @@ impl Queue {
     fn find(&self, receipt: &Receipt) -> Found {
         let table = self.shared.table.lock();
         let keys = crate::sms::receipt::id_forms(&receipt.carrier_message_id);
-        let keys: Vec<table::PartKey> = keys.into_iter().map(|form| (receipt.carrier.clone(), form)).collect();
-        if let Some(at) = keys.iter().find_map(|key| table.parts.get(key)) {
-            Found::Part(*at)
-        } else if keys.iter().any(|key| table.answered.contains(key)) {
+        let keys: Vec<PartKey> = keys.into_iter().map(|form| (receipt.carrier.clone(), form)).collect();
+        if let Some(at) = table.parts.find(&keys) {
+            Found::Part(at)
+        } else if keys.iter().any(|key| table.parts.answered.contains(key)) {
             Found::Answered
-        } else if table.may_be_carrying(&receipt.carrier) {
+        } else if table.may_be_carrying(&receipt.carrier) || !self.is_loaded() {
             Found::Perhaps
         } else {
             Found::Nothing
@@ -84,23 +84,24 @@ impl Queue {
     }
 
     /// What a receipt for a part of ours comes to.
-    fn receipt_for(&self, at: table::PartAt, receipt: &Receipt) -> Step {
+    fn receipt_for(&self, at: PartAt, receipt: &Receipt) -> Step {
         let mut table = self.shared.table.lock();
-        let Some(entry) = table.entries.get(&at.id) else { return Step::Nothing };
+        let Some(entry) = table.entry(at.entry) else { return Step::Nothing };
         // While it is out for delivery the log says that an attempt has begun; a change now would say that it has not.
         if entry.moving || table.is_leased(entry) {
             return Step::Wait;
         }
-        let life = entry.lives.get(at.recipient as usize);
-        let Some(change) = life.and_then(|l| settle::change_after_receipt(l, at.recipient, at.part, receipt)) else {
-            return Step::Nothing;
-        };
-        let position = entry.position;
+        let (track, progress) = (entry.track(at.recipient), table.parts.progress(at.entry, at.recipient));
+        let change = track.zip(progress).and_then(|(track, progress)| {
+            settle::change_after_receipt(track, progress, at.recipient, at.part, receipt)
+        });
+        let Some(change) = change else { return Step::Nothing };
+        let about = About { id: entry.id, number: at.entry, position: entry.position(), envelope: None, known: None };
         // Receipts of one text's parts come close together; the second must see the first.
-        if let Some(entry) = table.entries.get_mut(&at.id) {
+        if let Some(entry) = table.entry_mut(at.entry) {
             entry.moving = true;
         }
-        Step::Record(Box::new(change), position)
+        Step::Record(Box::new(change), about)
     }
 
     fn unmatched(&self, receipt: &Receipt) {

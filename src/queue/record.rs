@@ -8,7 +8,8 @@
 //!
 //! Text is u32 length and UTF-8 bytes; an option is a byte 0 or 1 and then the value; an enum is a byte; times are u64
 //! microseconds since 1970. An ACCEPT holds the lives as they stood when it was written: a fresh message has one `Queued`
-//! life per recipient, one that was copied forward has its history with it, and older CHANGE records do not touch it.
+//! life per recipient, one that was copied forward has its history with it, and older CHANGE records do not touch it. A change
+//! names the record of the change before it, so that a recipient's life can be read backwards from its newest record.
 //!
 //! **Promises.** What is written reads back; whatever bytes are read, the answer is a value or an error, never a panic and
 //! never an allocation larger than the record.
@@ -16,6 +17,7 @@
 //! **Fails how.** [`RecordError`] names the field that could not be read.
 
 mod reader;
+pub(super) mod summary;
 mod writer;
 
 use std::fmt;
@@ -36,8 +38,10 @@ pub(super) const CHANGE: u8 = 2;
 /// Kind of an idempotency key record.
 pub(super) const KEY: u8 = 3;
 
-/// The version written; older ones are read.
-const VERSION: u8 = 1;
+/// The version written; older ones are read. Version 2 brought a change's number and the change before it.
+const VERSION: u8 = 2;
+/// The oldest version that is read.
+const VERSION_MIN: u8 = 1;
 
 /// An idempotency key as it is kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,7 +117,7 @@ pub(super) fn write_changes(changes: &[Change]) -> Bytes {
 
 /// Reads a change record's payload.
 pub(super) fn read_changes(payload: &[u8]) -> Read<Vec<Change>> {
-    Reader::new(payload)?.list("changes", |r| r.change())
+    Reader::new(payload)?.list("changes", Reader::change)
 }
 
 /// Writes a key record's payload.

@@ -1,37 +1,42 @@
-//! Start: from the log's records to a full table.
+//! Start, the first half: what has to be known before the first yes.
 //!
-//! Records come in the order of their commit. An ACCEPT holds a message's whole state as of then, a CHANGE what has happened
-//! since; what is left at the end is what has not ended. A text whose attempt had begun and whose outcome is not recorded
-//! ends as `unknown` now: it may have left. Facts that the crash kept from the event file are told now, from the same
-//! records.
+//! The log hands out the idempotency keys of all its sidecars and, from its younger end, every record. Records come in the
+//! order of their commit; here they are gathered: messages as their accept records tell of them, and what has happened to
+//! messages that stand in sidecars. `load.rs` then takes the messages in while the relay already serves.
+//!
+//! Facts that the crash kept from the event file are told here, from the same records: before anything new is told, so that
+//! another crash cannot hide them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::life::{Attempt, Change, End, Entry, State};
-use super::record::{self, KeyRecord};
-use super::table::{Now, Table, fresh_entry};
-use super::{Options, Queue, SETTLING_MAX, Shared, settle};
-use crate::clock::SharedClock;
+use super::entry::Track;
+use super::keys::{Kept, name_of, print_of};
+use super::life::{Change, State};
+use super::load::Load;
+use super::record::summary::{Summary, read_keys};
+use super::record::{self, RecordError};
+use super::settle::Subject;
+use super::table::Table;
+use super::{Options, Progress, Queue, SETTLING_MAX, Shared, settle};
+use crate::clock::{SharedClock, Timestamp};
+use crate::event::Fact;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
 use crate::event::tail::Tail;
-use crate::event::{Fact, Kind};
-use crate::model::{Envelope, MessageId, PartState, RecipientIndex, Stage};
+use crate::model::{Envelope, MessageId, RecipientIndex, TextProgress};
 use crate::route::Routes;
-use crate::storage::{Log, OpenError, Position, Recovered, RecoveryReport};
+use crate::storage::{Log, OpenError, Position, Recovered, RecoveredRecord, RecoveryReport};
 
-/// What a start found.
+/// What a start found before it began to serve.
 #[derive(Clone, Debug)]
 pub struct Recovery {
-    /// Messages with recipients that have not ended.
-    pub messages: u64,
-    /// Texts whose answer a crash swallowed; they end as `unknown`.
-    pub unknown: u64,
+    /// Idempotency keys.
+    pub keys: u64,
     /// Facts that the crash before kept from the event file; they have been written now.
     pub facts: u64,
     /// Records that could be read from disk but not understood.
@@ -40,101 +45,187 @@ pub struct Recovery {
     pub log: RecoveryReport,
 }
 
-/// Records gathered before there is a table.
-struct Gathered {
-    /// What the event file held at its end.
-    tail: Tail,
-    /// Facts that it lacks.
-    lacking: Vec<(MessageId, RecipientIndex, Fact)>,
-    entries: HashMap<MessageId, Entry>,
-    /// Ended messages and when, for the history, and their records, to be released.
-    ended: Vec<(MessageId, Entry)>,
-    keys: Vec<(KeyRecord, MessageId, Position)>,
-    /// Accept records that a younger one has replaced: a crash came between a move and the release of the old place.
-    replaced: Vec<Position>,
+/// What has been read of the log's younger end.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// Segments whose messages stand in sidecars, oldest first.
+    pub(super) sidecars: Vec<u64>,
+    /// Messages whose accept records are in segments without sidecars.
+    pub(super) messages: HashMap<MessageId, Summary>,
+    /// What has happened, as far as their records tell, to recipients of messages that stand in sidecars, or have ended.
+    pub(super) later: HashMap<(MessageId, RecipientIndex), Later>,
+    /// Where messages lie now whose older places may still be told of.
+    pub(super) moved: HashMap<MessageId, Position>,
+    /// Accept and key records that a younger one has replaced: a crash came between a move and the release of the old place.
+    pub(super) replaced: Vec<Position>,
+    keys: Vec<Kept>,
     strange: u64,
+    late: Vec<Late>,
+}
+
+/// The newest that is known of a recipient.
+#[derive(Debug)]
+pub(super) struct Later {
+    pub(super) track: Track,
+    pub(super) progress: Option<Box<TextProgress>>,
+}
+
+/// Something that may be missing in the event file.
+#[derive(Debug)]
+struct Late {
+    id: MessageId,
+    /// The accept record.
+    about: Position,
+    /// What happened, and the number of attempts before; the acceptance itself if nothing.
+    change: Option<(Change, u32)>,
 }
 
 impl Gathered {
-    fn new(tail: Tail) -> Self {
-        Self {
-            tail,
-            lacking: Vec::new(),
-            entries: HashMap::new(),
-            ended: Vec::new(),
-            keys: Vec::new(),
-            replaced: Vec::new(),
-            strange: 0,
-        }
-    }
-
-    fn take(&mut self, recovered: &Recovered) {
-        let id = MessageId::from_bytes(recovered.key);
-        let understood = match recovered.kind {
-            record::ACCEPT => record::read_accept(id, &recovered.payload).map(|(envelope, lives)| {
-                let size = u64::from(recovered.body_bytes.unwrap_or_default());
-                // A record that is about another is the same message, moved.
-                if recovered.about.is_none() {
-                    self.accepted(&envelope, size);
+    fn take(&mut self, recovered: Recovered, tail: &Tail) {
+        let record = match recovered {
+            Recovered::Sidecar { segment, brief, .. } => {
+                self.sidecars.push(segment);
+                match read_keys(segment, &brief) {
+                    Ok(keys) => self.keys.extend(keys),
+                    Err(e) => self.wonder(&segment, &e),
                 }
-                let entry = fresh_entry(Arc::new(envelope), recovered.position, None, size, lives);
-                self.replaced.extend(self.entries.insert(id, entry).map(|older| older.position));
-            }),
-            record::CHANGE => record::read_changes(&recovered.payload).map(|changes| self.change(id, changes)),
-            record::KEY => {
-                record::read_key(&recovered.payload).map(|key| self.keys.push((key, id, recovered.position)))
+                return;
             }
-            _ => Err(record::RecordError { field: "kind" }),
+            Recovered::Record(record) => record,
+        };
+        let id = MessageId::from_bytes(record.key);
+        let understood = match record.kind {
+            record::ACCEPT if record.covered => {
+                self.accepted_elsewhere(id, &record);
+                Ok(())
+            }
+            record::ACCEPT => self.accepted(id, &record, tail),
+            record::CHANGE => record::read_changes(&record.payload)
+                .map(|changes| changes.into_iter().for_each(|change| self.change(id, &record, change, tail))),
+            // Those of sidecars have been read there.
+            record::KEY if record.covered => Ok(()),
+            record::KEY => record::read_key(&record.payload).map(|key| {
+                self.keys.push(Kept {
+                    name: name_of(&key.client, &key.idempotency.key),
+                    fingerprint: print_of(&key.idempotency),
+                    id,
+                    position: record.position,
+                    received_at: key.received_at,
+                });
+            }),
+            _ => Err(RecordError { field: "kind" }),
         };
         if let Err(e) = understood {
-            self.strange += 1;
-            tracing::error!(position = ?recovered.position, error = %e, "a record is intact and cannot be understood");
+            self.wonder(&record.position, &e);
         }
     }
 
-    fn accepted(&mut self, envelope: &Envelope, size: u64) {
-        for recipient in 0..envelope.recipients.len() as RecipientIndex {
-            let fact = settle::accepted_fact(envelope, recipient, None, size);
-            self.note(envelope.id, recipient, Some(fact));
+    fn wonder(&mut self, place: &dyn std::fmt::Debug, e: &RecordError) {
+        self.strange += 1;
+        tracing::error!(?place, error = %e, "a record is intact and cannot be understood");
+    }
+
+    fn accepted(&mut self, id: MessageId, record: &RecoveredRecord, tail: &Tail) -> Result<(), RecordError> {
+        let (envelope, lives) = record::read_accept(id, &record.payload)?;
+        // A record that is about another is the same message, moved.
+        if record.about.is_none() && tail.may_lack(envelope.received_at) {
+            self.late.push(Late { id, about: record.position, change: None });
+        }
+        let summary = Summary::new(&envelope, &lives, record.position, record.body_bytes.unwrap_or_default());
+        if record.about.is_some() {
+            self.moved.insert(id, record.position);
+        }
+        let older = self.messages.insert(id, summary);
+        self.replaced.extend(older.map(|older| Position::from(older.of.spot)));
+        Ok(())
+    }
+
+    /// A message that stands in its segment's sidecar, if it still lives there; older places of it count no more.
+    fn accepted_elsewhere(&mut self, id: MessageId, record: &RecoveredRecord) {
+        if record.live && record.about.is_some() {
+            self.moved.insert(id, record.position);
+            let older = self.messages.remove(&id);
+            self.replaced.extend(older.map(|older| Position::from(older.of.spot)));
         }
     }
 
-    fn note(&mut self, id: MessageId, recipient: RecipientIndex, fact: Option<Fact>) {
-        if let Some(fact) = fact.filter(|fact| self.tail.lacks(fact)) {
-            self.lacking.push((id, recipient, fact));
-        }
-    }
-
-    /// A change to a message that is not known is one that has ended and whose accept record has gone.
-    fn change(&mut self, id: MessageId, changes: Vec<Change>) {
-        let Some(entry) = self.entries.get(&id) else { return };
-        let facts: Vec<(RecipientIndex, Option<Fact>)> =
-            changes.iter().map(|c| (c.recipient, settled_fact(entry, c))).collect();
-        for (recipient, fact) in facts {
-            self.note(id, recipient, fact);
-        }
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        for change in changes {
-            if let Some(life) = entry.lives.get_mut(change.recipient as usize) {
-                life.apply(change);
-            }
-        }
-        if entry.has_ended()
-            && let Some(entry) = self.entries.remove(&id)
+    fn change(&mut self, id: MessageId, record: &RecoveredRecord, change: Change, tail: &Tail) {
+        let recipient = change.recipient;
+        let known = self.messages.get_mut(&id).and_then(|m| m.recipients.get_mut(recipient as usize));
+        if let Some((time, about)) = told_at(&change).zip(record.about)
+            && tail.may_lack(time)
         {
-            self.ended.push((id, entry));
+            let seen = known.as_ref().map_or(0, |standing| standing.track.tally().attempts_made);
+            let before =
+                change.tally.map_or(seen, |t| t.attempts_made - u16::from(change.counts && t.attempts_made > 0));
+            self.late.push(Late { id, about, change: Some((change.clone(), u32::from(before))) });
+        }
+        match known {
+            Some(standing) => {
+                standing.track.apply(&change, record.position);
+                keep_newer(&mut standing.progress, change.progress);
+            }
+            // Records of the first format have no numbers; there were no sidecars then.
+            None if change.sequence == 0 => {}
+            None => {
+                let after = Track::after(&change, record.position);
+                let later = self.later.entry((id, recipient)).or_insert(Later { track: after, progress: None });
+                later.track.catch_up(&after);
+                keep_newer(&mut later.progress, change.progress);
+            }
         }
     }
 }
 
-/// The fact of a change as it was told when it was settled, or should have been.
-fn settled_fact(entry: &Entry, change: &Change) -> Option<Fact> {
-    let time = match (&change.attempt, change.state) {
-        (Some(attempt), _) => attempt.time,
-        (None, State::Ended { at, .. }) => at,
-        (None, _) => change.receipt.as_ref()?.at,
-    };
-    settle::fact_of(entry, change, None, time)
+/// A change says how far a text has come; receipts that came before it still count.
+fn keep_newer(known: &mut Option<Box<TextProgress>>, newer: Option<Box<TextProgress>>) {
+    let Some(mut newer) = newer else { return };
+    if let Some(known) = known {
+        super::life::keep_receipts(&known.parts, &mut newer.parts);
+    }
+    *known = Some(newer);
+}
+
+/// When the fact of a change was told, or should have been.
+fn told_at(change: &Change) -> Option<Timestamp> {
+    match (&change.attempt, change.state) {
+        (Some(attempt), _) => Some(attempt.time),
+        (None, State::Ended { at, .. }) => Some(at),
+        (None, _) => change.receipt.as_ref().map(|r| r.at),
+    }
+}
+
+/// Tells the facts that the event file lacks; returns how many.
+fn tell(late: Vec<Late>, tail: &Tail, log: &Log, events: &EventLog) -> u64 {
+    let mut envelopes: HashMap<MessageId, Option<(Envelope, u64)>> = HashMap::new();
+    let mut told = HashSet::new();
+    let mut count = 0;
+    for Late { id, about, change } in late {
+        let known = envelopes.entry(id).or_insert_with(|| {
+            let (payload, size) = log.fetch_payload(about).ok()?;
+            let (envelope, _) = record::read_accept(id, &payload).ok()?;
+            Some((envelope, size))
+        });
+        let Some((envelope, size)) = known else { continue };
+        let subject = Subject::of(envelope, *size);
+        let facts: Vec<Fact> = match &change {
+            None => (0..envelope.recipients.len() as RecipientIndex)
+                .map(|r| settle::accepted_fact(envelope, r, Some(settle::lane_of(&subject, r, None)), *size))
+                .collect(),
+            Some((change, before)) => {
+                let lane = settle::lane_of(&subject, change.recipient, change.progress.as_deref());
+                let time = told_at(change).unwrap_or_default();
+                settle::fact_of(&subject, change, *before, None, Some(lane), time).into_iter().collect()
+            }
+        };
+        for fact in facts.into_iter().filter(|fact| tail.lacks(fact)) {
+            if told.insert((id, fact.event, fact.recipient.clone(), fact.attempt, fact.time)) {
+                count += 1;
+                events.record(fact);
+            }
+        }
+    }
+    count
 }
 
 pub(super) fn open(
@@ -145,46 +236,21 @@ pub(super) fn open(
     events: EventLog,
     metrics: Arc<Metrics>,
 ) -> Result<(Queue, Recovery), OpenError> {
-    let mut gathered = Gathered::new(events.tail().unwrap_or_default());
-    let (log, report) = open_log(&mut |r| gathered.take(&r))?;
-    let now = Now { wall: clock.now(), mono: clock.mono() };
+    let tail = events.tail().unwrap_or_default();
+    let mut gathered = Gathered::default();
+    let (log, report) = open_log(&mut |r| gathered.take(r, &tail))?;
     let mut table = Table::new(&options, metrics.clone());
-    gathered.replaced.into_iter().for_each(|position| log.release(position));
-    for (id, entry) in gathered.ended {
-        log.release(entry.position);
-        let at = entry.lives.iter().filter_map(|l| if let State::Ended { at, .. } = l.state { Some(at) } else { None });
-        let ended = at.max().unwrap_or(now.wall);
-        table.history.remember(id, entry, ended);
-    }
-    for (key, id, position) in gathered.keys {
-        let (of, received_at) = ((key.client, key.idempotency.key), key.received_at);
+    let keys = std::mem::take(&mut gathered.keys);
+    let count = keys.len() as u64;
+    for key in keys {
         // Moved keys may be there twice; the younger record counts.
-        if let Some(older) =
-            table.keys.taken(of, key.idempotency.fingerprint, id, position, log.recovered(), received_at)
-        {
-            log.release(older);
-        }
+        gathered.replaced.extend(table.keys.taken(key, log.recovered()));
     }
-    let begun = gathered.entries.iter().filter(|(_, e)| e.lives.iter().any(|l| matches!(l.state, State::Begun { .. })));
-    let begun: Vec<MessageId> = begun.map(|(id, _)| *id).collect();
-    let recovery = Recovery {
-        messages: gathered.entries.len() as u64,
-        unknown: begun.len() as u64,
-        facts: gathered.lacking.len() as u64,
-        strange: gathered.strange,
-        log: report,
-    };
-    for (id, entry) in gathered.entries {
-        if entry.queued() > 0 {
-            table.reserve_owed(&entry.envelope.client, entry.size);
-        }
-        table.admit(id, entry, &routes.load(), &options, now);
+    for position in std::mem::take(&mut gathered.replaced) {
+        log.release(position);
     }
-    for (id, recipient, mut fact) in gathered.lacking {
-        let entry = table.entries.get(&id).or_else(|| table.history.find(id).map(|e| &**e));
-        fact.lane = entry.map(|entry| Table::lane_name(entry, recipient));
-        events.record(fact);
-    }
+    let facts = tell(std::mem::take(&mut gathered.late), &tail, &log, &events);
+    let recovery = Recovery { keys: count, facts, strange: gathered.strange, log: report };
     let shared = Arc::new(Shared {
         table: Mutex::new(table),
         poisoned: log.poisoned(),
@@ -197,58 +263,10 @@ pub(super) fn open(
         work: Notify::new(),
         settling: Arc::new(Semaphore::new(SETTLING_MAX)),
         stopping: watch::channel(false).0,
+        progress: watch::channel(Progress::default()).0,
+        checkpoints: tokio::sync::Mutex::default(),
     });
     let queue = Queue { shared };
-    tokio::spawn(queue.clone().end_unknown(begun));
+    tokio::spawn(Load::new(queue.clone(), gathered).run());
     Ok((queue, recovery))
-}
-
-impl Queue {
-    /// Ends the texts whose answer a crash swallowed. Each is counted: it is a possible loss, and a possible duplicate if
-    /// its client sends it again.
-    async fn end_unknown(self, begun: Vec<MessageId>) {
-        for id in begun {
-            let Some((position, changes)) = self.unknown_changes(id) else { continue };
-            self.shared.metrics.answers_lost.with_label_values(&["sms"]).inc_by(changes.len() as u64);
-            if let Err(e) = self.record_changes(id, position, changes).await {
-                tracing::error!(%id, error = %e, "an end could not be recorded");
-            }
-        }
-    }
-
-    fn unknown_changes(&self, id: MessageId) -> Option<(Position, Vec<Change>)> {
-        let now = self.shared.clock.now();
-        let mut table = self.shared.table.lock();
-        let entry = table.entries.get_mut(&id)?;
-        entry.moving = true;
-        let begun = (0..).zip(&entry.lives).filter(|(_, l)| matches!(l.state, State::Begun { .. }));
-        let changes = begun.map(|(recipient, life): (RecipientIndex, _)| {
-            let parts = life
-                .progress
-                .as_deref()
-                .map_or(0, |p| p.parts.iter().filter(|part| **part == PartState::Unanswered).count());
-            let cause =
-                format!("the relay stopped while {parts} part(s) were on their way; their answers were not seen");
-            Change {
-                recipient,
-                state: State::Ended { end: End::Unknown, at: now },
-                attempt: Some(Attempt {
-                    time: now,
-                    outcome: Kind::Unknown,
-                    stage: Some(Stage::Submit),
-                    scope: None,
-                    status: None,
-                    reply: None,
-                    cause: Some(cause),
-                    throttled: false,
-                    peer: None,
-                    duration: std::time::Duration::ZERO,
-                }),
-                counts: true,
-                progress: None,
-                receipt: None,
-            }
-        });
-        Some((entry.position, changes.collect()))
-    }
 }

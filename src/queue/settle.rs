@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use super::life::{Attempt, Change, End, Entry, Life, PartReceipt, State};
+use super::entry::{Entry, Track};
+use super::life::{Attempt, Change, End, PartReceipt, State};
 use super::retry::{Retry, after_throttling};
 use crate::clock::Timestamp;
 use crate::event::{BounceFact, Fact, Kind, PeerFact, ReplyFact, mask};
 use crate::model::{
-    Class, Envelope, Outcome, PartState, Receipt, ReceiptState, RecipientIndex, RecipientOutcome, Reply, Scope,
-    TextProgress,
+    Address, Channel, Class, ClientName, Envelope, MessageId, Outcome, PartState, Receipt, ReceiptState,
+    RecipientIndex, RecipientOutcome, Reply, Scope, TextProgress,
 };
 
 /// What an attempt's outcome does to a recipient's life. `masked` is an address that must not be shown, `chance` is uniform
 /// in 0..1.
 pub(super) fn change_after(
-    life: &Life,
+    track: &Track,
     outcome: RecipientOutcome,
     is_text: bool,
     retry: &Retry,
@@ -38,9 +39,9 @@ pub(super) fn change_after(
         Outcome::Delayed(failure) => {
             let due = if failure.throttled {
                 counts = false;
-                after_throttling(now, throttled_lately(life), chance)
+                after_throttling(now, u32::from(track.tally().throttled), chance)
             } else {
-                retry.next(now, life.attempts_made + 1, chance)
+                retry.next(now, u32::from(track.tally().attempts_made) + 1, chance)
             };
             (State::Queued { due }, Kind::Delayed, Some(failure))
         }
@@ -50,8 +51,11 @@ pub(super) fn change_after(
         Outcome::Delayed(f) | Outcome::Failed(f) => f.reply.as_ref(),
     };
     let reply = reply.map(|r| Reply { text: kept(&r.text, masked), ..r.clone() });
+    let (sequence, previous) = track.next_change();
     Change {
         recipient: outcome.recipient,
+        sequence,
+        previous,
         state,
         attempt: Some(Attempt {
             time: now,
@@ -66,6 +70,7 @@ pub(super) fn change_after(
             duration: outcome.duration,
         }),
         counts,
+        tally: Some(track.tally().after(counts, throttled)),
         progress: outcome.progress.map(Box::new),
         receipt: None,
     }
@@ -91,25 +96,29 @@ fn kept(text: &str, masked: Option<&str>) -> String {
     kept
 }
 
-/// How many of the latest attempts in a row were answered with a wish to slow down.
-fn throttled_lately(life: &Life) -> u32 {
-    life.attempts.iter().rev().take_while(|a| a.throttled).count() as u32
+/// An end that no attempt led to: expiry, cancellation.
+pub(super) fn ended(track: &Track, recipient: RecipientIndex, end: End, now: Timestamp) -> Change {
+    let (sequence, previous) = track.next_change();
+    let (state, tally) = (State::Ended { end, at: now }, Some(track.tally()));
+    Change { recipient, sequence, previous, state, attempt: None, counts: false, tally, progress: None, receipt: None }
 }
 
-/// An end that no attempt led to: expiry, cancellation.
-pub(super) fn ended(recipient: RecipientIndex, end: End, now: Timestamp) -> Change {
-    let state = State::Ended { end, at: now };
-    Change { recipient, state, attempt: None, counts: false, progress: None, receipt: None }
+/// The attempt of a text has begun: its parts are about to leave.
+pub(super) fn begun(track: &Track, recipient: RecipientIndex, progress: TextProgress, now: Timestamp) -> Change {
+    let (sequence, previous) = track.next_change();
+    let (state, tally, progress) = (State::Begun { at: now }, Some(track.tally()), Some(Box::new(progress)));
+    Change { recipient, sequence, previous, state, attempt: None, counts: false, tally, progress, receipt: None }
 }
 
 /// What a receipt for part `part` does to a life; `None` if it says nothing new.
 pub(super) fn change_after_receipt(
-    life: &Life,
+    track: &Track,
+    progress: &TextProgress,
     recipient: RecipientIndex,
     part: usize,
     receipt: &Receipt,
 ) -> Option<Change> {
-    let mut progress: TextProgress = life.progress.as_deref()?.clone();
+    let mut progress = progress.clone();
     let known = progress.parts.get_mut(part)?;
     let id = match known {
         PartState::Sent(id) => id.clone(),
@@ -117,16 +126,20 @@ pub(super) fn change_after_receipt(
         _ => return None,
     };
     *known = PartState::Received(id, receipt.state);
-    let state = match (life.state, verdict(&progress)) {
+    let state = match (track.state(), verdict(&progress)) {
         (State::Sent { .. }, Some(end)) => State::Ended { end, at: receipt.received_at },
         (state, _) => state,
     };
     let told = PartReceipt { part: part as u32, at: receipt.received_at, text: kept(&receipt.text, None) };
+    let (sequence, previous) = track.next_change();
     Some(Change {
         recipient,
+        sequence,
+        previous,
         state,
         attempt: None,
         counts: false,
+        tally: Some(track.tally()),
         progress: Some(Box::new(progress)),
         receipt: Some(Box::new(told)),
     })
@@ -144,19 +157,65 @@ fn verdict(progress: &TextProgress) -> Option<End> {
     Some(if delivered { End::Delivered } else { End::Failed })
 }
 
+/// What is known of a message when a fact about it is told.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) id: MessageId,
+    pub(super) client: ClientName,
+    pub(super) class: Class,
+    pub(super) channel: Channel,
+    pub(super) size: u64,
+    /// Missing if it cannot be read back from disk.
+    pub(super) envelope: Option<&'a Envelope>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn of(envelope: &'a Envelope, size: u64) -> Self {
+        Self {
+            id: envelope.id,
+            client: envelope.client.clone(),
+            class: envelope.class,
+            channel: envelope.channel(),
+            size,
+            envelope: Some(envelope),
+        }
+    }
+
+    pub(super) fn of_entry(entry: &Entry, client: ClientName, envelope: Option<&'a Envelope>) -> Self {
+        let &Entry { id, class, channel, size, .. } = entry;
+        Self { id, client, class, channel, size: u64::from(size), envelope }
+    }
+
+    fn fact(&self, recipient: RecipientIndex, kind: Kind, time: Timestamp) -> Fact {
+        let mut fact = Fact::new(time, kind, self.channel);
+        fact.id = Some(self.id);
+        fact.client = Some(self.client.clone());
+        fact.class = Some(self.class);
+        fact.size = Some(self.size);
+        fact.campaign = self.envelope.and_then(|e| e.campaign.clone());
+        fact.recipient = self.envelope.map(|e| shown(e, recipient));
+        fact
+    }
+}
+
 /// The fact of a message's acceptance, one per recipient.
 pub(super) fn accepted_fact(envelope: &Envelope, recipient: RecipientIndex, lane: Option<Arc<str>>, size: u64) -> Fact {
-    let mut fact = about(envelope, recipient, Kind::Accepted, envelope.received_at);
+    let mut fact = Subject::of(envelope, size).fact(recipient, Kind::Accepted, envelope.received_at);
     fact.lane = lane;
-    fact.size = Some(size);
     fact
 }
 
-/// The fact of a change; `None` for one that nobody outside needs to hear of.
-pub(super) fn fact_of(entry: &Entry, change: &Change, lane: Option<&Arc<str>>, now: Timestamp) -> Option<Fact> {
-    let envelope = &entry.envelope;
-    let is_text = envelope.text().is_some();
-    let life = entry.lives.get(change.recipient as usize)?;
+/// The fact of a change; `None` for one that nobody outside needs to hear of. `attempts_made` is what had been made before,
+/// `parts` how many a text has, if that is known.
+pub(super) fn fact_of(
+    subject: &Subject<'_>,
+    change: &Change,
+    attempts_made: u32,
+    parts: Option<usize>,
+    lane: Option<Arc<str>>,
+    now: Timestamp,
+) -> Option<Fact> {
+    let is_text = subject.channel == Channel::Sms;
     let kind = match (change.state, &change.attempt) {
         // It has been told that it was sent; this is the end of waiting for more.
         (State::Ended { end: End::SentWithoutReceipt, .. }, _) => Kind::Receipt,
@@ -165,18 +224,16 @@ pub(super) fn fact_of(entry: &Entry, change: &Change, lane: Option<&Arc<str>>, n
         (_, Some(attempt)) => attempt.outcome,
         (_, None) => Kind::Receipt,
     };
-    let mut fact = about(envelope, change.recipient, kind, now);
-    fact.lane = lane.cloned();
-    fact.size = Some(entry.size);
-    fact.attempt = Some(life.attempts_made + u32::from(change.attempt.is_some() && change.counts));
+    let mut fact = subject.fact(change.recipient, kind, now);
+    fact.lane = lane;
+    fact.attempt = Some(attempts_made + u32::from(change.attempt.is_some() && change.counts));
     match change.state {
         State::Queued { due } => fact.next_attempt = Some(due),
         State::Ended { end: End::SentWithoutReceipt, .. } => fact.reason = Some("no receipt came in time".to_owned()),
         _ => {}
     }
-    if let Some(progress) = change.progress.as_deref().or(life.progress.as_deref()) {
-        fact.parts = u32::try_from(progress.parts.len()).ok();
-    }
+    let parts = change.progress.as_deref().map(|p| p.parts.len()).or(parts);
+    fact.parts = parts.and_then(|parts| u32::try_from(parts).ok());
     fact.reason = fact.reason.or_else(|| change.receipt.as_ref().map(|r| r.text.clone()));
     if let Some(attempt) = &change.attempt {
         fact.reply = attempt.reply.as_ref().map(|r| ReplyFact {
@@ -217,12 +274,12 @@ pub(super) fn shown(envelope: &Envelope, recipient: RecipientIndex) -> String {
     if envelope.class == Class::Otp { mask(&address) } else { address }
 }
 
-fn about(envelope: &Envelope, recipient: RecipientIndex, kind: Kind, time: Timestamp) -> Fact {
-    let mut fact = Fact::new(time, kind, envelope.channel());
-    fact.id = Some(envelope.id);
-    fact.client = Some(envelope.client.clone());
-    fact.class = Some(envelope.class);
-    fact.campaign.clone_from(&envelope.campaign);
-    fact.recipient = Some(shown(envelope, recipient));
-    fact
+/// The lane of a recipient that stands in none any more: what can still be told.
+pub(super) fn lane_of(subject: &Subject<'_>, recipient: RecipientIndex, progress: Option<&TextProgress>) -> Arc<str> {
+    let address = subject.envelope.and_then(|e| e.recipients.get(recipient as usize)).map(|r| &r.address);
+    let destination = match address {
+        Some(Address::Mailbox(mailbox)) => mailbox.domain().as_str(),
+        _ => progress.map_or(subject.channel.as_str(), |p| &*p.carrier),
+    };
+    format!("{destination}/{}/{}", subject.class, subject.client).into()
 }

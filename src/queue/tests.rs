@@ -1,5 +1,6 @@
 //! The queue over a real log on a real disk: what is promised, and what a restart finds.
 
+mod restarts;
 mod texts;
 
 use std::collections::HashSet;
@@ -19,6 +20,14 @@ use crate::model::{
 };
 use crate::route::TextRoute;
 use crate::schedule::SiteId;
+
+/// What a start has found, once all is taken in.
+struct Found {
+    messages: u64,
+    unknown: u64,
+    facts: u64,
+    strange: u64,
+}
 
 struct Bench {
     dir: TempDir,
@@ -41,7 +50,7 @@ impl Bench {
         self.dir.path().join("events.jsonl")
     }
 
-    fn open(&self) -> (Queue, Recovery) {
+    async fn open(&self) -> (Queue, Found) {
         let metrics = Arc::new(Metrics::new());
         let events = event_log::Options { file: self.event_file(), rotate_bytes: 1 << 30, keep: 1 };
         let routes = Routes {
@@ -58,15 +67,17 @@ impl Bench {
             ..crate::storage::Options::default()
         };
         let dir = self.dir.path().join("spool");
-        Queue::open(
+        let opened = Queue::open(
             Place { disk: Arc::new(crate::storage::RealDisk), dir: &dir, log: log_options },
             self.options.clone(),
             Arc::new(ArcSwap::from_pointee(routes)),
             self.clock.clone(),
             EventLog::open(events, metrics.clone()).unwrap(),
             metrics,
-        )
-        .unwrap()
+        );
+        let (queue, recovery) = opened.unwrap();
+        let Progress { messages, unknown, .. } = queue.loaded().await;
+        (queue, Found { messages, unknown, facts: recovery.facts, strange: recovery.strange })
     }
 
     async fn close(&self, queue: Queue) {
@@ -132,7 +143,9 @@ fn lease(queue: &Queue) -> Lease {
 /// Whatever any site has to give.
 fn try_lease(queue: &Queue) -> Option<Lease> {
     queue.advance();
-    (0..64).find_map(|site: SiteId| match queue.pull(site) {
+    let mut sites: Vec<SiteId> = queue.shared.table.lock().targets.keys().copied().collect();
+    sites.sort_unstable();
+    sites.into_iter().find_map(|site| match queue.pull(site) {
         Pull::Lease(lease) => Some(lease),
         _ => None,
     })
@@ -163,13 +176,13 @@ async fn settled(queue: &Queue) {
 
 async fn status(queue: &Queue, id: MessageId) -> String {
     settled(queue).await;
-    queue.message(id, None).map_or_else(|| "forgotten".to_owned(), |m| m.status)
+    queue.message(id, None).await.map_or_else(|| "forgotten".to_owned(), |m| m.status)
 }
 
 #[tokio::test]
 async fn what_was_accepted_is_there_after_a_restart_and_what_ended_is_not() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let kept = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
     let gone = queue.accept(bench.mail(&["y@example.org"])).await.unwrap().message_id();
     let mut turns = [lease(&queue), lease(&queue)];
@@ -185,7 +198,7 @@ async fn what_was_accepted_is_there_after_a_restart_and_what_ended_is_not() {
     assert_eq!(status(&queue, gone).await, "delivered");
     bench.close(queue).await;
 
-    let (queue, recovery) = bench.open();
+    let (queue, recovery) = bench.open().await;
     assert_eq!(recovery.messages, 1);
     assert_eq!(status(&queue, gone).await, "delivered", "the history knows it while its record is on disk");
     let mut left = lease(&queue);
@@ -199,7 +212,7 @@ async fn what_was_accepted_is_there_after_a_restart_and_what_ended_is_not() {
 #[tokio::test]
 async fn facts_that_a_crash_kept_from_the_event_file_are_told_at_the_next_start() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     for to in ["x@example.net", "y@example.org"] {
         queue.accept(bench.mail(&[to])).await.unwrap();
     }
@@ -212,7 +225,7 @@ async fn facts_that_a_crash_kept_from_the_event_file_are_told_at_the_next_start(
     let whole = std::fs::read_to_string(bench.event_file()).unwrap();
     let first_line = whole.find('\n').unwrap() + 1;
     std::fs::write(bench.event_file(), &whole[..first_line + 20]).unwrap();
-    let (queue, recovery) = bench.open();
+    let (queue, recovery) = bench.open().await;
     assert_eq!(recovery.facts, 3);
     bench.close(queue).await;
     let completed = std::fs::read_to_string(bench.event_file()).unwrap();
@@ -222,7 +235,7 @@ async fn facts_that_a_crash_kept_from_the_event_file_are_told_at_the_next_start(
         .collect();
     events.sort_unstable();
     assert_eq!(events, ["accepted", "accepted", "delayed", "delivered"]);
-    let (queue, recovery) = bench.open();
+    let (queue, recovery) = bench.open().await;
     assert_eq!(recovery.facts, 0, "told once");
     drop(queue);
 }
@@ -230,7 +243,7 @@ async fn facts_that_a_crash_kept_from_the_event_file_are_told_at_the_next_start(
 #[tokio::test]
 async fn a_dropped_lease_goes_back_to_its_lane() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     queue.accept(bench.mail(&["x@example.net"])).await.unwrap();
     let first = lease(&queue);
     assert!(try_lease(&queue).is_none());
@@ -241,7 +254,7 @@ async fn a_dropped_lease_goes_back_to_its_lane() {
 #[tokio::test]
 async fn recipients_of_one_lane_go_together_and_end_one_by_one() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let submission = bench.mail(&["a@example.net", "b@example.net", "c@example.org"]);
     let id = queue.accept(submission).await.unwrap().message_id();
     let (one, two) = (lease(&queue), lease(&queue));
@@ -253,7 +266,7 @@ async fn recipients_of_one_lane_go_together_and_end_one_by_one() {
     let all = outcomes(&single, &relayed());
     single.settle(all, Vec::new()).await;
     assert_eq!(status(&queue, id).await, "delayed");
-    let view = queue.message(id, None).unwrap();
+    let view = queue.message(id, None).await.unwrap();
     let states: Vec<&str> = view.recipients.iter().map(|r| r.status.as_str()).collect();
     assert_eq!(states, ["delivered", "delayed", "delivered"]);
     assert!(try_lease(&queue).is_none(), "not before its time");
@@ -268,7 +281,7 @@ async fn recipients_of_one_lane_go_together_and_end_one_by_one() {
 #[tokio::test]
 async fn retries_follow_the_schedule_over_restarts_until_the_message_expires() {
     let bench = Bench::new();
-    let (mut queue, _) = bench.open();
+    let (mut queue, _) = bench.open().await;
     let id = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
     for (attempt, minutes) in [(1, 1), (2, 5), (3, 15)] {
         let turn = lease(&queue);
@@ -276,8 +289,8 @@ async fn retries_follow_the_schedule_over_restarts_until_the_message_expires() {
         turn.settle(all, Vec::new()).await;
         settled(&queue).await;
         bench.close(queue).await;
-        (queue, _) = bench.open();
-        let view = queue.message(id, None).unwrap();
+        (queue, _) = bench.open().await;
+        let view = queue.message(id, None).await.unwrap();
         assert_eq!(view.recipients[0].attempts_made, attempt);
         bench.clock.advance(Duration::from_secs(minutes * 60 * 84 / 100));
         assert!(try_lease(&queue).is_none(), "attempt {attempt}: too early");
@@ -285,9 +298,9 @@ async fn retries_follow_the_schedule_over_restarts_until_the_message_expires() {
     }
     bench.clock.advance(Duration::from_secs(4 * 86_400));
     assert!(try_lease(&queue).is_none(), "expired messages are not attempted");
-    let overdue = queue.take_overdue(10).pop().expect("overdue");
+    let overdue = queue.take_overdue(10).await.pop().expect("overdue");
     assert_eq!((overdue.end, overdue.recipients.len()), (End::Expired, 1));
-    assert!(queue.take_overdue(10).is_empty(), "taken once only");
+    assert!(queue.take_overdue(10).await.is_empty(), "taken once only");
     queue.end(overdue, vec![bench.mail(&["a@example.com"])]).await;
     assert_eq!(status(&queue, id).await, "expired");
     let mut bounce = lease(&queue);
@@ -297,7 +310,7 @@ async fn retries_follow_the_schedule_over_restarts_until_the_message_expires() {
 #[tokio::test]
 async fn a_failure_and_its_bounce_are_settled_together() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let id = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
     let turn = lease(&queue);
     let all = outcomes(&turn, &failed());
@@ -306,7 +319,7 @@ async fn a_failure_and_its_bounce_are_settled_together() {
     turn.settle(all, vec![bounce]).await;
     assert_eq!(status(&queue, id).await, "bounced");
     bench.close(queue).await;
-    let (queue, recovery) = bench.open();
+    let (queue, recovery) = bench.open().await;
     assert_eq!(recovery.messages, 1);
     assert_eq!(status(&queue, bounce_id).await, "queued");
     bench.close(queue).await;
@@ -318,7 +331,7 @@ async fn a_failure_and_its_bounce_are_settled_together() {
 #[tokio::test]
 async fn the_same_key_is_the_same_message_also_side_by_side_and_after_a_restart() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let many = (0..16).map(|_| {
         let (queue, submission) = (queue.clone(), keyed(bench.mail(&["x@example.net"]), "order-1", 1));
         tokio::spawn(async move { queue.accept(submission).await.unwrap() })
@@ -335,7 +348,7 @@ async fn the_same_key_is_the_same_message_also_side_by_side_and_after_a_restart(
     assert_eq!(queue.accept(other).await.unwrap_err(), AcceptError::KeyReused);
     bench.close(queue).await;
 
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let again = queue.accept(keyed(bench.mail(&["x@example.net"]), "order-1", 1)).await.unwrap();
     assert!(again.replayed() && ids.contains(&again.message_id()));
     bench.clock.advance(Duration::from_secs(25 * 3_600));
@@ -348,7 +361,7 @@ async fn the_same_key_is_the_same_message_also_side_by_side_and_after_a_restart(
 async fn a_full_queue_says_so_and_takes_again_once_something_has_ended() {
     let mut bench = Bench::new();
     bench.options.client_messages_max = 2;
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     for _ in 0..2 {
         queue.accept(bench.mail(&["x@example.net"])).await.unwrap();
     }
@@ -364,7 +377,7 @@ async fn a_full_queue_says_so_and_takes_again_once_something_has_ended() {
 #[tokio::test]
 async fn a_number_that_no_carrier_serves_is_refused() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let mut submission = bench.text();
     submission.envelope.recipients[0].address = Address::Number(Number::parse("+14155550100").unwrap());
     let address = "+14155550100".to_owned();
@@ -375,7 +388,7 @@ async fn a_number_that_no_carrier_serves_is_refused() {
 async fn content_that_is_not_in_memory_is_read_back() {
     let mut bench = Bench::new();
     bench.options.body_cache_bytes_max = 0;
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let submission = bench.mail(&["x@example.net"]);
     let content = submission.content.clone();
     queue.accept(submission).await.unwrap();
@@ -388,7 +401,7 @@ async fn content_that_is_not_in_memory_is_read_back() {
 #[tokio::test]
 async fn a_long_reply_to_many_recipients_is_cut_and_recorded() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let to: Vec<String> = (0..100).map(|n| format!("r{n}@example.net")).collect();
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     let id = queue.accept(bench.mail(&to)).await.unwrap().message_id();
@@ -398,14 +411,14 @@ async fn a_long_reply_to_many_recipients_is_cut_and_recorded() {
     assert_eq!(all.len(), 100);
     turn.settle(all, Vec::new()).await;
     assert_eq!(status(&queue, id).await, "delivered");
-    let kept = queue.message(id, None).unwrap().recipients[0].attempts[0].reply.clone().unwrap();
+    let kept = queue.message(id, None).await.unwrap().recipients[0].attempts[0].reply.clone().unwrap();
     assert!(kept.ends_with(" …") && kept.len() < 1_100, "{} octets", kept.len());
 }
 
 #[tokio::test]
 async fn what_a_next_hop_says_of_a_code_shows_no_address() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let mut submission = bench.mail(&["lin@example.net"]);
     submission.envelope.class = Class::Otp;
     let id = queue.accept(submission).await.unwrap().message_id();
@@ -417,7 +430,7 @@ async fn what_a_next_hop_says_of_a_code_shows_no_address() {
     let all = outcomes(&turn, &Outcome::Failed(failure));
     turn.settle(all, Vec::new()).await;
     assert_eq!(status(&queue, id).await, "bounced");
-    let seen = serde_json::to_string(&queue.message(id, None).unwrap()).unwrap();
+    let seen = serde_json::to_string(&queue.message(id, None).await.unwrap()).unwrap();
     assert!(!seen.contains("lin@") && seen.contains("l***@example.net"), "{seen}");
     bench.close(queue).await;
     assert!(!std::fs::read_to_string(bench.event_file()).unwrap().contains("lin@"));
@@ -426,7 +439,7 @@ async fn what_a_next_hop_says_of_a_code_shows_no_address() {
 #[tokio::test]
 async fn flushing_hurries_retries_and_not_what_its_sender_scheduled() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let mut scheduled = bench.mail(&["x@example.net"]);
     scheduled.envelope.send_at = Some(bench.clock.now().plus(Duration::from_secs(3_600)));
     let scheduled = queue.accept(scheduled).await.unwrap().message_id();
@@ -445,7 +458,7 @@ async fn flushing_hurries_retries_and_not_what_its_sender_scheduled() {
 #[tokio::test]
 async fn a_destination_that_is_down_is_probed_not_hammered() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     for _ in 0..50 {
         queue.accept(bench.mail(&["x@example.net"])).await.unwrap();
     }
@@ -456,7 +469,7 @@ async fn a_destination_that_is_down_is_probed_not_hammered() {
     turn.settle(all, Vec::new()).await;
     settled(&queue).await;
     assert!(try_lease(&queue).is_none());
-    let waiting = queue.explain("x@example.net", 50);
+    let waiting = queue.explain("x@example.net", 50).await;
     let says = |m: &&MessageView| m.recipients[0].waiting_for.as_deref().unwrap_or_default().contains("left alone");
     assert_eq!(waiting.iter().filter(says).count(), 49);
     assert_eq!(waiting.iter().filter(|m| m.status == "delayed").count(), 1);
@@ -466,7 +479,7 @@ async fn a_destination_that_is_down_is_probed_not_hammered() {
 async fn what_is_held_is_accepted_and_goes_out_when_let_go() {
     let mut bench = Bench::new();
     bench.options.held = true;
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let id = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
     assert!(try_lease(&queue).is_none());
     assert_eq!(status(&queue, id).await, "held");
@@ -479,7 +492,7 @@ async fn what_is_held_is_accepted_and_goes_out_when_let_go() {
 async fn leftovers_move_forward_and_stay_what_they_are() {
     let mut bench = Bench::new();
     bench.segment_bytes = 16 << 10;
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let mut kept = HashSet::new();
     for n in 0..400 {
         let to = if n % 40 == 0 { "slow@example.org" } else { "x@example.net" };
@@ -501,10 +514,10 @@ async fn leftovers_move_forward_and_stay_what_they_are() {
     let after = queue.log().stats().segments;
     assert!(after < before, "{before} segments became {after}");
     bench.close(queue).await;
-    let (queue, recovery) = bench.open();
+    let (queue, recovery) = bench.open().await;
     assert_eq!((recovery.messages, recovery.strange), (10, 0));
     for id in &kept {
-        let view = queue.message(*id, None).expect("kept");
+        let view = queue.message(*id, None).await.expect("kept");
         assert_eq!((view.status.as_str(), view.recipients[0].attempts_made), ("delayed", 1));
     }
     for n in [0, 17, 399] {

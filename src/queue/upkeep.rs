@@ -8,17 +8,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::carry::About;
+use super::detail::Trail;
+use super::hot::Detail;
+use super::keys::name_of;
 use super::life::{End, State};
 use super::settle::ended;
 use super::{Change, Queue, Shared, record};
 use crate::clock::Mono;
 use crate::model::{Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
-use crate::storage::{Leftover, Live, Position, Purpose, Record};
+use crate::storage::{Appended, Leftover, Position, Purpose, Record};
 
 /// How often old keys and nearly empty segments are looked for.
 const EVERY: Duration = Duration::from_secs(1);
 /// Segments emptied per turn.
 const SEGMENTS_PER_TURN: usize = 2;
+
+/// Keys forgotten per turn: more than can be taken in that time.
+const KEYS_FORGOTTEN_PER_TURN: usize = 65_536;
 
 /// How long a segment that was emptied, as far as possible, is left alone: what is leased may have come back by then.
 const STUCK_PAUSE: Duration = Duration::from_secs(30);
@@ -35,65 +42,76 @@ pub struct Overdue {
     pub recipients: Vec<(RecipientIndex, Option<Reply>, Option<String>)>,
     /// What they come to.
     pub end: End,
-    position: Position,
+    about: About,
 }
 
 impl Queue {
     /// Messages whose time has run out, at most `most`. Each has to be given to [`Queue::end`].
-    pub fn take_overdue(&self, most: usize) -> Vec<Overdue> {
-        let mut table = self.shared.table.lock();
-        let overdue = table.overdue(self.shared.clock.now(), most);
-        let mut taken = Vec::with_capacity(overdue.len());
-        for (id, recipients, end) in overdue {
-            table.withdraw(id, &recipients);
-            let Some(entry) = table.entries.get_mut(&id) else { continue };
-            entry.moving = true;
-            let recipients = recipients.into_iter().map(|r| {
-                let last = entry.lives.get(r as usize).and_then(|l| l.attempts.last());
-                let host = last.and_then(|a| a.peer.as_ref()).map(|p| p.host.clone());
-                (r, last.and_then(|a| a.reply.clone()), host)
-            });
-            taken.push(Overdue {
-                recipients: recipients.collect(),
-                envelope: entry.envelope.clone(),
-                end,
-                position: entry.position,
-            });
+    pub async fn take_overdue(&self, most: usize) -> Vec<Overdue> {
+        let taken = self.shared.table.lock().take_overdue(most, self.now());
+        let mut overdue = Vec::with_capacity(taken.len());
+        for (number, recipients, end) in taken {
+            let about = {
+                let table = self.shared.table.lock();
+                let Some(entry) = table.entry(number) else { continue };
+                About { id: entry.id, number, position: entry.position(), envelope: None, known: None }
+            };
+            match self.detail(about.id).await {
+                Ok(Some(detail)) => overdue.push(Overdue::new(about, detail, recipients, end)),
+                // Nobody can be told; its end is recorded all the same.
+                Ok(None) | Err(_) => self.end_unread(about, recipients, end).await,
+            }
         }
-        taken
+        overdue
     }
 
     /// A message's content, read back if it is not in memory; `None` if it has ended or cannot be read.
     pub async fn content(&self, id: MessageId) -> Option<Content> {
-        let (position, channel) = {
-            let table = self.shared.table.lock();
-            let entry = table.entries.get(&id)?;
-            if let Some(content) = &entry.content {
-                return Some(content.clone());
-            }
-            (entry.position, entry.envelope.channel())
-        };
-        let stored = self.shared.log.read(position).await.ok()?;
-        record::read_content(channel, stored.body.unwrap_or_default()).ok()
+        let read = |trail: &Trail, log: &crate::storage::Log| trail.whole(log).map(|(_, content)| content);
+        self.look_up(id, |warm| warm.content.clone(), read).await.ok().flatten()
     }
 
     /// Ends what is overdue, together with the messages that follow from it.
     pub async fn end(&self, overdue: Overdue, follow_ups: Vec<Submission>) {
+        let Overdue { recipients, end, about, .. } = overdue;
+        let recipients = recipients.into_iter().map(|(r, ..)| r).collect();
+        self.end_all(about, recipients, end, follow_ups).await;
+    }
+
+    async fn end_unread(&self, about: About, recipients: Vec<RecipientIndex>, end: End) {
+        tracing::error!(id = %about.id, "a message ends unread: its records on disk are damaged");
+        self.end_all(about, recipients, end, Vec::new()).await;
+    }
+
+    async fn end_all(&self, about: About, recipients: Vec<RecipientIndex>, end: End, follow_ups: Vec<Submission>) {
         let now = self.shared.clock.now();
-        let id = overdue.envelope.id;
-        let changes: Vec<Change> = overdue.recipients.iter().map(|(r, ..)| ended(*r, overdue.end, now)).collect();
-        let (group, newcomers) = self.group_of(id, overdue.position, &changes, follow_ups);
-        match self.keep(group).await {
-            Ok(appended) => self.settled(None, id, changes, newcomers, &appended.positions),
-            Err(e) => tracing::error!(%id, error = %e, "an end could not be recorded"),
-        }
+        let changes: Vec<Change> = {
+            let table = self.shared.table.lock();
+            let Some(entry) = table.entry(about.number) else { return };
+            let changes = recipients.iter().filter_map(|&r| entry.track(r).map(|track| ended(track, r, end, now)));
+            changes.collect()
+        };
+        let (group, newcomers) = self.group_of(&about, &changes, follow_ups);
+        let (queue, id) = (self.clone(), about.id);
+        let recorded = tokio::spawn(async move {
+            match queue.keep(group).await {
+                Ok(appended) => queue.settled(about, None, &changes, newcomers, appended),
+                Err(e) => tracing::error!(%id, error = %e, "an end could not be recorded"),
+            }
+        });
+        let _ = recorded.await;
     }
 
     /// One turn of upkeep.
     pub(super) async fn keep_up(&self, stuck: &mut Stuck) {
-        let forgotten = self.shared.table.lock().keys.forget_old(self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let forgotten = self.shared.table.lock().keys.forget_old(now, KEYS_FORGOTTEN_PER_TURN);
         forgotten.into_iter().for_each(|position| self.shared.log.release(position));
         self.shared.table.lock().prune(self.shared.clock.mono());
+        // What is still being taken in from disk must not move meanwhile.
+        if !self.is_loaded() {
+            return;
+        }
         // The oldest first; but those that could not be emptied lately must not stand in front of the others.
         let leftovers = self.shared.log.leftovers(SEGMENTS_PER_TURN + stuck.len());
         stuck.retain(|segment, _| leftovers.iter().any(|l| l.segment == *segment));
@@ -103,74 +121,104 @@ impl Queue {
             stuck.insert(leftover.segment, now.plus(STUCK_PAUSE));
             self.empty(leftover).await;
         }
+        self.checkpoint(false).await;
     }
 
     async fn empty(&self, leftover: Leftover) {
-        for live in leftover.live {
-            match live.kind {
-                record::ACCEPT => self.move_message(&live).await,
-                record::KEY => self.move_key(&live).await,
+        for position in leftover.live {
+            let log = self.shared.log.clone();
+            let Ok(Ok(stored)) = log.on_disk(move |log| log.fetch(position)).await else {
+                tracing::warn!(?position, "a record could not be read and stays where it is");
+                continue;
+            };
+            match stored.kind {
+                record::ACCEPT => self.move_message(position, MessageId::from_bytes(stored.key), stored.body).await,
+                record::KEY => self.move_key(position, stored.key, stored.payload).await,
                 _ => {}
             }
         }
     }
 
     /// Copies a message's accept record forward, with the state it is in now.
-    async fn move_message(&self, live: &Live) {
-        let id = MessageId::from_bytes(live.key);
-        let Some(payload) = self.start_move(id, live.position) else { return };
-        let moved = match self.shared.log.read(live.position).await {
-            Ok(stored) => {
-                let about = Some(live.position);
-                let body = stored.body;
-                let record = Record { kind: record::ACCEPT, key: live.key, about, payload, body, live: true };
-                self.shared.log.append(Purpose::Upkeep, vec![record]).await.ok()
+    async fn move_message(&self, from: Position, id: MessageId, body: Option<bytes::Bytes>) {
+        if !self.start_move(id, from) {
+            return;
+        }
+        let queue = self.clone();
+        let moved = tokio::spawn(async move {
+            let moved = queue.copy(from, id, body).await;
+            {
+                let mut table = queue.shared.table.lock();
+                table.unmark(id);
+                let Some(appended) = &moved else { return };
+                if !table.moved(id, appended.positions[0]) {
+                    queue.shared.log.release(appended.positions[0]);
+                }
             }
+            queue.shared.log.release(from);
+        });
+        let _ = moved.await;
+    }
+
+    async fn copy(&self, from: Position, id: MessageId, body: Option<bytes::Bytes>) -> Option<Appended> {
+        let detail = match self.detail(id).await {
+            Ok(detail) => detail?,
             Err(e) => {
                 tracing::warn!(%id, error = %e, "a record could not be read and stays where it is");
-                None
+                return None;
             }
         };
-        {
-            let mut table = self.shared.table.lock();
-            table.unmark(id);
-            let Some(appended) = &moved else { return };
-            match table.entries.get_mut(&id) {
-                Some(entry) => entry.position = appended.positions[0],
-                None => self.shared.log.release(appended.positions[0]),
-            }
-        }
-        self.shared.log.release(live.position);
+        let payload = record::write_accept(&detail.envelope, &detail.lives);
+        let record = Record { kind: record::ACCEPT, key: id.to_bytes(), about: Some(from), payload, body, live: true };
+        self.shared.log.append(Purpose::Upkeep, vec![record]).await.ok()
     }
 
-    /// Marks an idle message as moving and gives its new accept payload.
-    fn start_move(&self, id: MessageId, from: Position) -> Option<bytes::Bytes> {
+    /// Marks an idle message as moving; false if it is not idle, or not there any more.
+    fn start_move(&self, id: MessageId, from: Position) -> bool {
         let mut table = self.shared.table.lock();
-        let table = &mut *table;
-        let entry = table.entries.get_mut(&id)?;
-        let idle = entry.position == from
+        let Some((number, entry)) = table.find(id) else { return false };
+        let idle = entry.position() == from
             && !entry.moving
-            && !entry.tickets.iter().any(|&t| table.schedule.is_leased(t))
-            && !entry.lives.iter().any(|l| matches!(l.state, State::Begun { .. }));
-        if !idle {
-            return None;
+            && !table.is_leased(entry)
+            && !entry.tracks().any(|t| matches!(t.state(), State::Begun { .. }));
+        if let Some(entry) = table.entry_mut(number).filter(|_| idle) {
+            entry.moving = true;
         }
-        entry.moving = true;
-        Some(record::write_accept(&entry.envelope, &entry.lives))
+        idle
     }
 
-    async fn move_key(&self, live: &Live) {
-        let Ok(stored) = self.shared.log.read(live.position).await else { return };
-        let Ok(known) = record::read_key(&stored.payload) else { return };
-        let payload = stored.payload;
-        let about = Some(live.position);
-        let record = Record { kind: record::KEY, key: live.key, about, payload, body: None, live: true };
-        let Ok(appended) = self.shared.log.append(Purpose::Upkeep, vec![record]).await else { return };
-        let key = (known.client, known.idempotency.key);
-        if !self.shared.table.lock().keys.moved(&key, live.position, appended.positions[0]) {
-            self.shared.log.release(appended.positions[0]);
-        }
-        self.shared.log.release(live.position);
+    async fn move_key(&self, from: Position, key: [u8; 16], payload: bytes::Bytes) {
+        let Ok(known) = record::read_key(&payload) else { return };
+        let queue = self.clone();
+        let moved = tokio::spawn(async move {
+            let record = Record { kind: record::KEY, key, about: Some(from), payload, body: None, live: true };
+            let Ok(appended) = queue.shared.log.append(Purpose::Upkeep, vec![record]).await else { return };
+            let name = name_of(&known.client, &known.idempotency.key);
+            let to = appended.positions[0];
+            {
+                let mut table = queue.shared.table.lock();
+                table.changed(from.segment);
+                table.changed(to.segment);
+                if !table.keys.moved(&name, from, to) {
+                    queue.shared.log.release(to);
+                }
+            }
+            queue.shared.log.release(from);
+        });
+        let _ = moved.await;
+    }
+}
+
+impl Overdue {
+    fn new(about: About, detail: Detail, recipients: Vec<RecipientIndex>, end: End) -> Self {
+        let recipients = recipients.into_iter().map(|r| {
+            let last = detail.lives.get(r as usize).and_then(|l| l.attempts.last());
+            let host = last.and_then(|a| a.peer.as_ref()).map(|p| p.host.clone());
+            (r, last.and_then(|a| a.reply.clone()), host)
+        });
+        let envelope = detail.envelope.clone();
+        let about = About { envelope: Some(envelope.clone()), ..about };
+        Self { recipients: recipients.collect(), envelope, end, about: About { known: Some(detail), ..about } }
     }
 }
 

@@ -247,10 +247,10 @@ async fn open_queue(
     let events = EventLog::open(event_options, metrics.clone()).map_err(|e| StartError::failed(file)(&e))?;
     let (spool, log) = (options::spool(&config.server.data_dir), options::storage(config));
     let (queue_options, routes) = (options::queue(config, hold), live.routes.clone());
-    let (clock, facts, metrics) = (clock.clone(), events.clone(), metrics.clone());
+    let (own_clock, facts, metrics) = (clock.clone(), events.clone(), metrics.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let place = Place { disk: Arc::new(RealDisk), dir: &spool, log };
-        Queue::open(place, queue_options, routes, clock, facts, metrics)
+        Queue::open(place, queue_options, routes, own_clock, facts, metrics)
     });
     let (queue, recovery) =
         opened.await.map_err(|e| StartError::failed("queue")(&e))?.map_err(|e| StartError::failed("queue")(&e))?;
@@ -258,14 +258,49 @@ async fn open_queue(
         tracing::error!(segment = damage.segment, offset = damage.offset, what = %damage.what, "a damaged record was set aside");
     }
     tracing::info!(
-        messages = recovery.messages,
-        unknown = recovery.unknown,
+        keys = recovery.keys,
+        records = recovery.log.records,
+        segments = recovery.log.segments,
+        sidecars = recovery.log.sidecars,
         damaged = recovery.log.damage.len(),
         facts_completed = recovery.facts,
         strange = recovery.strange,
-        "queue recovered"
+        duration_ms = recovery.log.time.as_millis() as u64,
+        "queue opened"
     );
+    tokio::spawn(tell_progress(queue.clone(), clock.clone()));
     Ok((queue, events))
+}
+
+/// How often the taking in of a backlog is told of while it lasts.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Tells how the backlog is being taken in.
+async fn tell_progress(queue: Queue, clock: SharedClock) {
+    let (began, progress) = (clock.mono(), queue.progress());
+    loop {
+        let loaded = tokio::time::timeout(PROGRESS_EVERY, queue.loaded()).await;
+        let so_far = *progress.borrow();
+        let spent = clock.mono().since(began).as_millis() as u64;
+        match loaded {
+            Ok(all) => {
+                tracing::info!(
+                    messages = all.messages,
+                    unknown = all.unknown,
+                    strange = all.strange,
+                    duration_ms = spent,
+                    "backlog taken in"
+                );
+                return;
+            }
+            Err(_) => tracing::info!(
+                messages = so_far.messages,
+                segments = format!("{}/{}", so_far.segments_done, so_far.segments),
+                duration_ms = spent,
+                "taking in the backlog"
+            ),
+        }
+    }
 }
 
 impl Core {

@@ -11,7 +11,8 @@ impl Operator for Core {
     }
 
     fn explain(&self, what: &str, most: usize) -> Vec<MessageView> {
-        self.queue.explain(what, most)
+        // Operators are served on a thread that may wait.
+        self.runtime.block_on(self.queue.explain(what, most))
     }
 
     fn hold(&self, held: bool) {

@@ -1,36 +1,147 @@
 //! One lane: tickets of one destination, class and client, first come first served.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{LaneKey, Place, SiteId, Ticket};
+use super::SiteId;
+use super::slab::{List, PLACE_BITS};
+use crate::clock::Mono;
+use crate::model::{Class, ClientName};
 
-/// A lane and what is in it. Tickets not yet due stand in the schedule's own list and are only counted here.
+/// Names a lane within one schedule. One that was dropped is not known any more; its number comes back, under another
+/// generation, after that of all others dropped before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LaneId(u32);
+
+/// What a lane is: destination, class and client. Two consignments with the same key share a lane.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LaneKey {
+    /// Where to, in the caller's words: a domain, a set of carriers.
+    pub destination: Arc<str>,
+    /// Priority.
+    pub class: Class,
+    /// Whose it is.
+    pub client: ClientName,
+}
+
+impl LaneKey {
+    /// The lane's written name: `example.com/transactional/shop`.
+    pub fn name(&self) -> Arc<str> {
+        format!("{}/{}/{}", self.destination, self.class, self.client).into()
+    }
+}
+
+/// What waits in a lane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaneCount {
+    /// The lane.
+    pub key: LaneKey,
+    /// Its site.
+    pub site: SiteId,
+    /// Ready to go.
+    pub ready: usize,
+    /// Not due yet.
+    pub waiting: usize,
+    /// Leased.
+    pub leased: usize,
+    /// When the earliest of those waiting is due.
+    pub next_due: Option<Mono>,
+}
+
+/// A lane and what is in it. Tickets not yet due stand in the schedule's wheel and are only counted here.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) key: LaneKey,
     pub(super) name: Arc<str>,
     pub(super) site: SiteId,
-    /// By their place in the order of readiness, so that one can also be taken out of the middle.
-    pub(super) ready: BTreeMap<u64, Ticket>,
-    pub(super) waiting: usize,
-    pub(super) leased: usize,
-    /// It stands in its client's line.
-    pub(super) in_line: bool,
+    /// The client's number at the sites.
+    pub(super) client: u32,
+    pub(super) ready: List,
+    pub(super) waiting: u32,
+    pub(super) leased: u32,
+    /// The turn for which it stands in its client's line; zero if it does not. A place in a line with another number is
+    /// one that it has left.
+    pub(super) turn: u64,
 }
 
 impl Lane {
-    pub(super) fn new(key: LaneKey, site: SiteId) -> Self {
+    pub(super) fn new(key: LaneKey, site: SiteId, client: u32) -> Self {
         let name = key.name();
-        Self { key, name, site, ready: BTreeMap::new(), waiting: 0, leased: 0, in_line: false }
+        Self { key, name, site, client, ready: List::EMPTY, waiting: 0, leased: 0, turn: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.ready.is_empty() && self.waiting == 0 && self.leased == 0
     }
+}
 
-    /// The cost of the ticket in front, if any is ready.
-    pub(super) fn front_cost(&self, tickets: &HashMap<Ticket, Place>) -> Option<u32> {
-        self.ready.first_key_value().map(|(_, t)| tickets.get(t).map_or(1, |place| place.cost))
+/// All lanes, by their places.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    homes: Vec<Home>,
+    free: VecDeque<u32>,
+}
+
+#[derive(Debug)]
+struct Home {
+    generation: u32,
+    lane: Option<Lane>,
+}
+
+impl Lanes {
+    pub(super) fn len(&self) -> usize {
+        self.homes.len() - self.free.len()
+    }
+
+    /// Places so far; all lanes are below.
+    pub(super) fn places(&self) -> usize {
+        self.homes.len()
+    }
+
+    pub(super) fn insert(&mut self, lane: Lane) -> LaneId {
+        let place = self.free.pop_front().unwrap_or_else(|| {
+            assert!(self.homes.len() < 1 << PLACE_BITS, "more lanes than there may be tickets");
+            self.homes.push(Home { generation: 0, lane: None });
+            (self.homes.len() - 1) as u32
+        });
+        self.homes[place as usize].lane = Some(lane);
+        self.id(place)
+    }
+
+    /// The number of the lane at a place.
+    pub(super) fn id(&self, place: u32) -> LaneId {
+        LaneId(self.homes[place as usize].generation << PLACE_BITS | place)
+    }
+
+    /// The place of a lane, if there still is such a lane.
+    pub(super) fn find(&self, id: LaneId) -> Option<u32> {
+        let (place, generation) = (id.0 % (1 << PLACE_BITS), id.0 >> PLACE_BITS);
+        let home = self.homes.get(place as usize)?;
+        (home.generation == generation && home.lane.is_some()).then_some(place)
+    }
+
+    #[inline]
+    pub(super) fn at(&self, place: u32) -> Option<&Lane> {
+        self.homes.get(place as usize)?.lane.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Lane> {
+        self.homes.get_mut(place as usize)?.lane.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Lane)> {
+        (0..).zip(&self.homes).filter_map(|(place, home)| Some((place, home.lane.as_ref()?)))
+    }
+
+    /// Drops the lanes that are empty.
+    pub(super) fn drop_empty(&mut self) {
+        for (place, home) in (0..).zip(&mut self.homes) {
+            if home.lane.as_ref().is_some_and(Lane::is_empty) {
+                home.lane = None;
+                home.generation = (home.generation + 1) % (1 << (32 - PLACE_BITS));
+                self.free.push_back(place);
+            }
+        }
     }
 }

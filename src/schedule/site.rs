@@ -1,17 +1,21 @@
 //! One site: the limits several lanes share, and the line in which their clients stand.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LaneId, suspension};
+use super::slab::COST_MAX;
+use super::suspension;
 use crate::clock::Mono;
-use crate::model::{Class, ClientName};
+use crate::model::Class;
+
+/// Names a site within one schedule; never used again for another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SiteId(pub(super) u32);
 
 /// Credit a client gets per turn. A 4 KiB mail spends a sixteenth of it.
 const QUANTUM: i64 = 64 * 1024;
-/// More than this is not charged for one consignment, so that a turn of the line stays short.
-const COST_MAX: i64 = 1024 * 1024;
 
 /// What a site tolerates.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -39,6 +43,8 @@ pub(super) struct Site {
     /// Reported to the caller and not yet fetched.
     pub(super) roused: bool,
     lines: [Line; 3],
+    /// Tickets ready in its lanes, by class.
+    ready: [usize; 3],
     leased: [usize; 3],
     /// How many leases the site has earned, between 1 and its concurrency: it grows with every good answer and falls to
     /// one when the site fails.
@@ -49,18 +55,48 @@ pub(super) struct Site {
     next_at: Mono,
 }
 
-/// The clients of one class, in turn.
+/// The clients of one class, in turn. Each client in the order has its standing, and the other way round.
 #[derive(Debug, Default)]
 struct Line {
-    clients: VecDeque<Standing>,
+    order: VecDeque<u32>,
+    clients: Numbered<u32, Standing>,
 }
 
 /// A client that has ready lanes here.
 #[derive(Debug)]
 struct Standing {
-    client: ClientName,
     credit: i64,
-    lanes: VecDeque<LaneId>,
+    lanes: VecDeque<InLine>,
+}
+
+/// A lane's place in the line of its client, good for one turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InLine {
+    /// The lane's place among the lanes.
+    pub(super) lane: u32,
+    /// The turn for which it lined up.
+    pub(super) turn: u64,
+}
+
+/// A map by numbers that nobody outside can choose.
+pub(super) type Numbered<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads a number over all bits with one multiplication.
+#[derive(Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(u32::from(byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
 }
 
 impl Site {
@@ -70,6 +106,7 @@ impl Site {
             limits,
             roused: false,
             lines: Default::default(),
+            ready: [0; 3],
             leased: [0; 3],
             window: limits.concurrency.clamp(1, 4),
             failures: 0,
@@ -80,7 +117,7 @@ impl Site {
 
     /// True if no lane has anything ready.
     pub(super) fn is_empty(&self) -> bool {
-        self.lines.iter().all(|line| line.clients.is_empty())
+        self.ready == [0; 3]
     }
 
     /// Until when nothing may be leased, if so: suspended, or ahead of its pace.
@@ -113,61 +150,79 @@ impl Site {
                 .filter(|&other| other != class)
                 .map(|other| self.reserve().saturating_sub(self.leased[other.index()]))
                 .sum();
-            !self.lines[class.index()].clients.is_empty() && free > kept
+            self.ready[class.index()] > 0 && free > kept
         })
     }
 
-    /// Puts a lane that has become ready, and does not stand there yet, into its client's turn.
-    pub(super) fn line_up(&mut self, class: Class, client: &ClientName, lane: LaneId) {
-        let clients = &mut self.lines[class.index()].clients;
-        match clients.iter_mut().find(|s| s.client == *client) {
-            Some(standing) => standing.lanes.push_back(lane),
-            None => clients.push_back(Standing { client: client.clone(), credit: QUANTUM, lanes: [lane].into() }),
-        }
+    /// Tickets have become ready in a lane of that class.
+    pub(super) fn more_ready(&mut self, class: Class, tickets: u32) {
+        self.ready[class.index()] += tickets as usize;
     }
 
-    /// The lane whose turn it is, by deficit round robin over the clients of a class. `front_cost` tells the cost of a
-    /// lane's first ticket, or `None` for a lane that has emptied meanwhile.
-    pub(super) fn next_lane(
-        &mut self,
-        class: Class,
-        mut front_cost: impl FnMut(LaneId) -> Option<u32>,
-    ) -> Option<LaneId> {
-        let clients = &mut self.lines[class.index()].clients;
+    /// Tickets of that class are not ready here any more.
+    pub(super) fn less_ready(&mut self, class: Class, tickets: u32) {
+        self.ready[class.index()] -= tickets as usize;
+    }
+
+    /// Puts a lane that has become ready, and does not stand there yet, into its client's turn.
+    pub(super) fn line_up(&mut self, class: Class, client: u32, lane: InLine) {
+        let line = &mut self.lines[class.index()];
+        let standing = line.clients.entry(client).or_insert_with(|| {
+            line.order.push_back(client);
+            Standing { credit: QUANTUM, lanes: VecDeque::new() }
+        });
+        standing.lanes.push_back(lane);
+    }
+
+    /// The lane whose turn it is, by deficit round robin over the clients of a class. `stands` tells whether a place in
+    /// line still counts: false for a lane that has gone elsewhere or has emptied meanwhile.
+    pub(super) fn next_lane(&mut self, class: Class, mut stands: impl FnMut(InLine) -> bool) -> Option<u32> {
+        let Line { order, clients } = &mut self.lines[class.index()];
         // Ends: each turn either removes an empty lane or client, serves, or adds credit that suffices after a few turns.
-        while let Some(standing) = clients.front_mut() {
-            let Some(&lane) = standing.lanes.front() else {
-                clients.pop_front();
+        while let Some(&client) = order.front() {
+            let standing = clients.get_mut(&client)?;
+            let Some(&first) = standing.lanes.front() else {
+                clients.remove(&client);
+                order.pop_front();
                 continue;
             };
-            if front_cost(lane).is_none() {
+            if !stands(first) {
                 standing.lanes.pop_front();
                 continue;
             }
             if standing.credit > 0 {
-                return Some(lane);
+                return Some(first.lane);
             }
             standing.credit += QUANTUM;
-            clients.rotate_left(1);
+            order.rotate_left(1);
         }
         None
     }
 
     /// Accounts for a lease of the lane that [`Site::next_lane`] has just named: the first of the first client.
     pub(super) fn leased(&mut self, class: Class, cost: u32, lane_has_more: bool, now: Mono) {
+        self.less_ready(class, 1);
         self.leased[class.index()] += 1;
         if let Some(pace) = self.limits.pace {
             self.next_at = self.next_at.max(now).plus(interval(pace));
         }
-        let clients = &mut self.lines[class.index()].clients;
-        let Some(standing) = clients.front_mut() else { return };
-        standing.credit -= i64::from(cost).clamp(1, COST_MAX);
+        let Line { order, clients } = &mut self.lines[class.index()];
+        let Some(client) = order.front() else { return };
+        let Some(standing) = clients.get_mut(client) else { return };
+        standing.credit -= i64::from(cost.clamp(1, COST_MAX));
         let served = standing.lanes.pop_front();
         if lane_has_more {
             standing.lanes.extend(served);
         } else if standing.lanes.is_empty() {
-            clients.pop_front();
+            clients.remove(client);
+            order.pop_front();
         }
+    }
+
+    /// Leases of a lane that has moved here from elsewhere, or has left.
+    pub(super) fn move_leases(&mut self, class: Class, come: u32, gone: u32) {
+        let leased = &mut self.leased[class.index()];
+        *leased = (*leased + come as usize).saturating_sub(gone as usize);
     }
 
     pub(super) fn leases(&self) -> usize {
@@ -199,18 +254,17 @@ impl Site {
         self.suspended = None;
     }
 
-    /// How many more slots could be put to use.
-    pub(super) fn slots_wanted(&self, ready_in: impl Fn(LaneId) -> usize) -> usize {
-        let free = self.slots().saturating_sub(self.leased.iter().sum());
-        let mut ready = 0;
-        // Counts no further than matters: a site may have tens of thousands of lanes.
-        for &lane in self.lines.iter().flat_map(|l| &l.clients).flat_map(|s| &s.lanes) {
-            if ready >= free {
-                break;
-            }
-            ready += ready_in(lane);
+    /// Forgets places in line that do not count any more.
+    pub(super) fn tidy(&mut self, stands: impl Fn(InLine) -> bool) {
+        for standing in self.lines.iter_mut().flat_map(|line| line.clients.values_mut()) {
+            standing.lanes.retain(|lane| stands(*lane));
         }
-        ready.min(free)
+    }
+
+    /// How many more slots could be put to use.
+    pub(super) fn slots_wanted(&self) -> usize {
+        let free = self.slots().saturating_sub(self.leased.iter().sum());
+        self.ready.iter().sum::<usize>().min(free)
     }
 
     fn slots(&self) -> usize {

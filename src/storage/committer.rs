@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::applied::Ledger;
 use super::batch::{self, Frame};
 use super::disk::File;
 use super::figures::Figures;
@@ -22,7 +23,7 @@ use super::janitor::Chores;
 use super::record::{Behind, Salt};
 use super::segment::{Fresh, align_up};
 use super::table::Table;
-use super::{AppendError, Appended, Position};
+use super::{AppendError, Appended, Mark, Position, Purpose};
 use crate::clock::SharedClock;
 
 /// Proof that something is on stable storage. Only the committer makes one, after an fsync.
@@ -59,10 +60,13 @@ pub struct Committer {
     pub chores: Arc<Chores>,
     pub table: Arc<Mutex<Table>>,
     pub figures: Arc<Figures>,
+    pub ledger: Arc<Ledger>,
     pub clock: SharedClock,
     pub poison: Arc<Poison>,
     pub batch_bytes_max: usize,
     pub segment_bytes: u32,
+    /// Dead segments are used again.
+    pub recycles: bool,
     /// The segment being written; none before the first batch.
     pub current: Option<Current>,
     pub next_batch: u64,
@@ -74,9 +78,15 @@ pub struct Current {
     salt: Salt,
     alignment: u32,
     file: Arc<dyn File>,
-    /// Where the last batch ended.
+    /// Where the last batch began, and where it ended.
+    last: u32,
     used: u32,
+    /// It may be the segment that was held back for upkeep.
+    held_back: bool,
 }
+
+/// A segment of which less than this part is left is not cut to size.
+const UNCUT_SHARE: u32 = 8;
 
 /// Why a batch was not committed.
 enum Trouble {
@@ -114,11 +124,24 @@ impl Committer {
     fn work(&mut self, taken: Vec<Submission>) {
         match self.commit(&taken) {
             Ok(offsets) => self.answer(taken, &offsets),
-            Err(Trouble::Full) => taken.into_iter().for_each(|s| s.refuse(AppendError::Full)),
+            Err(Trouble::Full) => self.squeeze(taken),
             Err(Trouble::Fatal(doing, e)) => {
                 self.poison.poison(&format!("{doing}: {e}"));
                 taken.into_iter().for_each(|s| s.refuse(AppendError::Poisoned));
             }
+        }
+    }
+
+    /// There is no space for all of these. What ends old work may still find some: it has a segment held back for it.
+    fn squeeze(&mut self, taken: Vec<Submission>) {
+        let is_upkeep = |s: &Submission| s.purpose == Purpose::Upkeep;
+        let (upkeep, intake): (Vec<_>, Vec<_>) = taken.into_iter().partition(is_upkeep);
+        let again = !intake.is_empty() && !upkeep.is_empty();
+        intake.into_iter().for_each(|s| s.refuse(AppendError::Full));
+        if again {
+            self.work(upkeep);
+        } else {
+            upkeep.into_iter().for_each(|s| s.refuse(AppendError::Full));
         }
     }
 
@@ -127,7 +150,8 @@ impl Committer {
         let bytes = taken.iter().map(|s| s.bytes).sum::<u64>() + batch::HEADER_BYTES as u64;
         let number = self.next_batch;
         let (clock, figures) = (self.clock.clone(), self.figures.clone());
-        let current = self.room_for(bytes)?;
+        let upkeep = taken.iter().all(|s| s.purpose == Purpose::Upkeep);
+        let current = self.room_for(bytes, if upkeep { Purpose::Upkeep } else { Purpose::Intake })?;
         let start = align_up(current.used, current.alignment);
         let mut frame = Frame::new(&current.salt, number, start, bytes as usize);
         let offsets = taken.iter().flat_map(|s| &s.records).map(|record| frame.push(record)).collect();
@@ -139,7 +163,7 @@ impl Committer {
         current.file.sync().map_err(|e| Trouble::Fatal("syncing a segment", e))?;
         figures.synced(clock.mono().since(began).as_micros() as u64);
 
-        current.used = start + frame.bytes();
+        (current.last, current.used) = (start, start + frame.bytes());
         self.next_batch += 1;
         figures.batches.fetch_add(1, Ordering::Relaxed);
         figures.groups.fetch_add(taken.len() as u64, Ordering::Relaxed);
@@ -149,21 +173,31 @@ impl Committer {
     }
 
     /// The segment that the next batch goes to; seals the one before if it is full.
-    fn room_for(&mut self, bytes: u64) -> Result<&mut Current, Trouble> {
+    fn room_for(&mut self, bytes: u64, purpose: Purpose) -> Result<&mut Current, Trouble> {
+        if purpose == Purpose::Intake
+            && let Some(current) = self.current.as_mut().filter(|current| current.held_back)
+        {
+            // Upkeep is writing in what was held back for it: intake may join once there is another.
+            self.chores.hold_back().map_err(no_segment)?;
+            current.held_back = false;
+        }
         let fits = |c: &Current| u64::from(align_up(c.used, c.alignment)) + bytes <= u64::from(self.segment_bytes);
         if !self.current.as_ref().is_some_and(fits) {
             // First the new one: if there is none the old one can still take smaller batches.
-            let next = self.chores.take_spare().map_err(|e| match is_no_space(&e) {
-                true => Trouble::Full,
-                false => Trouble::Fatal("making a segment", e),
-            })?;
-            let next = Current::begin(next);
+            let next = self.chores.take_spare(purpose).map_err(no_segment)?;
+            let next = Current::begin(next, purpose == Purpose::Upkeep);
             let mut table = self.table.lock();
             table.add(next.number, next.salt.clone(), u64::from(self.segment_bytes));
             if let Some(full) = self.current.replace(next) {
-                table.seal(full.number, u64::from(full.used));
+                // A small rest is left, so that the segment can be used again as it is.
+                let rest = self.segment_bytes.saturating_sub(full.used);
+                let cut = !self.recycles || rest > self.segment_bytes / UNCUT_SHARE;
+                let bytes = if cut { full.used } else { self.segment_bytes };
+                table.seal(full.number, full.used, u64::from(bytes));
                 drop(table);
-                self.chores.sealed(full.file, u64::from(full.used));
+                if cut {
+                    self.chores.sealed(full.file, u64::from(bytes));
+                }
             }
         }
         self.current.as_mut().ok_or_else(|| Trouble::Fatal("making a segment", ErrorKind::NotFound.into()))
@@ -171,9 +205,12 @@ impl Committer {
 
     /// Enters the records into the table, then tells everybody.
     fn answer(&self, mut taken: Vec<Submission>, offsets: &[u32]) {
-        let segment = self.current.as_ref().map_or(0, |c| c.number);
+        let Some(&Current { number: segment, last, used, .. }) = self.current.as_ref() else { return };
+        let (start, end) = (Mark { segment, offset: last }, Mark { segment, offset: used });
+        let guards = self.ledger.durable(start, end, taken.len());
         let mut offsets = offsets.iter();
         let mut table = self.table.lock();
+        table.batch(segment, self.next_batch - 1, used);
         let positions: Vec<Vec<Position>> = taken
             .iter_mut()
             .map(|submission| {
@@ -189,18 +226,20 @@ impl Committer {
             })
             .collect();
         drop(table);
-        for (submission, positions) in taken.into_iter().zip(positions) {
-            (submission.done)(Ok(Appended { durable: Durable(()), positions }));
+        for ((submission, positions), pending) in taken.into_iter().zip(positions).zip(guards) {
+            (submission.done)(Ok(Appended { durable: Durable(()), positions, pending }));
         }
     }
 }
 
 impl Current {
-    fn begin(fresh: Fresh) -> Self {
+    fn begin(fresh: Fresh, held_back: bool) -> Self {
         Self {
+            held_back,
             number: fresh.header.number,
             salt: Salt::new(fresh.header.salt),
             alignment: fresh.header.alignment,
+            last: fresh.header.data_offset(),
             used: fresh.header.data_offset(),
             file: fresh.file,
         }
@@ -214,6 +253,10 @@ fn undo(current: &Current, start: u32, e: io::Error) -> Trouble {
         return Trouble::Full;
     }
     Trouble::Fatal("writing a segment", e)
+}
+
+fn no_segment(e: io::Error) -> Trouble {
+    if is_no_space(&e) { Trouble::Full } else { Trouble::Fatal("making a segment", e) }
 }
 
 fn is_no_space(e: &io::Error) -> bool {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::Position;
+
 /// Why a group was not appended. Nothing of it will be found after a restart, except after [`AppendError::Poisoned`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AppendError {
@@ -60,6 +62,44 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 impl From<io::Error> for ReadError {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+/// Why a sidecar was not written. The one before it, if there is one, still holds.
+#[derive(Debug)]
+pub enum SidecarError {
+    /// The segment does not exist, or not any more.
+    Gone,
+    /// The segment is still being written to.
+    Open,
+    /// What is named as live is no live record of the segment.
+    Unknown(Position),
+    /// What it is to cover does not reach the segment's end, or reaches beyond what has been applied, or less far than before.
+    Covers,
+    /// A part is larger than any may be.
+    TooLarge,
+    /// The disk refused.
+    Io(io::Error),
+}
+
+impl fmt::Display for SidecarError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the segment is gone"),
+            Self::Open => f.write_str("the segment is still being written"),
+            Self::Unknown(position) => write!(f, "no live record of the segment lies at {position:?}"),
+            Self::Covers => f.write_str("it covers too little, or more than has been applied"),
+            Self::TooLarge => f.write_str("it is too large"),
+            Self::Io(e) => write!(f, "writing a sidecar failed: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for SidecarError {}
+
+impl From<io::Error> for SidecarError {
     fn from(e: io::Error) -> Self {
         Self::Io(e)
     }

@@ -2,9 +2,9 @@
 //!
 //! **Rules.** What was synced survives [`FaultyDisk::cut_power`]. Of everything else any part may survive: each write since
 //! the last sync whole, not at all, or any set of its 512-byte sectors; each change of length or of a name, or not,
-//! independently of the others. (Harsher than journaled file systems, which keep some order.) Directories themselves always
-//! survive. A write that fails has written a part. After a planned cut every call fails until `cut_power` turns the machine on
-//! again; handles from before stay dead.
+//! independently of the others; of a rename also the new name alone, beside the old one. (Harsher than journaled file systems,
+//! which keep some order.) Directories themselves always survive. A write that fails has written a part. After a planned cut
+//! every call fails until `cut_power` turns the machine on again; handles from before stay dead.
 
 mod calls;
 
@@ -21,6 +21,7 @@ const SECTOR: usize = 512;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Call {
     Create,
+    Rename,
     Remove,
     SyncDir,
     Write,
@@ -51,7 +52,8 @@ struct World {
     files: BTreeMap<u64, Inode>,
     names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
-    name_changes: Vec<(PathBuf, Option<u64>)>,
+    /// Changes of names since the last sync; those in a list belong together, and survive from the first on.
+    name_changes: Vec<Vec<(PathBuf, Option<u64>)>>,
     next_inode: u64,
     available: u64,
     can_allocate: bool,
@@ -157,8 +159,9 @@ impl FaultyDisk {
             }
             inode.now.clone_from(&inode.durable);
         }
-        for (path, inode) in std::mem::take(&mut world.name_changes) {
-            if world.random.bool() {
+        for together in std::mem::take(&mut world.name_changes) {
+            let survive = world.random.usize(..=together.len());
+            for (path, inode) in together.into_iter().take(survive) {
                 set_name(&mut world.durable_names, path, inode);
             }
         }
@@ -319,9 +322,9 @@ impl World {
         Ok(None)
     }
 
-    fn rename(&mut self, path: &Path, inode: Option<u64>) {
+    fn name(&mut self, path: &Path, inode: Option<u64>) {
         set_name(&mut self.names, path.to_owned(), inode);
-        self.name_changes.push((path.to_owned(), inode));
+        self.name_changes.push(vec![(path.to_owned(), inode)]);
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Stats {
     /// How many batches took how long to write and sync: one count for each of [`Stats::SYNC_TIME_BOUNDS_MICROS`] (this long
     /// or shorter, and longer than the one before), one for the rest.
     pub sync_time_counts: [u64; SYNC_TIME_BOUNDS_MICROS.len() + 1],
-    /// Segments on disk, the one made in advance not counted.
+    /// Segments on disk that something holds: those made in advance or laid aside not counted.
     pub segments: u64,
     /// Bytes allocated to them.
     pub segment_bytes: u64,

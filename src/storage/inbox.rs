@@ -23,6 +23,7 @@ pub struct Admission(#[allow(dead_code, reason = "held for its drop")] OwnedSema
 
 /// A group on its way.
 pub struct Submission {
+    pub purpose: Purpose,
     pub records: Vec<Encoded>,
     /// Bytes it takes in a batch.
     pub bytes: u64,

@@ -1,28 +1,42 @@
-//! The janitor: a thread that does what the committer must not wait for. It makes the next segment before it is needed,
-//! cuts sealed ones to size, removes segments and files of bodies that nothing needs, and looks how much space is left.
+//! The janitor: a thread that does what the committer must not wait for. It makes segments before they are needed, cuts sealed
+//! ones to size, removes segments and files of bodies that nothing needs or lays dead segments aside to be used again, and
+//! looks how much space is left.
 //!
-//! **Promises.** Segments go by `table.rs`'s rule, and a removal counts only once it has been synced.
+//! **Promises.**
+//! - Segments go by `table.rs`'s rule, and a removal counts only once it has been synced.
+//! - Intake never gets the last segment made in advance: when the disk is full, ending and moving what was taken on goes on
+//!   in that one, and so frees others.
+//! - While less than the reserve is free, no dead segment is kept beyond those that intake and upkeep still want.
+//!
 //! **Fails how**: no space for a new segment is the committer's to report; a directory that cannot be synced poisons the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::Purpose;
 use super::bodies::BodyFile;
 use super::committer::Poison;
 use super::disk::{Disk, File};
+use super::readers::Readers;
 use super::segment::{self, Fresh, Header};
+use super::sidecars::Sidecars;
 use super::table::Table;
 
 /// How often the space left is looked at when nothing else happens.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is to be done. All of it is bounded by what exists: one spare, sealed segments, live bodies.
+/// Segments made in advance: the next one, and one that is held back for upkeep.
+const SPARES: usize = 2;
+/// Of these, not for intake.
+const HELD_BACK: usize = 1;
+
+/// What is to be done. All of it is bounded by what exists: two spares, sealed segments, live bodies.
 #[derive(Debug)]
 pub struct Chores {
     state: Mutex<State>,
@@ -34,24 +48,32 @@ pub struct Chores {
 
 #[derive(Debug)]
 struct State {
-    spare: Spare,
+    /// Made in advance, in order of their numbers.
+    spares: VecDeque<Fresh>,
+    /// Why the last one could not be made.
+    failed: Option<ErrorKind>,
     sealed: Vec<(Arc<dyn File>, u64)>,
     files: BTreeSet<BodyFile>,
     look: bool,
     stop: bool,
 }
 
-#[derive(Debug)]
-enum Spare {
-    Wanted,
-    Ready(Fresh),
-    Failed(io::Error),
+impl State {
+    fn wants_spare(&self) -> bool {
+        self.spares.len() < SPARES && self.failed.is_none() && !self.stop
+    }
 }
 
 impl Chores {
     pub fn new() -> Self {
-        let state =
-            State { spare: Spare::Wanted, sealed: Vec::new(), files: BTreeSet::new(), look: false, stop: false };
+        let state = State {
+            spares: VecDeque::new(),
+            failed: None,
+            sealed: Vec::new(),
+            files: BTreeSet::new(),
+            look: false,
+            stop: false,
+        };
         Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -61,27 +83,48 @@ impl Chores {
     }
 
     /// The next segment; waits for it if it is still being made. After an error the next call tries again.
-    pub fn take_spare(&self) -> io::Result<Fresh> {
+    pub fn take_spare(&self, purpose: Purpose) -> io::Result<Fresh> {
+        let held_back = if purpose == Purpose::Intake { HELD_BACK } else { 0 };
         let mut state = self.state.lock();
-        if let Spare::Failed(_) = state.spare {
+        if state.spares.len() <= held_back {
             // That was when it was made in advance; things may have changed.
-            state.spare = Spare::Wanted;
+            state.failed = None;
             self.changed.notify_all();
         }
         loop {
-            match std::mem::replace(&mut state.spare, Spare::Wanted) {
-                Spare::Ready(fresh) => {
-                    self.changed.notify_all();
-                    return Ok(fresh);
-                }
-                Spare::Failed(e) => {
-                    state.spare = Spare::Failed(e.kind().into());
-                    return Err(e);
-                }
-                Spare::Wanted if state.stop => return Err(io::Error::other("the log is closed")),
-                Spare::Wanted => self.wait_for_spare(&mut state),
+            if state.spares.len() > held_back
+                && let Some(fresh) = state.spares.pop_front()
+            {
+                self.changed.notify_all();
+                return Ok(fresh);
             }
+            if let Some(kind) = state.failed {
+                return Err(kind.into());
+            }
+            if state.stop {
+                return Err(io::Error::other("the log is closed"));
+            }
+            self.wait_for_spare(&mut state);
         }
+    }
+
+    /// Waits until a segment is there that is held back for upkeep; an error if none can be made.
+    pub fn hold_back(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.spares.len() < HELD_BACK {
+            state.failed = None;
+            self.changed.notify_all();
+        }
+        while state.spares.len() < HELD_BACK {
+            if let Some(kind) = state.failed {
+                return Err(kind.into());
+            }
+            if state.stop {
+                return Err(io::Error::other("the log is closed"));
+            }
+            self.wait_for_spare(&mut state);
+        }
+        Ok(())
     }
 
     fn wait_for_spare(&self, state: &mut MutexGuard<'_, State>) {
@@ -118,7 +161,7 @@ impl Chores {
 
     #[cfg(test)]
     pub fn spare_is_ready(&self) -> bool {
-        matches!(self.state.lock().spare, Spare::Ready(_))
+        self.state.lock().spares.len() == SPARES
     }
 
     /// Finish what there is and end.
@@ -167,6 +210,14 @@ pub struct Janitor {
     pub bodies: PathBuf,
     pub segment_bytes: u32,
     pub alignment: u32,
+    pub sidecars: Arc<Sidecars>,
+    pub readers: Arc<Readers>,
+    /// Dead segments laid aside, and how many at most.
+    pub old: Vec<PathBuf>,
+    pub old_max: usize,
+    pub reserve_bytes: u64,
+    /// Segments that are gone and whose sidecars are not.
+    pub sides: Vec<u64>,
     /// Number of the next segment.
     pub next: u64,
     /// Bytes free, for everybody to read.
@@ -215,20 +266,21 @@ impl Janitor {
             }
         }
         for file in round.files {
-            remove(&*self.disk, file.path(&self.bodies));
+            remove(&*self.disk, &file.path(&self.bodies));
         }
         self.remove_segments();
+        self.sidecars.remove_of(&mut self.sides);
         self.measure();
+        self.give_way();
         round.stop
     }
 
     /// Waits for something to do, or until it is time to look at the space left.
     fn wait(&self) -> Round {
         let mut state = self.chores.state.lock();
-        let wanted = |s: &State| matches!(s.spare, Spare::Wanted);
-        let idle = |s: &State| !(wanted(s) || s.look || s.stop) && s.sealed.is_empty() && s.files.is_empty();
-        if idle(&state) {
-            self.chores.changed.wait_for(&mut state, LOOK_INTERVAL);
+        let idle = |s: &State| !(s.wants_spare() || s.look || s.stop) && s.sealed.is_empty() && s.files.is_empty();
+        if idle(&state) && self.chores.changed.wait_for(&mut state, LOOK_INTERVAL).timed_out() {
+            state.failed = None;
         }
         Self::round(&mut state)
     }
@@ -236,7 +288,7 @@ impl Janitor {
     fn round(state: &mut State) -> Round {
         state.look = false;
         Round {
-            make_spare: matches!(state.spare, Spare::Wanted) && !state.stop,
+            make_spare: state.wants_spare(),
             sealed: std::mem::take(&mut state.sealed),
             files: std::mem::take(&mut state.files),
             stop: state.stop,
@@ -244,36 +296,76 @@ impl Janitor {
     }
 
     fn make_spare(&mut self) {
-        let header = Header { number: self.next, salt: fastrand::u64(..), alignment: self.alignment };
+        let header = Header { number: self.next, salt: fastrand::u64(..), alignment: self.alignment, recycled: false };
         self.next += 1;
-        let made = Fresh::create(&*self.disk, &self.segments, header, self.segment_bytes);
+        let made = match self.old.pop() {
+            Some(old) => Fresh::recycle(&*self.disk, &self.segments, &old, header, self.segment_bytes),
+            None => Fresh::create(&*self.disk, &self.segments, header, self.segment_bytes),
+        };
         let mut state = self.chores.state.lock();
-        state.spare = match made {
-            Ok(fresh) => Spare::Ready(fresh),
+        match made {
+            Ok(fresh) => state.spares.push_back(fresh),
             Err(e) => {
                 tracing::warn!("making a segment: {e}");
-                Spare::Failed(e)
+                state.failed = Some(e.kind());
             }
-        };
+        }
         drop(state);
         self.chores.changed.notify_all();
     }
 
-    /// Removes what may go, then what may go because of that, until nothing more may.
+    /// Removes what may go, or lays it aside, then what may go because of that, until nothing more may.
     fn remove_segments(&mut self) {
         while !self.halted {
             let mut gone = self.table.lock().removable();
-            gone.retain(|n| remove(&*self.disk, segment::path(&self.segments, *n)));
+            let laid_aside = self.old.len();
+            gone.retain(|n| self.dispose(*n));
             if gone.is_empty() {
                 return;
             }
-            // Until the removals are durable the segments exist: what speaks of them must stay.
+            // Until the removals are durable the segments exist: what speaks of them must stay, and they be left as they are.
             if let Err(e) = self.disk.sync_dir(&self.segments) {
                 self.halted = true;
+                self.old.truncate(laid_aside);
                 return self.poison.poison(&format!("syncing the directory of segments: {e}"));
             }
             let mut table = self.table.lock();
-            gone.into_iter().for_each(|n| table.removed(n));
+            let with_side: Vec<u64> = gone.iter().copied().filter(|n| table.removed(*n)).collect();
+            drop(table);
+            gone.into_iter().for_each(|n| self.readers.forget(n));
+            self.sides.extend(with_side);
+            // There may be room for another now.
+            self.chores.state.lock().failed = None;
+        }
+    }
+
+    /// Takes a segment's name away; true if it is gone.
+    fn dispose(&mut self, number: u64) -> bool {
+        let whole = self.table.lock().bytes(number) == u64::from(self.segment_bytes);
+        if whole && self.old.len() < self.old_wanted() {
+            match segment::lay_aside(&*self.disk, &self.segments, number) {
+                Ok(old) => {
+                    self.old.push(old);
+                    return true;
+                }
+                Err(e) => tracing::warn!(segment = number, "laying a segment aside: {e}"),
+            }
+        }
+        remove(&*self.disk, &segment::path(&self.segments, number))
+    }
+
+    /// How many dead segments are worth keeping: when space is short only those that are to be made anyway.
+    fn old_wanted(&self) -> usize {
+        if self.available.load(Ordering::Relaxed) >= self.reserve_bytes {
+            return self.old_max;
+        }
+        self.old_max.min(SPARES - self.chores.state.lock().spares.len().min(SPARES))
+    }
+
+    fn give_way(&mut self) {
+        let wanted = self.old_wanted();
+        for old in self.old.drain(wanted.min(self.old.len())..) {
+            remove(&*self.disk, &old);
         }
     }
 
@@ -295,8 +387,8 @@ impl Drop for Ending {
 }
 
 /// Removes a file; true if it is not there any more. What could not be removed is tried again at the next look or start.
-fn remove(disk: &dyn Disk, path: PathBuf) -> bool {
-    match disk.remove(&path) {
+fn remove(disk: &dyn Disk, path: &Path) -> bool {
+    match disk.remove(path) {
         Ok(()) => true,
         Err(e) if e.kind() == ErrorKind::NotFound => true,
         Err(e) => {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use super::applied::Ledger;
 use super::batch;
 use super::bodies::BodyFile;
 use super::committer::{Committer, Poison};
@@ -22,13 +23,17 @@ use super::readers::Readers;
 use super::record::{Body, Encoded, Found, HEADER_BYTES, Header};
 use super::recovery::{self, Directories};
 use super::segment::SEGMENT_BYTES_MAX;
+use super::sidecars::Sidecars;
 use super::table::Table;
 use super::{
-    AppendError, Appended, Durable, Leftover, OpenError, Options, Position, Purpose, ReadError, Record, Recovered,
-    RecoveryReport, Stats, Stored,
+    AppendError, Appended, Durable, Leftover, Mark, OpenError, Options, Position, Purpose, ReadError, Record,
+    Recovered, RecoveryReport, SegmentInfo, Sidecar, SidecarError, Stats, Stored,
 };
 use crate::clock::SharedClock;
 use crate::limits;
+
+/// Read at first when a payload is wanted: most envelopes are shorter.
+const PAYLOAD_GUESS_BYTES: usize = 1024;
 
 /// The log. Cheap to clone; when the last clone goes, what was taken is written and the threads end.
 #[derive(Clone, Debug)]
@@ -42,11 +47,13 @@ struct Front {
     chores: Arc<Chores>,
     table: Arc<Mutex<Table>>,
     figures: Arc<Figures>,
+    ledger: Arc<Ledger>,
     poison: Arc<Poison>,
     /// Threads that still run.
     running: watch::Receiver<u8>,
     available: Arc<AtomicU64>,
-    readers: Readers,
+    readers: Arc<Readers>,
+    sidecars: Arc<Sidecars>,
     body_writers: Arc<Semaphore>,
     next_body: AtomicU64,
     _lock: Lock,
@@ -81,7 +88,8 @@ impl Log {
     }
 
     /// Appends a group and returns once it is on stable storage. Waits while too much else waits. A future that is dropped
-    /// does not withdraw a group that had been handed over: who must learn the positions uses [`Log::append_then`].
+    /// does not withdraw a group that had been handed over, and [`Log::applied`] then stays in front of that group: who must
+    /// learn the positions uses [`Log::append_then`], or lets a task of its own wait.
     ///
     /// # Errors
     /// [`AppendError`].
@@ -102,8 +110,10 @@ impl Log {
             // Nobody may be waiting any more.
             let _ = answer.send(result);
         });
-        self.0.inbox.push(Submission { records, bytes: plan.bytes, done, files, _admission: admission })?;
-        answered.await.unwrap_or(Err(AppendError::Poisoned))
+        self.0.inbox.push(Submission { purpose, records, bytes: plan.bytes, done, files, _admission: admission })?;
+        let mut appended = answered.await.unwrap_or(Err(AppendError::Poisoned))?;
+        appended.pending.hand_over();
+        Ok(appended)
     }
 
     /// Appends a group without waiting; `done` is called on a thread of the log after the sync, and must be quick and not
@@ -120,7 +130,11 @@ impl Log {
         let plan = self.0.plan(purpose, group)?;
         let admission = self.0.inbox.try_admit(purpose, plan.bytes, plan.records.len())?;
         let (records, files) = self.0.encode(plan.records)?;
-        self.0.inbox.push(Submission { records, bytes: plan.bytes, done, files, _admission: admission })
+        let done: Done = Box::new(move |mut result| {
+            result.iter_mut().for_each(|appended| appended.pending.hand_over());
+            done(result);
+        });
+        self.0.inbox.push(Submission { purpose, records, bytes: plan.bytes, done, files, _admission: admission })
     }
 
     /// Reads a record back, body included. Does not block the runtime.
@@ -141,6 +155,31 @@ impl Log {
         if self.0.disk.may_block() { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
     }
 
+    /// Does work that reads the log, where the disk may block not on a thread of the runtime.
+    ///
+    /// # Errors
+    /// When the work panicked, or the runtime is going down.
+    pub async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> io::Result<T> {
+        let log = self.clone();
+        self.blocking(move || work(&log)).await.map_err(io::Error::other)
+    }
+
+    /// Reads a record back, body included. Blocks.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn fetch(&self, position: Position) -> Result<Stored, ReadError> {
+        self.0.read(position)
+    }
+
+    /// Reads a record's payload back, and how many bytes of body it has, but no body. Blocks.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn fetch_payload(&self, position: Position) -> Result<(Bytes, u64), ReadError> {
+        self.0.counted(position, self.0.read_payload(position))
+    }
+
     /// A live record is not needed any more: what ended it is durable, or it lives on elsewhere in the log. Releasing what
     /// was released before is harmless. After a start everything handed out as live is so until released anew.
     pub fn release(&self, position: Position) {
@@ -151,6 +190,43 @@ impl Log {
         if released.frees {
             self.0.chores.look();
         }
+    }
+
+    /// Everything in front of this has been applied: no group in front of it is still [`Appended::pending`]. The end of the
+    /// log if there is none at all. What was handed out by [`Log::open`] counts as applied. Cheap; never goes back.
+    pub fn applied(&self) -> Mark {
+        self.0.ledger.applied()
+    }
+
+    /// The segments in use, oldest first.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.0.table.lock().infos()
+    }
+
+    /// Writes down what the owner knows of a sealed segment, in place of what was written before, so that the next start need
+    /// not read it. Blocks.
+    ///
+    /// # Errors
+    /// [`SidecarError`].
+    pub fn write_sidecar(&self, sidecar: Sidecar) -> Result<(), SidecarError> {
+        self.0.sidecars.write(sidecar)
+    }
+
+    /// Says of the sidecars of these segments that nothing has changed since: they cover everything in front of `covers`.
+    /// Segments that are gone or have no sidecar are passed over. Blocks; one small file for all of them.
+    ///
+    /// # Errors
+    /// [`SidecarError`].
+    pub fn confirm_sidecars(&self, segments: &[u64], covers: Mark) -> Result<(), SidecarError> {
+        self.0.sidecars.confirm(segments, covers)
+    }
+
+    /// The state in a segment's newest sidecar. Blocks.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `Gone` if the segment has no sidecar, or not any more.
+    pub fn sidecar_state(&self, segment: u64) -> Result<Bytes, ReadError> {
+        self.0.sidecars.state(segment)
     }
 
     /// Closed segments worth emptying, oldest first, at most `most`: append each live record anew with its present state,
@@ -238,7 +314,9 @@ fn open(
     let directories = Directories::make(&*disk, dir)?;
     let path = dir.join("lock");
     let lock = disk.lock(&path).map_err(OpenError::io("lock", &path))?.ok_or(OpenError::InUse(dir.into()))?;
-    let recovered = recovery::recover(&directories, &*disk, visit)?;
+    let began = clock.mono();
+    let mut recovered = recovery::recover(&directories, &*disk, visit)?;
+    recovered.report.time = clock.mono().since(began);
 
     let inbox = Arc::new(Inbox::new(options.queue_bytes_max));
     let poison = Arc::new(Poison { inbox: inbox.clone(), poisoned: watch::Sender::new(false) });
@@ -246,18 +324,32 @@ fn open(
     let table = Arc::new(Mutex::new(recovered.table));
     let figures = Arc::new(Figures::default());
     figures.damaged.store(recovered.report.damage.len() as u64, Ordering::Relaxed);
+    // What was handed out has been taken over by whoever visited it.
+    let ledger = Arc::new(Ledger::new(Mark { segment: recovered.next_segment, offset: 0 }));
     let available = disk.available_bytes(dir).map_err(OpenError::io("look for space in", dir))?;
     let available = Arc::new(AtomicU64::new(available));
+
+    let readers = Arc::new(Readers::default());
+    let sidecars = Arc::new(Sidecars {
+        disk: disk.clone(),
+        dir: directories.segments.clone(),
+        table: table.clone(),
+        ledger: ledger.clone(),
+        poison: poison.clone(),
+        changing: Mutex::default(),
+    });
 
     let committer = Committer {
         inbox: inbox.clone(),
         chores: chores.clone(),
         table: table.clone(),
         figures: figures.clone(),
+        ledger: ledger.clone(),
         clock,
         poison: poison.clone(),
         batch_bytes_max: options.batch_bytes_max,
         segment_bytes: options.segment_bytes,
+        recycles: options.spare_segments > 0,
         current: None,
         next_batch: recovered.next_batch,
     };
@@ -269,6 +361,12 @@ fn open(
         bodies: directories.bodies.clone(),
         segment_bytes: options.segment_bytes,
         alignment: options.alignment,
+        sidecars: sidecars.clone(),
+        readers: readers.clone(),
+        old: Vec::new(),
+        old_max: options.spare_segments,
+        reserve_bytes: options.reserve_bytes,
+        sides: Vec::new(),
         next: recovered.next_segment,
         available: available.clone(),
         halted: false,
@@ -279,7 +377,8 @@ fn open(
     let front = Front {
         body_writers: Arc::new(Semaphore::new(options.body_writers)),
         next_body: AtomicU64::new(fastrand::u64(..)),
-        readers: Readers::default(),
+        readers,
+        sidecars,
         _lock: lock,
         options,
         directories,
@@ -288,6 +387,7 @@ fn open(
         chores,
         table,
         figures,
+        ledger,
         poison,
         running,
         available,
@@ -424,12 +524,41 @@ impl Front {
     }
 
     fn read(&self, position: Position) -> Result<Stored, ReadError> {
-        let result = self.read_at(position);
+        self.counted(position, self.read_at(position))
+    }
+
+    /// Damage is counted where it is met.
+    fn counted<T>(&self, position: Position, result: Result<T, ReadError>) -> Result<T, ReadError> {
         if let Err(ReadError::Corrupt) = result {
+            if self.table.lock().salt(position.segment).is_none() {
+                // Released meanwhile, and perhaps overwritten.
+                return Err(ReadError::Gone);
+            }
             tracing::error!(?position, "a record is damaged");
             self.figures.damaged.fetch_add(1, Ordering::Relaxed);
         }
         result
+    }
+
+    fn read_payload(&self, position: Position) -> Result<(Bytes, u64), ReadError> {
+        let salt = self.table.lock().salt(position.segment).ok_or(ReadError::Gone)?;
+        let file = self.readers.open(&*self.disk, &self.directories.segments, position.segment)?;
+        let length = position.length.min(SEGMENT_BYTES_MAX) as usize;
+        let mut bytes = vec![0; length.min(PAYLOAD_GUESS_BYTES)];
+        let read = file.read_at(&mut bytes, u64::from(position.offset))?;
+        let header = Header::decode(&bytes[..read], &salt, position.offset).ok_or(ReadError::Corrupt)?;
+        let covered = header.covered_bytes();
+        if HEADER_BYTES + covered > read {
+            bytes.resize(length.min(HEADER_BYTES + covered), 0);
+            let rest = file.read_at(&mut bytes[read..], u64::from(position.offset) + read as u64)?;
+            bytes.truncate(read + rest);
+        }
+        let behind = bytes.get(HEADER_BYTES..HEADER_BYTES + covered).ok_or(ReadError::Corrupt)?;
+        if crc32fast::hash(behind) != header.payload_crc {
+            return Err(ReadError::Corrupt);
+        }
+        let payload = Bytes::copy_from_slice(&behind[..header.payload_bytes as usize]);
+        Ok((payload, u64::from(header.body.bytes().unwrap_or_default())))
     }
 
     fn read_at(&self, position: Position) -> Result<Stored, ReadError> {

@@ -8,7 +8,7 @@
 //!   rest goes on. A read error is not damage. Nothing is skipped in silence.
 //! - After a failed fsync nothing is retried on that file: the log is poisoned and takes no more ([`Log::poisoned`]).
 //! - Everything is bounded: what waits for the committer ([`Options::queue_bytes_max`]), batches, open files. Per live record
-//!   28 bytes of memory are kept.
+//!   8 bytes of memory are kept.
 //!
 //! **Does not know** messages, recipients, channels; what a `kind`, a `key` or a payload means is its caller's business.
 //!
@@ -17,6 +17,9 @@
 //! ```text
 //! lock                               held by the one process that has the log open
 //! segments/0000000000000001.log      format: segment.rs (header), batch.rs (batches), record.rs (records)
+//! segments/0000000000000001.side     what a start has to know of it without reading it (sidecar.rs); can be done without
+//! segments/covers                    which sidecars still hold although time has gone on (sidecar.rs); can be done without
+//! segments/<random>.old              a dead segment that will be written anew; removed at start
 //! bodies/<key>-<number>              one body above Options::inline_body_bytes_max each, raw (bodies.rs)
 //! quarantine/                        copies of what could not be read, for people to look at (recovery.rs)
 //! ```
@@ -24,7 +27,8 @@
 //! # Floors, low to high; each ignorant of those above
 //!
 //! `disk` (calls) · `record` `batch` `segment` (formats) · `table` (what lives where; when a segment may go) · `bodies` ·
-//! `scan` `recovery` · `inbox` `committer` `janitor` (the two threads) · `log` (the front).
+//! `applied` `sidecar` `sidecars` · `hop` `scan` `survey` `recovery` · `inbox` `committer` `janitor` (the two threads) · `log`
+//! (the front).
 //!
 //! # Numbers
 //!
@@ -37,7 +41,23 @@
 //! A segment is removed when it is full or closed, no record in it is live, and no record in it is *about* a record in
 //! another segment that still exists (durably: its removal has been synced before the next is begun). So the record that
 //! says "ended" outlives every record that would begin again without it. `table.rs` holds the rule and its tests.
+//!
+//! # Space
+//!
+//! On disk are the segments that something holds (kept by [`Log::leftovers`] under 100 / [`Options::leftover_percent`] times the
+//! live bytes, plus four segments), two made in advance, at most [`Options::spare_segments`] dead ones to be written anew, and
+//! the sidecars. Below [`Options::reserve_bytes`] no dead segment is kept. The last segment made in advance is for
+//! [`Purpose::Upkeep`] alone: on a disk that is full to the last byte, what was taken on can still end and move, and so free
+//! segments, which are then written anew without asking the disk for space.
+//!
+//! # Start
+//!
+//! The owner may write down what it knows of a sealed segment ([`Log::write_sidecar`]), up to a place in front of which it has
+//! applied everything ([`Log::applied`]). A start reads the sidecars, and records only from the first place on that some
+//! sidecar does not cover; of these the headers and payloads, not the bodies. All that a sidecar saves is time: without it, or
+//! with a damaged one, its segment is read.
 
+mod applied;
 mod batch;
 mod bodies;
 mod committer;
@@ -46,6 +66,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod figures;
+mod hop;
 mod inbox;
 mod janitor;
 mod log;
@@ -55,6 +76,9 @@ mod recovery;
 mod report;
 mod scan;
 mod segment;
+mod sidecar;
+mod sidecars;
+mod survey;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -65,14 +89,15 @@ use bytes::Bytes;
 
 use crate::limits;
 
+pub use applied::{Mark, Pending};
 pub use committer::Durable;
 pub use disk::{Disk, RealDisk};
-pub use error::{AppendError, OpenError, ReadError};
+pub use error::{AppendError, OpenError, ReadError, SidecarError};
 pub use figures::Stats;
 pub use log::Log;
 #[cfg(test)]
 pub use log::Stepped;
-pub use report::{Damage, Recovered, RecoveryReport};
+pub use report::{Damage, Recovered, RecoveredRecord, RecoveryReport};
 
 /// Where a record lies. Stays valid until the record is released.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,12 +144,14 @@ pub enum Purpose {
 }
 
 /// A group that is on stable storage.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Appended {
     /// The proof.
     pub durable: Durable,
     /// Where each record of the group lies, in order.
     pub positions: Vec<Position>,
+    /// To be dropped once the owner has taken the group into its own state: see [`Log::applied`].
+    pub pending: Pending,
 }
 
 /// A record read back.
@@ -148,18 +175,39 @@ pub struct Leftover {
     /// Its number.
     pub segment: u64,
     /// What lives in it, in order of offset.
-    pub live: Vec<Live>,
+    pub live: Vec<Position>,
 }
 
-/// A live record.
+/// What an owner has to say of a sealed segment, so that the next start need not read it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sidecar {
+    /// Its number.
+    pub segment: u64,
+    /// Everything in front of this is taken into account. Not in front of the segment's end, not behind [`Log::applied`].
+    pub covers: Mark,
+    /// The records of the segment that are still needed.
+    pub live: Vec<Position>,
+    /// The owner's, given back by [`Log::open`].
+    pub brief: Bytes,
+    /// The owner's, given back by [`Log::sidecar_state`].
+    pub state: Bytes,
+}
+
+/// A segment that is in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Live {
-    /// Where it lies.
-    pub position: Position,
-    /// As appended.
-    pub key: [u8; 16],
-    /// As appended.
-    pub kind: u8,
+pub struct SegmentInfo {
+    /// Its number.
+    pub segment: u64,
+    /// Nothing will be written to it any more.
+    pub sealed: bool,
+    /// Where its last batch ends.
+    pub end: Mark,
+    /// Live records in it.
+    pub live_records: u64,
+    /// Their bytes, bodies in files of their own not included.
+    pub live_bytes: u64,
+    /// What its sidecar covers, if it has one.
+    pub covers: Option<Mark>,
 }
 
 /// How the log is kept.
@@ -179,11 +227,13 @@ pub struct Options {
     /// While less than this is free on the disk, intake is refused; it resumes by itself.
     pub reserve_bytes: u64,
     /// Segments whose live bytes are under this share of a full segment (in percent) are offered by [`Log::leftovers`];
-    /// segments on disk together are kept under 100 / this times the live bytes, plus four segments.
+    /// segments that something holds are together kept under 100 / this times the live bytes, plus four segments.
     pub leftover_percent: u8,
     /// Batches begin at multiples of this many bytes (a power of two from 64 to 4,096), so that a write torn by a power cut
     /// can only hurt the batch that was being written, whatever the size of the disk's sectors.
     pub alignment: u32,
+    /// Dead segments kept to be written anew, while space is not short; 0: none.
+    pub spare_segments: usize,
 }
 
 impl Default for Options {
@@ -197,6 +247,7 @@ impl Default for Options {
             reserve_bytes: 512 * 1024 * 1024,
             leftover_percent: 20,
             alignment: 4096,
+            spare_segments: 4,
         }
     }
 }

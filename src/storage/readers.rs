@@ -14,7 +14,8 @@ use super::segment;
 /// Segments kept open; 64 are 4 GiB of messages, more are opened as they are asked for.
 const OPEN_MAX: usize = 64;
 
-/// The segments opened last, newest first. A handle of a segment removed meanwhile does no harm: the table is asked first.
+/// The segments opened last, newest first. A handle of a segment removed meanwhile does no harm: what is read there does not
+/// match, and the table is asked again.
 #[derive(Debug, Default)]
 pub struct Readers(Mutex<VecDeque<(u64, Arc<dyn File>)>>);
 
@@ -36,6 +37,11 @@ impl Readers {
         open.push_front((number, file.clone()));
         open.truncate(OPEN_MAX);
         Ok(file)
+    }
+
+    /// A segment is gone: its space is free once nobody holds it open.
+    pub fn forget(&self, number: u64) {
+        self.0.lock().retain(|(n, _)| *n != number);
     }
 }
 
@@ -61,5 +67,8 @@ mod tests {
             assert!(readers.0.lock().len() <= OPEN_MAX);
         }
         assert!(matches!(readers.open(&*disk, dir, 999), Err(ReadError::Gone)));
+        let before = readers.0.lock().len();
+        readers.forget(199);
+        assert_eq!(readers.0.lock().len(), before - 1);
     }
 }

@@ -38,18 +38,26 @@ const BODY_FILE: u8 = 8;
 
 /// A segment's salt, ready to start checksums with.
 #[derive(Clone, Debug)]
-pub struct Salt(Hasher);
+pub struct Salt {
+    value: u64,
+    hasher: Hasher,
+}
 
 impl Salt {
     pub fn new(salt: u64) -> Self {
         let mut hasher = Hasher::new();
         hasher.update(&salt.to_le_bytes());
-        Self(hasher)
+        Self { value: salt, hasher }
+    }
+
+    /// As the segment's header has it.
+    pub fn value(&self) -> u64 {
+        self.value
     }
 
     /// The checksum of a header that lies at `offset`.
     pub fn checksum(&self, offset: u32, covered: &[u8]) -> u32 {
-        let mut hasher = self.0.clone();
+        let mut hasher = self.hasher.clone();
         hasher.update(&offset.to_le_bytes());
         hasher.update(covered);
         hasher.finalize()
@@ -103,6 +111,11 @@ impl Header {
             Body::File { .. } => 8,
         };
         HEADER_BYTES as u64 + u64::from(self.payload_bytes) + behind
+    }
+
+    /// Bytes behind the header that [`Header::payload_crc`] covers.
+    pub fn covered_bytes(&self) -> usize {
+        self.payload_bytes as usize + if matches!(self.body, Body::File { .. }) { 8 } else { 0 }
     }
 
     /// The header's bytes for a place in a segment.

@@ -38,15 +38,15 @@ impl Piece {
     }
 }
 
-/// Cuts a segment into pieces.
-pub fn pieces(bytes: &[u8], segment: &Header, salt: &Salt) -> Vec<Piece> {
+/// Cuts a segment into pieces, from an offset on, with the number of the batch in front of it. In a segment that was used
+/// before, what lies behind the last batch is no piece: it may be of the earlier life.
+pub fn pieces(bytes: &[u8], segment: &Header, salt: &Salt, from: usize, mut last: Option<u64>) -> Vec<Piece> {
     let step = segment.alignment as usize;
     let mut pieces = Vec::new();
-    let mut at = segment.data_offset() as usize;
-    let mut last = None;
+    let mut at = from.next_multiple_of(step);
     while at < bytes.len() {
         let Some((start, header)) = next_batch(bytes, at, step, salt, last) else {
-            if let Some(end) = last_nonzero(&bytes[at..]) {
+            if let Some(end) = last_nonzero(&bytes[at..]).filter(|_| !segment.recycled) {
                 pieces.push(Piece::Bad { range: at..at + end });
             }
             break;
@@ -79,7 +79,7 @@ fn next_batch(bytes: &[u8], at: usize, step: usize, salt: &Salt, last: Option<u6
 }
 
 /// The records of a batch with their offsets in the segment, if every byte of it is right.
-fn records_of(batch: &[u8], start: usize, header: batch::Header, salt: &Salt) -> Option<Vec<(usize, Found)>> {
+pub fn records_of(batch: &[u8], start: usize, header: batch::Header, salt: &Salt) -> Option<Vec<(usize, Found)>> {
     let mut records = Vec::new();
     let mut at = HEADER_BYTES;
     for _ in 0..header.records {
@@ -106,13 +106,21 @@ pub struct Salvage {
     pub bad: Vec<Range<usize>>,
 }
 
+impl Salvage {
+    /// Where the last record ends.
+    pub fn end(&self) -> Option<usize> {
+        self.records.last().map(|(offset, found)| offset + found.behind.end)
+    }
+}
+
 /// Finds every record in a range, trying each byte where the one before does not lead to the next.
 pub fn salvage(bytes: &[u8], range: Range<usize>, salt: &Salt) -> Salvage {
     let mut salvage = Salvage::default();
     let mut bad_from = range.start;
     let mut at = range.start;
     while at < range.end {
-        let Some(found) = Found::decode(&bytes[at..range.end], salt, at as u32).filter(|f| f.payload_intact) else {
+        // Zeros at the end of a bad range were not counted in, and a record may well end with zeros.
+        let Some(found) = Found::decode(&bytes[at..], salt, at as u32).filter(|f| f.payload_intact) else {
             at += 1;
             continue;
         };
@@ -124,7 +132,7 @@ pub fn salvage(bytes: &[u8], range: Range<usize>, salt: &Salt) -> Salvage {
         salvage.records.push((at, found));
         (at, bad_from) = (end, end);
     }
-    salvage.add_bad(bytes, bad_from..range.end);
+    salvage.add_bad(bytes, bad_from.min(range.end)..range.end);
     salvage
 }
 
@@ -143,7 +151,7 @@ mod tests {
     use super::super::record::Encoded;
     use super::*;
 
-    const SEGMENT: Header = Header { number: 1, salt: 5, alignment: 64 };
+    const SEGMENT: Header = Header { number: 1, salt: 5, alignment: 64, recycled: false };
 
     fn record(kind: u8) -> Encoded {
         let record = Record {
@@ -175,14 +183,14 @@ mod tests {
     }
 
     fn whole(bytes: &[u8]) -> Vec<u64> {
-        let pieces = pieces(bytes, &SEGMENT, &Salt::new(5));
+        let pieces = pieces(bytes, &SEGMENT, &Salt::new(5), 1024, None);
         pieces.iter().filter(|p| matches!(p, Piece::Whole { .. })).filter_map(Piece::number).collect()
     }
 
     #[test]
     fn whole_batches_are_found_and_nothing_else() {
         let (bytes, ranges) = segment();
-        let found = pieces(&bytes, &SEGMENT, &Salt::new(5));
+        let found = pieces(&bytes, &SEGMENT, &Salt::new(5), 1024, None);
         assert_eq!(found.iter().map(Piece::range).collect::<Vec<_>>(), ranges);
         assert_eq!(whole(&bytes), [7, 8, 9]);
         for piece in &found {
@@ -190,8 +198,8 @@ mod tests {
             let salvaged = salvage(&bytes, range.start + HEADER_BYTES..range.end, &Salt::new(5));
             assert_eq!((&salvaged.records, salvaged.bad.len(), records.len()), (records, 0, 2));
         }
-        assert_eq!(pieces(&bytes, &SEGMENT, &Salt::new(6)).len(), 1, "foreign bytes are one bad piece");
-        assert_eq!(pieces(&[], &SEGMENT, &Salt::new(5)), []);
+        assert_eq!(pieces(&bytes, &SEGMENT, &Salt::new(6), 1024, None).len(), 1, "foreign bytes are one bad piece");
+        assert_eq!(pieces(&[], &SEGMENT, &Salt::new(5), 1024, None), []);
     }
 
     #[test]
@@ -210,7 +218,7 @@ mod tests {
             for bit in range.start * 8..range.end * 8 {
                 let mut bad = bytes.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                let found = pieces(&bad, &SEGMENT, &Salt::new(5));
+                let found = pieces(&bad, &SEGMENT, &Salt::new(5), 1024, None);
                 let kinds: Vec<u8> = found
                     .iter()
                     .flat_map(|p| salvage(&bad, p.range(), &Salt::new(5)).records)
@@ -238,7 +246,7 @@ mod tests {
             let mut bytes = vec![0; 1024];
             bytes.extend_from_slice(&noise);
             let end = bytes.len();
-            for piece in pieces(&bytes, &SEGMENT, &Salt::new(5)) {
+            for piece in pieces(&bytes, &SEGMENT, &Salt::new(5), 1024, None) {
                 let bad = matches!(piece, Piece::Bad { .. });
                 proptest::prop_assert!(bad);
             }

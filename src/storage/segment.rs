@@ -1,18 +1,22 @@
-//! The segment: a file of batches, allocated in advance, written from front to end once.
+//! The segment: a file of batches, allocated in advance, written from front to end once in each of its lives.
 //!
 //! ```text
 //!   0  8    "PRSEGMT\n"
-//!   8  u32  format: 1                   (these two, the length 64 and the CRC's place never change)
+//!   8  u32  format: 2                   (these two, the length 64 and the CRC's place never change)
 //!  12  u32  alignment of batches
 //!  16  u64  number, as in the file's name
 //!  24  u64  salt: random, part of every header's checksum
-//!  32  28   zero
+//!  32  u32  flags: 1 recycled: what lies behind the last batch may be left of an earlier life. Format 1: zero
+//!  36  24   zero
 //!  60  u32  CRC-32 of bytes 0..60
 //! 512       the same 64 bytes again, in another sector: one flipped bit must not cost a segment
 //!           batches, from the first multiple of the alignment at or above 1,024
 //! ```
 //!
 //! Little-endian. The header is synced before the first batch is written, so a file without one was never used.
+//!
+//! A dead segment may live again under another number: it is renamed to `<random>.old`, which a start removes, then gets a
+//! header with a new salt and is renamed to its new name. Blocks that have been written once are cheaper to sync.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
@@ -22,9 +26,10 @@ use super::disk::{Disk, File};
 use super::record::{u32_at, u64_at};
 
 /// The newest format this program reads, and the one it writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"PRSEGMT\n";
+const RECYCLED: u32 = 1;
 const HEADER_BYTES: usize = 64;
 const COPY_OFFSET: usize = 512;
 /// Where batches begin at the earliest.
@@ -41,6 +46,8 @@ pub struct Header {
     pub number: u64,
     pub salt: u64,
     pub alignment: u32,
+    /// It was used before.
+    pub recycled: bool,
 }
 
 /// What a file's first bytes say.
@@ -67,6 +74,7 @@ impl Header {
         out[12..16].copy_from_slice(&self.alignment.to_le_bytes());
         out[16..24].copy_from_slice(&self.number.to_le_bytes());
         out[24..32].copy_from_slice(&self.salt.to_le_bytes());
+        out[32..36].copy_from_slice(&u32::from(self.recycled).to_le_bytes());
         let crc = crc32fast::hash(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -83,7 +91,12 @@ impl Header {
             if format > FORMAT {
                 return Reading::Newer(format);
             }
-            let header = Self { number: u64_at(raw, 16), salt: u64_at(raw, 24), alignment: u32_at(raw, 12) };
+            let header = Self {
+                number: u64_at(raw, 16),
+                salt: u64_at(raw, 24),
+                alignment: u32_at(raw, 12),
+                recycled: u32_at(raw, 32) & RECYCLED != 0,
+            };
             if header.number == number && is_alignment(header.alignment) {
                 return Reading::Header(header);
             }
@@ -137,6 +150,51 @@ impl Fresh {
         }
         Ok(Self { header, file })
     }
+
+    /// Makes a segment of one that was laid aside, and its name durable.
+    pub fn recycle(disk: &dyn Disk, dir: &Path, old: &Path, header: Header, bytes: u32) -> io::Result<Self> {
+        let path = path(dir, header.number);
+        let header = Header { recycled: true, ..header };
+        let renew = || {
+            let file = disk.open(old)?;
+            if file.length()? < u64::from(bytes) {
+                match file.allocate(u64::from(bytes)) {
+                    Err(e) if e.kind() == ErrorKind::Unsupported => {}
+                    other => other?,
+                }
+            }
+            let raw = header.encode();
+            file.write_at(&mut [IoSlice::new(&raw)], 0)?;
+            file.write_at(&mut [IoSlice::new(&raw)], COPY_OFFSET as u64)?;
+            file.sync()?;
+            disk.rename(old, &path)?;
+            disk.sync_dir(dir)?;
+            Ok(file)
+        };
+        match renew() {
+            Ok(file) => Ok(Self { header, file }),
+            Err(e) => {
+                let _ = disk.remove(old);
+                let _ = disk.remove(&path);
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Lays a dead segment aside, to be used again; durable once the directory is synced.
+pub fn lay_aside(disk: &dyn Disk, dir: &Path, number: u64) -> io::Result<PathBuf> {
+    // A name that was never used: after a power cut both names may be there, and nobody may take the one for the other.
+    let old = dir.join(format!("{:016x}{OLD}", fastrand::u64(..)));
+    disk.rename(&path(dir, number), &old)?;
+    Ok(old)
+}
+
+const OLD: &str = ".old";
+
+/// Is this the name of a segment that was laid aside?
+pub fn is_old(name: &str) -> bool {
+    name.ends_with(OLD)
 }
 
 /// The path of a segment in its directory.
@@ -155,7 +213,7 @@ pub fn number_of(name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header { number: 5, salt: 77, alignment: 64 };
+    const HEADER: Header = Header { number: 5, salt: 77, alignment: 64, recycled: true };
 
     fn file() -> Vec<u8> {
         let mut file = vec![0; 1024];
@@ -185,10 +243,10 @@ mod tests {
     #[test]
     fn a_newer_format_is_known_as_such() {
         let mut newer = file();
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = crc32fast::hash(&newer[..60]);
         newer[60..64].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Header::read(&newer, 5), Reading::Newer(2));
+        assert_eq!(Header::read(&newer, 5), Reading::Newer(3));
     }
 
     #[test]

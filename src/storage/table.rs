@@ -12,13 +12,14 @@
 //! (see [`Table::leftovers`]) always frees it: the log never waits for itself in a circle.
 //!
 //! **Does not know** files, threads, what a record means.
-//! **Costs** 28 bytes per live record.
+//! **Costs** 8 bytes per live record.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::bodies::BodyFile;
 use super::record::{Body, Header, Salt};
-use super::{Leftover, Live, Position};
+use super::sidecar::Facts;
+use super::{Leftover, Mark, Position, SegmentInfo, SidecarError};
 
 /// The segments of a log, oldest first.
 #[derive(Debug, Default)]
@@ -36,11 +37,27 @@ struct Segment {
     sealed: bool,
     /// Bytes of the file.
     bytes: u64,
+    /// Where the last batch ends.
+    used: u32,
+    /// Numbers of the first and the last batch.
+    batches: Option<(u64, u64)>,
+    side: Option<Side>,
     live: LiveSet,
     /// Older segments that exist and that records in this one are about.
     about: BTreeSet<u64>,
     /// Files of live bodies: record's offset → file, bytes.
     files: HashMap<u32, (BodyFile, u32)>,
+}
+
+/// What is known of a segment's sidecar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Side {
+    /// Tells this sidecar from those it replaced.
+    pub id: u64,
+    /// What it covers by its own word.
+    pub written: Mark,
+    /// What it covers, confirmations included.
+    pub covers: Mark,
 }
 
 /// Sums over the table.
@@ -60,11 +77,22 @@ impl Table {
             salt,
             sealed: false,
             bytes,
+            used: 0,
+            batches: None,
+            side: None,
             live: LiveSet::default(),
             about: BTreeSet::new(),
             files: HashMap::new(),
         };
         self.segments.insert(number, segment);
+    }
+
+    /// A batch lies in a segment and ends at `end`.
+    pub fn batch(&mut self, number: u64, batch: u64, end: u32) {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.used = segment.used.max(end);
+            segment.batches = Some((segment.batches.map_or(batch, |(first, _)| first), batch));
+        }
     }
 
     /// A record lies in a segment. Within a segment records come in order of offset.
@@ -75,7 +103,7 @@ impl Table {
         if !header.live {
             return;
         }
-        segment.live.insert(position, header.key, header.kind);
+        segment.live.insert(position);
         self.live_records += 1;
         self.live_bytes += u64::from(position.length);
         if let (Some(file), Body::File { bytes, .. }) = (file, header.body) {
@@ -84,11 +112,13 @@ impl Table {
         }
     }
 
-    /// Nothing will be written to a segment any more; the file has been or will be cut to `bytes`.
-    pub fn seal(&mut self, number: u64, bytes: u64) {
+    /// Nothing will be written to a segment any more behind `used`; the file has been or will be cut to `bytes`.
+    pub fn seal(&mut self, number: u64, used: u32, bytes: u64) {
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.sealed = true;
+            segment.used = segment.used.max(used);
             segment.bytes = bytes;
+            segment.live.entries.shrink_to_fit();
         }
     }
 
@@ -108,12 +138,94 @@ impl Table {
         self.segments.iter().filter(|(_, s)| s.may_go()).map(|(n, _)| *n).collect()
     }
 
-    /// A segment is gone, durably; what spoke of it speaks of nothing.
-    pub fn removed(&mut self, number: u64) {
-        self.segments.remove(&number);
+    /// A segment is gone, durably; what spoke of it speaks of nothing. Says whether it had a sidecar.
+    pub fn removed(&mut self, number: u64) -> bool {
+        let had_side = self.segments.remove(&number).is_some_and(|s| s.side.is_some());
         for (_, later) in self.segments.range_mut(number..) {
             later.about.remove(&number);
         }
+        had_side
+    }
+
+    /// Enters a segment as its sidecar has it; `bytes` are in the file. Older ones have been entered before.
+    pub fn restore(&mut self, facts: &Facts, covers: Mark, bytes: u64) {
+        self.add(facts.segment, Salt::new(facts.salt), bytes);
+        let about =
+            facts.about.iter().copied().filter(|n| *n < facts.segment && self.segments.contains_key(n)).collect();
+        let Some(segment) = self.segments.get_mut(&facts.segment) else { return };
+        segment.sealed = true;
+        segment.used = facts.used;
+        segment.batches = Some((facts.first_batch, facts.last_batch));
+        segment.side = Some(Side { id: facts.id, written: facts.covers, covers });
+        segment.about = about;
+        segment.live.entries.reserve_exact(facts.live.len());
+        facts.live.iter().for_each(|position| segment.live.insert(*position));
+        segment.files = facts.files.iter().map(|(offset, file, bytes)| (*offset, (*file, *bytes))).collect();
+        self.live_records += facts.live.len() as u64;
+        self.live_bytes += segment.live.bytes;
+        self.file_bytes += facts.files.iter().map(|(.., bytes)| u64::from(*bytes)).sum::<u64>();
+    }
+
+    /// What there is to say in a sealed segment's sidecar in which `live` are to live; id and place are the caller's.
+    pub fn describe(&self, number: u64, mut live: Vec<Position>) -> Result<Described, SidecarError> {
+        let segment = self.segments.get(&number).ok_or(SidecarError::Gone)?;
+        let (true, Some((first_batch, last_batch))) = (segment.sealed, segment.batches) else {
+            return Err(SidecarError::Open);
+        };
+        live.sort_unstable();
+        live.dedup();
+        let mut not_live = Vec::new();
+        let mut facts = Facts {
+            segment: number,
+            salt: segment.salt.value(),
+            id: 0,
+            covers: segment.side.map_or(Mark::START, |side| side.covers),
+            used: segment.used,
+            first_batch,
+            last_batch,
+            live: Vec::with_capacity(live.len()),
+            files: Vec::new(),
+            about: segment.about.iter().copied().collect(),
+        };
+        for position in live {
+            match segment.live.length(position.offset) {
+                _ if position.segment != number => return Err(SidecarError::Unknown(position)),
+                Some(length) if length == position.length => {
+                    let file = segment.files.get(&position.offset);
+                    facts.files.extend(file.map(|(file, bytes)| (position.offset, *file, *bytes)));
+                    facts.live.push(position);
+                }
+                Some(_) => return Err(SidecarError::Unknown(position)),
+                None => not_live.push(position),
+            }
+        }
+        Ok(Described { facts, not_live })
+    }
+
+    /// Is this a live record?
+    pub fn is_live(&self, position: Position) -> bool {
+        self.segments.get(&position.segment).is_some_and(|s| s.live.length(position.offset) == Some(position.length))
+    }
+
+    /// A segment has this sidecar now; false if there is no such segment.
+    pub fn set_side(&mut self, number: u64, side: Side) -> bool {
+        let segment = self.segments.get_mut(&number);
+        segment.map(|s| s.side = Some(side)).is_some()
+    }
+
+    /// The sidecars, oldest segment first.
+    pub fn sides(&self) -> Vec<(u64, Side)> {
+        self.segments.iter().filter_map(|(n, s)| Some((*n, s.side?))).collect()
+    }
+
+    /// The salt of a segment that has a sidecar.
+    pub fn salt_of_side(&self, number: u64) -> Option<u64> {
+        self.segments.get(&number).filter(|s| s.side.is_some()).map(|s| s.salt.value())
+    }
+
+    /// Bytes of a segment's file.
+    pub fn bytes(&self, number: u64) -> u64 {
+        self.segments.get(&number).map_or(0, |s| s.bytes)
     }
 
     /// The salt of a segment that exists.
@@ -139,6 +251,19 @@ impl Table {
             .collect()
     }
 
+    /// The segments, oldest first.
+    pub fn infos(&self) -> Vec<SegmentInfo> {
+        let info = |(number, s): (&u64, &Segment)| SegmentInfo {
+            segment: *number,
+            sealed: s.sealed,
+            end: Mark { segment: *number, offset: s.used },
+            live_records: (s.live.entries.len() - s.live.dead) as u64,
+            live_bytes: s.live.bytes,
+            covers: s.side.map(|side| side.covers),
+        };
+        self.segments.iter().map(info).collect()
+    }
+
     /// The sums.
     pub fn totals(&self) -> Totals {
         Totals {
@@ -148,6 +273,14 @@ impl Table {
             live_bytes: self.live_bytes + self.file_bytes,
         }
     }
+}
+
+/// What a sealed segment's sidecar is to say.
+#[derive(Debug)]
+pub struct Described {
+    pub facts: Facts,
+    /// Named as live, and not live now.
+    pub not_live: Vec<Position>,
 }
 
 /// What a release has set free.
@@ -173,32 +306,44 @@ struct LiveSet {
     bytes: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
     offset: u32,
+    /// Its length, and whether it is dead in the highest bit: a segment has at most 1 GiB.
     length: u32,
-    key: [u8; 16],
-    kind: u8,
-    dead: bool,
+}
+
+const DEAD: u32 = 1 << 31;
+
+impl Entry {
+    fn is_dead(self) -> bool {
+        self.length & DEAD != 0
+    }
 }
 
 impl LiveSet {
-    fn insert(&mut self, position: Position, key: [u8; 16], kind: u8) {
+    fn insert(&mut self, position: Position) {
         debug_assert!(self.entries.last().is_none_or(|last| last.offset < position.offset));
-        self.entries.push(Entry { offset: position.offset, length: position.length, key, kind, dead: false });
+        self.entries.push(Entry { offset: position.offset, length: position.length & !DEAD });
         self.bytes += u64::from(position.length);
+    }
+
+    /// The length of a record that lives.
+    fn length(&self, offset: u32) -> Option<u32> {
+        let at = self.entries.binary_search_by_key(&offset, |e| e.offset).ok()?;
+        self.entries.get(at).filter(|e| !e.is_dead()).map(|e| e.length)
     }
 
     /// Removes a record and returns its length.
     fn remove(&mut self, offset: u32) -> Option<u32> {
         let at = self.entries.binary_search_by_key(&offset, |e| e.offset).ok()?;
-        let entry = self.entries.get_mut(at).filter(|e| !e.dead)?;
-        entry.dead = true;
+        let entry = self.entries.get_mut(at).filter(|e| !e.is_dead())?;
         let length = entry.length;
+        entry.length |= DEAD;
         self.bytes -= u64::from(length);
         self.dead += 1;
         if self.dead * 2 > self.entries.len() {
-            self.entries.retain(|e| !e.dead);
+            self.entries.retain(|e| !e.is_dead());
             self.entries.shrink_to(self.entries.len() * 2);
             self.dead = 0;
         }
@@ -209,12 +354,9 @@ impl LiveSet {
         self.entries.len() == self.dead
     }
 
-    fn iter(&self, segment: u64) -> impl Iterator<Item = Live> {
-        self.entries.iter().filter(|e| !e.dead).map(move |e| Live {
-            position: Position { segment, offset: e.offset, length: e.length },
-            key: e.key,
-            kind: e.kind,
-        })
+    fn iter(&self, segment: u64) -> impl Iterator<Item = Position> {
+        let live = self.entries.iter().filter(|e| !e.is_dead());
+        live.map(move |e| Position { segment, offset: e.offset, length: e.length })
     }
 }
 
@@ -245,8 +387,8 @@ mod tests {
         t.record(kept, &header(true, None), None);
         t.record(settled, &header(true, None), None);
         t.record(at(2, 0), &header(false, Some(settled)), None);
-        t.seal(1, 200);
-        t.seal(2, 100);
+        t.seal(1, 200, 200);
+        t.seal(2, 100, 100);
         t.release(settled);
         // Segment 2 holds nothing live, but without it `settled` would begin again: segment 1 still exists.
         assert!(t.removable().is_empty());
@@ -269,7 +411,7 @@ mod tests {
         t.record(new, &header(true, Some(old)), None);
         t.record(at(3, 0), &header(false, Some(new)), None);
         for n in 1..=3 {
-            t.seal(n, 200);
+            t.seal(n, 200, 200);
         }
         t.release(old);
         t.release(new);
@@ -290,8 +432,8 @@ mod tests {
         t.record(at(2, 100), &header(false, None), None);
         assert!(!t.release(at(1, 0)).frees);
         assert!(t.removable().is_empty());
-        t.seal(1, 200);
-        t.seal(2, 200);
+        t.seal(1, 200, 200);
+        t.seal(2, 200, 200);
         assert_eq!(t.removable(), [1, 2]);
     }
 
@@ -320,8 +462,8 @@ mod tests {
                 t.record(at(n, offset * 100), &header(true, None), None);
             }
         }
-        t.seal(1, 500);
-        t.seal(2, 500);
+        t.seal(1, 500, 500);
+        t.seal(2, 500, 500);
         for offset in 0..4 {
             t.release(at(1, offset * 100));
             t.release(at(3, offset * 100));
@@ -330,7 +472,7 @@ mod tests {
         let offered = t.leftovers(20, 1000, 10);
         assert_eq!(offered.len(), 1);
         assert_eq!(offered[0].segment, 1);
-        assert_eq!(offered[0].live, [Live { position: at(1, 400), key: [9; 16], kind: 1 }]);
+        assert_eq!(offered[0].live, [at(1, 400)]);
         assert_eq!(t.leftovers(60, 1000, 10).len(), 2);
         assert_eq!(t.leftovers(60, 1000, 1).len(), 1);
     }
@@ -341,12 +483,12 @@ mod tests {
         for n in 0..8 {
             t.record(at(1, n * 100), &header(true, None), None);
         }
-        t.seal(1, 1000);
+        t.seal(1, 1000, 1000);
         // A chain: what was accepted in one segment ended in the next, so each is held by the one before.
         for n in 2..=20 {
             t.add(n, Salt::new(n), 1000);
             t.record(at(n, 0), &header(false, Some(at(n - 1, 0))), None);
-            t.seal(n, 1000);
+            t.seal(n, 1000, 1000);
             let offered: Vec<u64> = t.leftovers(20, 1000, 10).iter().map(|l| l.segment).collect();
             // 800 live bytes at 20 % are worth 4,000 on disk, and four segments come on top.
             assert_eq!(offered, if n <= 8 { vec![] } else { vec![1] }, "{n}");
@@ -374,6 +516,6 @@ mod tests {
             t.release(at(1, n * 100));
         }
         assert_eq!(t.totals().live_bytes, 0);
-        assert_eq!(std::mem::size_of::<Entry>(), 28);
+        assert_eq!(std::mem::size_of::<Entry>(), 8);
     }
 }

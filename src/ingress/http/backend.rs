@@ -18,7 +18,7 @@ pub trait Backend: Send + Sync + 'static {
     fn accept(&self, submission: Submission) -> impl Future<Output = Result<Self::Accepted, AcceptError>> + Send;
 
     /// What is known of a message of that client.
-    fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView>;
+    fn message(&self, id: MessageId, client: &ClientName) -> impl Future<Output = Option<MessageView>> + Send;
 
     /// Checks a name and a password.
     fn password(
@@ -61,8 +61,8 @@ impl Backend for Live {
         self.queue.accept(submission).await
     }
 
-    fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {
-        self.queue.message(id, Some(client))
+    async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {
+        self.queue.message(id, Some(client)).await
     }
 
     async fn password(&self, name: &str, password: &Secret, peer: IpAddr) -> Result<Arc<Client>, CredentialsError> {

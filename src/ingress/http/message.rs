@@ -35,7 +35,10 @@ pub(super) async fn show<B: Backend>(
     let peer = peer.ok_or_else(|| Problem::new(Kind::Internal, "a request without a peer"))?;
     let client = auth::client(&app.shared.backend, &app.shared.metrics, request.headers(), &peer).await?;
     let id = id.ok().and_then(|Path(id)| id.parse::<MessageId>().ok());
-    let view = id.and_then(|id| app.shared.backend.message(id, &client.name));
+    let view = match id {
+        Some(id) => app.shared.backend.message(id, &client.name).await,
+        None => None,
+    };
     match view {
         Some(view) => Ok(Json(view).into_response()),
         None => Err(Problem::new(Kind::NotFound, "no such message is waiting, and none has ended lately")),

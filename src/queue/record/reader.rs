@@ -4,22 +4,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ENDS, RECEIPT_STATES, Read, RecordError, SCOPES, STAGES, VERSION};
+use super::{ENDS, RECEIPT_STATES, Read, RecordError, SCOPES, STAGES, VERSION, VERSION_MIN};
 use crate::clock::Timestamp;
 use crate::event::Kind;
 use crate::model::{
     Address, BodyKind, Class, EnhancedStatus, Envelope, Idempotency, MailOrigin, Mailbox, MessageId, Notify, Number,
     Origin, OriginalRecipient, PartState, Peer, Recipient, Reply, Ret, ReversePath, SenderId, TextOrigin, TextProgress,
 };
-use crate::queue::life::{Attempt, Change, Life, PartReceipt, State};
+use crate::queue::life::{Attempt, Change, Life, PartReceipt, State, Tally};
+use crate::storage::Position;
 
 /// Reads fields off the front of a record.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(&'a [u8], u8);
 
 impl<'a> Reader<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Read<Self> {
         match payload.split_first() {
-            Some((&VERSION, rest)) => Ok(Self(rest)),
+            Some((&version, rest)) if (VERSION_MIN..=VERSION).contains(&version) => Ok(Self(rest, version)),
             _ => Err(RecordError { field: "version" }),
         }
     }
@@ -155,9 +156,19 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A field that the first version did not have.
+    fn since_2<T: Default>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+        if self.1 >= 2 { read(self) } else { Ok(T::default()) }
+    }
+
+    pub(super) fn position(&mut self) -> Read<Position> {
+        Ok(Position { segment: self.u64("segment")?, offset: self.u32("offset")?, length: self.u32("length")? })
+    }
+
     pub(super) fn life(&mut self) -> Read<Life> {
         Ok(Life {
             state: self.state()?,
+            sequence: self.since_2(|r| r.u32("sequence"))?,
             attempts_made: self.u32("attempts_made")?,
             attempts: self.list("attempts", |r| r.attempt())?,
             progress: self.option("progress", |r| r.progress().map(Box::new))?,
@@ -168,12 +179,19 @@ impl<'a> Reader<'a> {
     pub(super) fn change(&mut self) -> Read<Change> {
         Ok(Change {
             recipient: self.u32("recipient")?,
+            sequence: self.since_2(|r| r.u32("sequence"))?,
+            previous: self.since_2(|r| r.option("previous", Self::position))?,
             state: self.state()?,
             attempt: self.option("attempt", |r| r.attempt())?,
             counts: self.flag("counts")?,
+            tally: self.since_2(|r| r.tally().map(Some))?,
             progress: self.option("progress", |r| r.progress().map(Box::new))?,
             receipt: self.option("receipt", |r| r.receipt().map(Box::new))?,
         })
+    }
+
+    pub(super) fn tally(&mut self) -> Read<Tally> {
+        Ok(Tally { attempts_made: self.u16("attempts")?, throttled: self.u8("throttled")? })
     }
 
     pub(super) fn receipt(&mut self) -> Read<PartReceipt> {

@@ -10,7 +10,8 @@ use crate::model::{
     Address, BodyKind, Class, EnhancedStatus, MailOrigin, Mailbox, Notify, Number, Origin, OriginalRecipient,
     PartState, Peer, Recipient, Reply, Ret, ReversePath, SenderId, TextOrigin, TextProgress,
 };
-use crate::queue::life::{Attempt, PartReceipt, State};
+use crate::queue::life::{Attempt, PartReceipt, State, Tally};
+use crate::storage::Position;
 
 fn envelope(origin: Origin, recipients: Vec<Recipient>) -> Envelope {
     Envelope {
@@ -99,13 +100,34 @@ fn every_state_stage_end_and_kind_reads_back() {
     states.extend(ENDS.map(|end| State::Ended { end, at: Timestamp(4) }));
     let mut changes: Vec<Change> = states
         .into_iter()
-        .map(|state| Change { recipient: 2, state, attempt: None, counts: false, progress: None, receipt: None })
+        .map(|state| Change {
+            recipient: 2,
+            sequence: 7,
+            previous: Some(Position { segment: 1, offset: 2, length: 3 }),
+            state,
+            attempt: None,
+            counts: false,
+            tally: Some(Tally { attempts_made: 3, throttled: 1 }),
+            progress: None,
+            receipt: None,
+        })
         .collect();
     let queued = State::Queued { due: Timestamp(1) };
     for (stage, kind) in STAGES.iter().cycle().zip(Kind::ALL) {
         let attempt = Some(attempt(Some(*stage), kind));
         let (progress, receipt) = (Some(progress().into()), Some(part_receipt().into()));
-        changes.push(Change { recipient: 0, state: queued, attempt, counts: true, progress, receipt });
+        let (sequence, previous, tally) = (1, None, Some(Tally::default()));
+        changes.push(Change {
+            recipient: 0,
+            sequence,
+            previous,
+            state: queued,
+            attempt,
+            counts: true,
+            tally,
+            progress,
+            receipt,
+        });
     }
     assert_eq!(read_changes(&write_changes(&changes)).unwrap(), changes);
 }

@@ -6,7 +6,8 @@ use super::{ENDS, RECEIPT_STATES, SCOPES, STAGES, VERSION, index_of};
 use crate::clock::Timestamp;
 use crate::event::Kind;
 use crate::model::{BodyKind, EnhancedStatus, Envelope, MailOrigin, Origin, PartState, Recipient, Ret, TextProgress};
-use crate::queue::life::{Attempt, Change, Life, PartReceipt, State};
+use crate::queue::life::{Attempt, Change, Life, PartReceipt, State, Tally};
+use crate::storage::Position;
 
 /// Fields, one behind the other.
 pub(super) struct Writer(pub(super) Vec<u8>);
@@ -109,6 +110,7 @@ impl Writer {
 
     pub(super) fn life(&mut self, l: &Life) {
         self.state(l.state);
+        self.u32(l.sequence);
         self.u32(l.attempts_made);
         self.u32(l.attempts.len() as u32);
         l.attempts.iter().for_each(|a| self.attempt(a));
@@ -119,11 +121,25 @@ impl Writer {
 
     pub(super) fn change(&mut self, c: &Change) {
         self.u32(c.recipient);
+        self.u32(c.sequence);
+        self.option(c.previous, Self::position);
         self.state(c.state);
         self.option(c.attempt.as_ref(), Self::attempt);
         self.flag(c.counts);
+        self.tally(c.tally.unwrap_or_default());
         self.option(c.progress.as_deref(), Self::progress);
         self.option(c.receipt.as_deref(), Self::receipt);
+    }
+
+    pub(super) fn tally(&mut self, t: Tally) {
+        self.u16(t.attempts_made);
+        self.u8(t.throttled);
+    }
+
+    pub(super) fn position(&mut self, p: Position) {
+        self.u64(p.segment);
+        self.u32(p.offset);
+        self.u32(p.length);
     }
 
     pub(super) fn receipt(&mut self, r: &PartReceipt) {

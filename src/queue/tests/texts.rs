@@ -2,18 +2,18 @@
 
 use super::*;
 
-fn progress(parts: Vec<PartState>) -> TextProgress {
+pub(super) fn progress(parts: Vec<PartState>) -> TextProgress {
     TextProgress { carrier: "cmcc".into(), reference: 7, parts }
 }
 
-fn receipt(id: &str, state: ReceiptState) -> Receipt {
+pub(super) fn receipt(id: &str, state: ReceiptState) -> Receipt {
     let carrier_message_id: CarrierMessageId = id.into();
     let received_at = Timestamp::from_seconds(1_800_000_100);
     Receipt { carrier: "cmcc".into(), carrier_message_id, state, text: "stat:X".into(), received_at }
 }
 
 /// Sends a text of two parts that the carrier takes as `100` and `101`.
-async fn sent(queue: &Queue, bench: &Bench) -> MessageId {
+pub(super) async fn sent(queue: &Queue, bench: &Bench) -> MessageId {
     let id = queue.accept(bench.text()).await.unwrap().message_id();
     let mut turn = lease(queue);
     turn.load().await.unwrap();
@@ -27,13 +27,13 @@ async fn sent(queue: &Queue, bench: &Bench) -> MessageId {
 #[tokio::test]
 async fn a_text_is_delivered_when_every_part_has_its_receipt_also_over_a_restart() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let id = sent(&queue, &bench).await;
     assert_eq!(status(&queue, id).await, "sent");
     queue.receipt(receipt("100", ReceiptState::Delivered)).await.unwrap();
     queue.receipt(receipt("100", ReceiptState::Delivered)).await.unwrap();
     bench.close(queue).await;
-    let (queue, recovery) = bench.open();
+    let (queue, recovery) = bench.open().await;
     assert_eq!((recovery.messages, recovery.unknown), (1, 0));
     assert_eq!(status(&queue, id).await, "sent");
     queue.receipt(receipt("101", ReceiptState::Delivered)).await.unwrap();
@@ -45,7 +45,7 @@ async fn a_text_is_delivered_when_every_part_has_its_receipt_also_over_a_restart
 #[tokio::test]
 async fn receipts_side_by_side_do_not_lose_each_other_and_one_lost_part_spoils_the_text() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let id = sent(&queue, &bench).await;
     settled(&queue).await;
     let (one, two) = tokio::join!(
@@ -60,7 +60,7 @@ async fn receipts_side_by_side_do_not_lose_each_other_and_one_lost_part_spoils_t
 #[tokio::test]
 async fn a_text_whose_answer_a_crash_swallowed_is_unknown_and_not_sent_again() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let id = queue.accept(bench.text()).await.unwrap().message_id();
     let mut turn = lease(&queue);
     turn.begin(progress(vec![PartState::Waiting])).await.unwrap();
@@ -68,14 +68,14 @@ async fn a_text_whose_answer_a_crash_swallowed_is_unknown_and_not_sent_again() {
     bench.close(queue.clone()).await;
     drop(turn);
     drop(queue);
-    let (queue, recovery) = bench.open();
+    let (queue, recovery) = bench.open().await;
     assert_eq!(recovery.unknown, 1);
-    while queue.message(id, None).unwrap().status != "unknown" {
+    while queue.message(id, None).await.unwrap().status != "unknown" {
         tokio::task::yield_now().await;
     }
     assert!(try_lease(&queue).is_none());
     bench.close(queue).await;
-    let (queue, recovery) = bench.open();
+    let (queue, recovery) = bench.open().await;
     assert_eq!((recovery.messages, recovery.unknown), (0, 0));
     drop(queue);
 }
@@ -84,7 +84,7 @@ async fn a_text_whose_answer_a_crash_swallowed_is_unknown_and_not_sent_again() {
 #[tokio::test]
 async fn a_receipt_may_come_before_the_last_part_is_sent() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let id = queue.accept(bench.text()).await.unwrap().message_id();
     let turn = lease(&queue);
     let mut failure =
@@ -110,7 +110,7 @@ async fn a_receipt_may_come_before_the_last_part_is_sent() {
 async fn a_text_that_waits_for_its_receipt_does_not_count_against_its_client() {
     let mut bench = Bench::new();
     bench.options.client_messages_max = 1;
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     for _ in 0..3 {
         let id = sent(&queue, &bench).await;
         assert_eq!(status(&queue, id).await, "sent");
@@ -121,7 +121,7 @@ async fn a_text_that_waits_for_its_receipt_does_not_count_against_its_client() {
 #[tokio::test]
 async fn a_throttled_text_keeps_the_parts_it_has_and_comes_back_soon() {
     let bench = Bench::new();
-    let (queue, _) = bench.open();
+    let (queue, _) = bench.open().await;
     let id = queue.accept(bench.text()).await.unwrap().message_id();
     let turn = lease(&queue);
     let mut failure =
@@ -131,7 +131,7 @@ async fn a_throttled_text_keeps_the_parts_it_has_and_comes_back_soon() {
     all[0].progress = Some(progress(vec![PartState::Sent("1".into()), PartState::Waiting]));
     turn.settle(all, Vec::new()).await;
     assert_eq!(status(&queue, id).await, "delayed");
-    assert_eq!(queue.message(id, None).unwrap().recipients[0].attempts_made, 0);
+    assert_eq!(queue.message(id, None).await.unwrap().recipients[0].attempts_made, 0);
     bench.clock.advance(Duration::from_secs(2));
     let mut again = lease(&queue);
     let parts = again.load().await.unwrap().progress.clone().unwrap().parts;

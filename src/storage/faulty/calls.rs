@@ -35,7 +35,7 @@ impl Disk for FaultyDisk {
         let inode = world.next_inode;
         world.next_inode += 1;
         world.files.insert(inode, Inode::default());
-        world.rename(path, Some(inode));
+        world.name(path, Some(inode));
         done(cut)?;
         Ok(self.handle(inode, world.life))
     }
@@ -46,25 +46,35 @@ impl Disk for FaultyDisk {
         Ok(self.handle(inode, world.life))
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let world = &mut *self.0.lock();
+        let inode = *world.names.get(from).ok_or(ErrorKind::NotFound)?;
+        let cut = world.call(Call::Rename)?;
+        let together = vec![(to.to_owned(), Some(inode)), (from.to_owned(), None)];
+        together.iter().cloned().for_each(|(path, inode)| set_name(&mut world.names, path, inode));
+        world.name_changes.push(together);
+        done(cut)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut world = self.0.lock();
         if !world.names.contains_key(path) {
             return Err(ErrorKind::NotFound.into());
         }
         let cut = world.call(Call::Remove)?;
-        world.rename(path, None);
+        world.name(path, None);
         done(cut)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let world = &mut *self.0.lock();
         done(world.call(Call::SyncDir)?)?;
-        for (path, inode) in std::mem::take(&mut world.name_changes) {
-            if path.parent() == Some(dir) {
-                set_name(&mut world.durable_names, path, inode);
-            } else {
-                world.name_changes.push((path, inode));
+        for together in std::mem::take(&mut world.name_changes) {
+            if together.iter().any(|(path, _)| path.parent() != Some(dir)) {
+                world.name_changes.push(together);
+                continue;
             }
+            together.into_iter().for_each(|(path, inode)| set_name(&mut world.durable_names, path, inode));
         }
         Ok(())
     }
@@ -152,8 +162,15 @@ impl File for Handle {
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        if !self.world.lock().can_allocate {
-            return Err(ErrorKind::Unsupported.into());
+        {
+            let world = self.world.lock();
+            if !world.can_allocate {
+                return Err(ErrorKind::Unsupported.into());
+            }
+            let own = world.files.get(&self.inode).map_or(0, |f| f.now.len() as u64);
+            if length.saturating_sub(own) > world.available {
+                return Err(ErrorKind::StorageFull.into());
+            }
         }
         self.change(Call::Allocate, |inode| {
             inode.now.resize(length as usize, 0);

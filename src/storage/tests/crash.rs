@@ -2,13 +2,14 @@
 //! calls fail, checked against what was answered.
 //!
 //! After every cut: each group that was answered yes is there, unless it had ended and was released; no group is there
-//! in part; whatever was said to have ended has its end there whenever its beginning is; every record and body is right.
+//! in part; whatever was said to have ended has its end there whenever its beginning is; every record and body is right. On
+//! the way sidecars are written and confirmed, so that starts read only parts, and dead segments are written anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 use super::super::faulty::Call;
-use super::super::{AppendError, Appended, Purpose, ReadError};
+use super::super::{AppendError, Appended, Purpose, ReadError, Sidecar, SidecarError};
 use super::*;
 
 /// Seeds tried; `STORAGE_SEEDS` asks for more. What threads do between two calls is not in the seed, so a failing seed is run
@@ -38,6 +39,8 @@ enum Sabotage {
     LyingDisk,
     /// Ends do not say what they end, so that their segments go too early.
     NotesAboutNothing,
+    /// A sidecar leaves out something that lives.
+    ForgetfulSidecars,
 }
 
 #[derive(Debug)]
@@ -46,9 +49,66 @@ struct Model {
     messages: BTreeMap<u64, Message>,
     next: u64,
     next_group: u64,
+    /// What lives where as the sidecars have it.
+    sides: BTreeMap<u64, Places>,
+}
+
+/// Messages and their newest records.
+type Places = Vec<(u64, Position)>;
+
+fn write_places(places: &Places) -> Bytes {
+    let write = |(n, at): &(u64, Position)| {
+        [&n.to_le_bytes()[..], &at.segment.to_le_bytes(), &at.offset.to_le_bytes(), &at.length.to_le_bytes()].concat()
+    };
+    places.iter().flat_map(write).collect()
+}
+
+fn read_places(state: &[u8]) -> Places {
+    let wide = |raw: &[u8]| u64::from_le_bytes(*raw.first_chunk().unwrap());
+    let narrow = |raw: &[u8]| u32::from_le_bytes(*raw.first_chunk().unwrap());
+    let read = |raw: &[u8]| {
+        (wide(raw), Position { segment: wide(&raw[8..]), offset: narrow(&raw[16..]), length: narrow(&raw[20..]) })
+    };
+    state.chunks_exact(24).map(read).collect()
 }
 
 impl Model {
+    /// What lives in a segment, as far as the answers tell. Nothing is under way when this is asked.
+    fn living_in(&self, segment: u64) -> Places {
+        let alive = self.messages.iter().filter(|(_, m)| !m.ended);
+        alive.filter_map(|(n, m)| Some((*n, m.at.filter(|at| at.segment == segment)?))).collect()
+    }
+
+    /// Writes the sidecar of some segment, or confirms those in whose segments nothing has changed.
+    fn cover(&mut self, log: &Log, random: &mut fastrand::Rng) {
+        let covers = log.applied();
+        let written = if random.u8(..3) == 0 {
+            let same: Vec<u64> =
+                self.sides.iter().filter(|(n, places)| self.living_in(**n) == **places).map(|(n, _)| *n).collect();
+            log.confirm_sidecars(&same, covers)
+        } else {
+            let sealed: Vec<_> = log.segments().into_iter().filter(|s| s.sealed).collect();
+            let Some(info) = random.choice(sealed) else { return };
+            let segment = info.segment;
+            let mut places = self.living_in(segment);
+            if self.sabotage == Sabotage::ForgetfulSidecars {
+                places.pop();
+            }
+            let live = places.iter().map(|(_, at)| *at).collect();
+            let (brief, state) = (Bytes::copy_from_slice(&segment.to_le_bytes()), write_places(&places));
+            let written = log.write_sidecar(Sidecar { segment, covers, live, brief, state });
+            if written.is_ok() {
+                self.sides.insert(segment, places);
+            }
+            written
+        };
+        match written {
+            // A write failed or the power is gone, or the segment.
+            Ok(()) | Err(SidecarError::Io(_) | SidecarError::Gone | SidecarError::Open) => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+
     fn new_group(&mut self, random: &mut fastrand::Rng) -> (Vec<u64>, Vec<Record>) {
         let group = self.next_group;
         self.next_group += 1;
@@ -88,7 +148,7 @@ fn trip(disk: &FaultyDisk, random: &mut fastrand::Rng) {
 
 /// One operation; an error means that the power is gone.
 async fn operate(log: &Log, model: &mut Model, random: &mut fastrand::Rng) -> Result<(), AppendError> {
-    match random.u8(..10) {
+    match random.u8(..13) {
         // Several groups at once, so that they share batches.
         0..4 => {
             let groups: Vec<_> = (0..random.usize(1..5)).map(|_| model.new_group(random)).collect();
@@ -133,21 +193,23 @@ async fn operate(log: &Log, model: &mut Model, random: &mut fastrand::Rng) -> Re
         }
         8 => {
             for leftover in log.leftovers(2) {
-                for live in leftover.live {
-                    let n = number(live.key);
-                    if model.messages[&n].at != Some(live.position) {
-                        continue;
-                    }
+                for position in leftover.live {
+                    let own = model.messages.iter().find(|(_, m)| m.at == Some(position));
+                    let Some(n) = own.map(|(n, _)| *n) else { continue };
                     let mut moved = accepted(n, model.messages[&n].body_bytes);
-                    moved.about = Some(live.position);
+                    moved.about = Some(position);
                     let at = match log.append(Purpose::Upkeep, vec![moved]).await {
                         Err(e) if is_refusal(e) => continue,
                         other => other?.positions[0],
                     };
                     model.messages.get_mut(&n).unwrap().at = Some(at);
-                    log.release(live.position);
+                    log.release(position);
                 }
             }
+            Ok(())
+        }
+        10.. => {
+            model.cover(log, random);
             Ok(())
         }
         _ => {
@@ -160,17 +222,59 @@ async fn operate(log: &Log, model: &mut Model, random: &mut fastrand::Rng) -> Re
     }
 }
 
+/// What a start hands out.
+#[derive(Default)]
+struct Found {
+    sides: BTreeSet<u64>,
+    records: Vec<RecoveredRecord>,
+}
+
+fn start(disk: &Arc<FaultyDisk>) -> Result<(Log, Found, RecoveryReport), OpenError> {
+    let mut found = Found::default();
+    let own: Arc<dyn Disk> = disk.clone();
+    let visit = &mut |one| match one {
+        Recovered::Sidecar { segment, brief, .. } => {
+            assert_eq!(brief, segment.to_le_bytes()[..]);
+            assert!(found.sides.insert(segment));
+        }
+        Recovered::Record(record) => found.records.push(record),
+    };
+    let (log, report) = Log::open(Path::new(DIR), small(), own, SystemClock::shared(), visit)?;
+    Ok((log, found, report))
+}
+
 /// Compares what was found with what was answered, and takes what was found as the truth from here on.
-async fn check(log: &Log, seen: &[Recovered], model: &mut Model) {
-    let mut newest: BTreeMap<u64, &Recovered> = BTreeMap::new();
+async fn check(log: &Log, found: &Found, model: &mut Model) {
+    let mut newest: BTreeMap<u64, Position> = BTreeMap::new();
+    let mut places = Vec::new();
+    model.sides.clear();
+    for segment in &found.sides {
+        match log.sidecar_state(*segment) {
+            Ok(state) => {
+                let side = read_places(&state);
+                places.extend(side.iter().copied());
+                model.sides.insert(*segment, side);
+            }
+            // Nothing lived in it; or the power is gone again, and with it this life.
+            Err(ReadError::Gone) => {}
+            Err(ReadError::Io(_)) => return,
+            Err(e) => panic!("sidecar of {segment}: {e}"),
+        }
+    }
     let mut over = BTreeSet::new();
-    for record in seen {
+    for record in &found.records {
         let n = number(record.key);
         assert_eq!(record.payload, payload(n));
         match record.kind {
-            ACCEPTED => drop(newest.insert(n, record)),
+            ACCEPTED if record.live => places.push((n, record.position)),
+            // As its sidecar has it, it is needed no more.
+            ACCEPTED => assert!(record.covered),
             _ => drop(over.insert(n)),
         }
+    }
+    for (n, at) in &places {
+        let known = newest.entry(*n).or_insert(*at);
+        *known = (*known).max(*at);
     }
     let groups_seen: BTreeSet<u64> = newest.keys().map(|n| model.messages[n].group).collect();
     for (n, message) in &mut model.messages {
@@ -185,7 +289,7 @@ async fn check(log: &Log, seen: &[Recovered], model: &mut Model) {
             continue;
         };
         message.accepted = true;
-        match log.read(found.position).await {
+        match log.read(found).await {
             Ok(stored) => assert_eq!(stored.body, Some(body(*n, message.body_bytes))),
             // The power is gone again.
             Err(ReadError::Io(_)) => {}
@@ -194,13 +298,13 @@ async fn check(log: &Log, seen: &[Recovered], model: &mut Model) {
         if over.contains(n) {
             (message.ended, message.at) = (true, None);
         } else {
-            message.at = Some(found.position);
+            message.at = Some(found);
         }
     }
     // Dead places are released, as the queue does after a start.
-    for record in seen.iter().filter(|r| r.live) {
-        if model.messages[&number(record.key)].at != Some(record.position) {
-            log.release(record.position);
+    for (n, at) in places {
+        if model.messages[&n].at != Some(at) {
+            log.release(at);
         }
     }
     // What never came to be will not come any more.
@@ -213,16 +317,16 @@ async fn lives(seed: u64, sabotage: Sabotage) -> u64 {
         disk.lie();
     }
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut model = Model { sabotage, messages: BTreeMap::new(), next: 0, next_group: 0 };
+    let mut model = Model { sabotage, messages: BTreeMap::new(), next: 0, next_group: 0, sides: BTreeMap::new() };
     let mut recovered = 0;
     for life in 0..4 {
         disk.cut_power_at(random.u64(1..120));
         // The power may go during recovery as well.
-        let opened = open_with(&disk, small());
-        if let Ok((log, seen, report)) = opened {
+        let opened = start(&disk);
+        if let Ok((log, found, report)) = opened {
             assert!(report.damage.is_empty(), "seed {seed} life {life}: {report:?}");
             recovered += report.records;
-            check(&log, &seen, &mut model).await;
+            check(&log, &found, &mut model).await;
             for _ in 0..OPERATIONS / 4 {
                 trip(&disk, &mut random);
                 if operate(&log, &mut model, &mut random).await.is_err() {
@@ -235,9 +339,9 @@ async fn lives(seed: u64, sabotage: Sabotage) -> u64 {
         if random.bool() { disk.kill() } else { disk.cut_power() }
     }
     disk.cut_power();
-    let (log, seen, report) = open(&disk);
+    let (log, found, report) = start(&disk).unwrap();
     assert!(report.damage.is_empty(), "seed {seed}: {report:?}");
-    check(&log, &seen, &mut model).await;
+    check(&log, &found, &mut model).await;
     recovered + report.records
 }
 
@@ -254,7 +358,7 @@ fn nothing_answered_is_lost_and_nothing_ended_returns_whenever_the_power_goes() 
 
 #[test]
 fn the_model_catches_sabotage() {
-    for sabotage in [Sabotage::LyingDisk, Sabotage::NotesAboutNothing] {
+    for sabotage in [Sabotage::LyingDisk, Sabotage::NotesAboutNothing, Sabotage::ForgetfulSidecars] {
         let caught =
             (0..500).find(|seed| std::panic::catch_unwind(|| runtime().block_on(lives(*seed, sabotage))).is_err());
         println!("{sabotage:?} caught with seed {caught:?}");

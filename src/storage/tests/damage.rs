@@ -29,7 +29,7 @@ fn filled(groups: u64, body_bytes: usize) -> Arc<FaultyDisk> {
     disk
 }
 
-fn numbers(seen: &[Recovered]) -> Vec<u64> {
+fn numbers(seen: &[RecoveredRecord]) -> Vec<u64> {
     for record in seen {
         assert_eq!(record.payload, payload(number(record.key)), "a wrong record");
     }
@@ -100,7 +100,8 @@ fn any_flipped_bit_costs_at_most_what_it_hit() {
                 }
             }
         });
-        assert!(refused <= 1 && (refused == 0 || !report.damage.is_empty()));
+        // A start reads no bodies, so that one is damaged shows when it is read.
+        assert!(refused <= 1 && (refused == 0 || log.stats().damaged > 0));
         for damage in &report.damage {
             let copy = disk.contents(damage.copy.as_ref().unwrap());
             let from = damage.offset as usize;
@@ -150,7 +151,7 @@ fn a_newer_format_is_refused_untouched() {
     disk.put(&path, &bytes);
     let before: Vec<_> = segments(&disk).iter().map(|p| disk.contents(p)).collect();
     let error = open_with(&disk, small()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 9, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 9, known: 2, .. }), "{error}");
     assert_eq!(segments(&disk).iter().map(|p| disk.contents(p)).collect::<Vec<_>>(), before);
 }
 

@@ -4,6 +4,8 @@ mod behaviour;
 mod crash;
 mod damage;
 mod disk;
+mod recycling;
+mod sidecars;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::faulty::FaultyDisk;
-use super::{Disk, Log, OpenError, Options, Position, Record, Recovered, RecoveryReport};
+use super::{Disk, Log, OpenError, Options, Position, Record, Recovered, RecoveredRecord, RecoveryReport};
 use crate::clock::SystemClock;
 
 const DIR: &str = "spool";
@@ -31,15 +33,22 @@ fn small() -> Options {
     }
 }
 
-fn open_with(disk: &Arc<FaultyDisk>, options: Options) -> Result<(Log, Vec<Recovered>, RecoveryReport), OpenError> {
+/// A log, what it handed out, and what it reported.
+type Opened = (Log, Vec<RecoveredRecord>, RecoveryReport);
+
+fn open_with(disk: &Arc<FaultyDisk>, options: Options) -> Result<Opened, OpenError> {
     let mut seen = Vec::new();
     let disk: Arc<dyn Disk> = disk.clone();
     let (log, report) =
-        Log::open(Path::new(DIR), options, disk, SystemClock::shared(), &mut |record| seen.push(record))?;
+        Log::open(Path::new(DIR), options, disk, SystemClock::shared(), &mut |found| seen.extend(record(found)))?;
     Ok((log, seen, report))
 }
 
-fn open(disk: &Arc<FaultyDisk>) -> (Log, Vec<Recovered>, RecoveryReport) {
+fn record(found: Recovered) -> Option<RecoveredRecord> {
+    if let Recovered::Record(record) = found { Some(record) } else { None }
+}
+
+fn open(disk: &Arc<FaultyDisk>) -> Opened {
     open_with(disk, small()).unwrap()
 }
 

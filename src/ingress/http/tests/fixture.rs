@@ -87,7 +87,7 @@ impl Backend for Fake {
         Ok(Taken { id, replayed: false })
     }
 
-    fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {
+    async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {
         self.0.lock().view.clone().filter(|v| v.id == id.to_string() && v.client == *client)
     }
 

@@ -1,0 +1,226 @@
+//! Which lane a recipient waits in, and the way in and out of it.
+
+use std::sync::Arc;
+
+use super::life::State;
+use super::table::{Now, Table, cost_of};
+use super::{Options, Target};
+use crate::clock::{Mono, Timestamp};
+use crate::model::{Channel, Class, ClientName, Domain, Number, RecipientIndex};
+use crate::route::{MailHop, Routes};
+use crate::schedule::{LaneId, LaneKey, SiteId, SiteLimits, Ticket};
+
+impl Table {
+    /// Groups queued recipients by lane, one ticket for each group; those who wait for a receipt get one each.
+    pub(super) fn consign(
+        &mut self,
+        number: u32,
+        destinations: &[Arc<str>],
+        routes: &Routes,
+        options: &Options,
+        now: Now,
+    ) {
+        let Some(entry) = self.entry(number) else { return };
+        let (cost, expires) = (cost_of(entry), now.mono_at(entry.expires_at));
+        let (channel, class) = (entry.channel, entry.class);
+        let client = self.clients.name(entry.client);
+        let mut queued: Vec<(RecipientIndex, Timestamp, u64)> = Vec::with_capacity(1);
+        let mut sent: Vec<(RecipientIndex, Timestamp)> = Vec::new();
+        for (recipient, track) in entry.numbered() {
+            match track.state() {
+                State::Queued { due } => queued.push((recipient, due, track.address)),
+                State::Sent { at } => sent.push((recipient, at)),
+                State::Begun { .. } | State::Ended { .. } => {}
+            }
+        }
+        let mut groups: Vec<(LaneId, Timestamp, Vec<RecipientIndex>)> = Vec::with_capacity(1);
+        for (recipient, due, address) in queued {
+            let domain = destinations.get(recipient as usize).map_or("", |d| &**d);
+            let to = Destination::new(channel, domain, address);
+            let lane = self.lane_to(&to, class, &client, routes, options);
+            let room = options.recipients_per_consignment_max.max(1);
+            match groups.iter_mut().find(|(l, d, group)| *l == lane && *d == due && group.len() < room) {
+                Some((_, _, group)) => group.push(recipient),
+                None => groups.push((lane, due, vec![recipient])),
+            }
+        }
+        for (lane, due, recipients) in groups {
+            let ticket = self.schedule.add(lane, cost, number, now.mono_at(due), expires, now.mono);
+            self.give(number, &recipients, Some(ticket));
+        }
+        for (recipient, at) in sent {
+            let until = now.mono_at(at.plus(options.receipt_wait_max));
+            let ticket = self.schedule.add_parked(number, until, now.mono);
+            self.give(number, &[recipient], Some(ticket));
+        }
+    }
+
+    fn give(&mut self, number: u32, recipients: &[RecipientIndex], ticket: Option<Ticket>) {
+        let Some(entry) = self.entry_mut(number) else { return };
+        for &recipient in recipients {
+            entry.track_mut(recipient).into_iter().for_each(|track| track.ticket = ticket);
+        }
+    }
+
+    /// The lane to a destination, made with its site if they are new.
+    fn lane_to(
+        &mut self,
+        to: &Destination<'_>,
+        class: Class,
+        client: &ClientName,
+        routes: &Routes,
+        options: &Options,
+    ) -> LaneId {
+        let (destination, target) = match to {
+            Destination::Domain(domain) => {
+                // A domain that stands in a record was one when it was written.
+                let hop = Domain::parse(domain).map_or_else(|_| MailHop::Fixed("".into()), |d| routes.mail_hop(&d));
+                (Arc::from(*domain), Target::Mail(hop))
+            }
+            Destination::Number(number) => {
+                let carriers = Number::parse(&format!("+{number}")).ok().and_then(|n| routes.carriers(&n).cloned());
+                let carriers = carriers.unwrap_or_else(|| Arc::from([]));
+                (Arc::from(carriers.join(",")), Target::Text(carriers))
+            }
+        };
+        let site = self.site_of(target, options);
+        self.schedule.lane(&LaneKey { destination, class, client: client.clone() }, site)
+    }
+
+    fn site_of(&mut self, target: Target, options: &Options) -> SiteId {
+        let name: Arc<str> = match &target {
+            Target::Mail(MailHop::Mx(domain)) => domain.as_str().into(),
+            Target::Mail(MailHop::Fixed(host)) => format!("to {host}").into(),
+            Target::Text(carriers) => format!("carriers {}", carriers.join(",")).into(),
+        };
+        let site = self.schedule.site(&name, limits_of(&target, options));
+        self.targets.entry(site).or_insert(target);
+        site
+    }
+
+    /// Gives every site the limits in force, and puts what waits into the lanes that the routes now say: mail a lane at a
+    /// time, texts one by one, for which carriers serve them is a matter of each number.
+    pub(super) fn reroute(&mut self, routes: &Routes, options: &Options, now: Now) {
+        for (&site, target) in &self.targets {
+            self.schedule.limit(site, limits_of(target, options));
+        }
+        let mut texts = Vec::new();
+        for (lane, key, site) in self.schedule.lanes() {
+            match self.channel_of(site) {
+                Channel::Email => {
+                    let Ok(domain) = Domain::parse(&key.destination) else { continue };
+                    let to = self.site_of(Target::Mail(routes.mail_hop(&domain)), options);
+                    if to != site {
+                        self.schedule.rehome(lane, to);
+                    }
+                }
+                Channel::Sms => texts.push(lane),
+            }
+        }
+        for lane in texts {
+            for ticket in self.schedule.tickets_of(lane) {
+                if !self.schedule.is_leased(ticket) {
+                    let due = self.schedule.due(ticket).unwrap_or(now.mono);
+                    self.place(ticket, lane, due, routes, options, now.mono);
+                }
+            }
+        }
+    }
+
+    /// Puts a ticket into the lane that the routes now say. Routes may have changed since it was in one.
+    fn place(&mut self, ticket: Ticket, was: LaneId, due: Mono, routes: &Routes, options: &Options, now: Mono) {
+        let Some((_, entry)) = self.of_ticket(ticket) else { return };
+        let (class, cost) = (entry.class, cost_of(entry));
+        let address = entry.tracks().find(|t| t.ticket == Some(ticket)).map_or(0, |t| t.address);
+        let lane = match entry.channel {
+            // A whole lane is moved when its site changes.
+            Channel::Email => was,
+            Channel::Sms => {
+                let client = self.clients.name(entry.client);
+                self.lane_to(&Destination::Number(address), class, &client, routes, options)
+            }
+        };
+        self.schedule.put(ticket, lane, cost, due, now);
+    }
+
+    /// Gives a leased ticket back after its changes have been applied: recipients that are still queued wait for their
+    /// next time, those who are sent to wait for their receipt, the others leave it.
+    pub(super) fn give_back(&mut self, ticket: Ticket, routes: &Routes, options: &Options, now: Now) {
+        let Some((number, entry)) = self.of_ticket(ticket) else { return };
+        let (mut due, mut sent, mut gone) = (None::<Timestamp>, None::<Timestamp>, Vec::new());
+        for recipient in entry.consigned(ticket) {
+            match entry.track(recipient).map(super::entry::Track::state) {
+                Some(State::Queued { due: then }) => due = Some(due.map_or(then, |earlier| earlier.min(then))),
+                Some(State::Sent { at }) => sent = Some(sent.map_or(at, |earlier| earlier.min(at))),
+                _ => gone.push(recipient),
+            }
+        }
+        self.give(number, &gone, None);
+        match (due, sent, self.schedule.lane_of(ticket)) {
+            (Some(due), _, Some(lane)) => self.place(ticket, lane, now.mono_at(due), routes, options, now.mono),
+            (_, Some(at), _) => {
+                self.schedule.park(ticket, now.mono_at(at.plus(options.receipt_wait_max)), now.mono);
+            }
+            _ => {
+                self.schedule.remove(ticket);
+            }
+        }
+    }
+
+    /// The channel a site's messages travel by.
+    pub(super) fn channel_of(&self, site: SiteId) -> Channel {
+        match self.targets.get(&site) {
+            Some(Target::Text(_)) => Channel::Sms,
+            Some(Target::Mail(_)) | None => Channel::Email,
+        }
+    }
+
+    /// Where a site's messages go.
+    pub(super) fn target(&self, site: SiteId) -> Option<&Target> {
+        self.targets.get(&site)
+    }
+
+    /// True while a text is out for delivery that this carrier may be carrying.
+    pub(super) fn may_be_carrying(&self, carrier: &str) -> bool {
+        self.targets.iter().any(|(&site, target)| match target {
+            Target::Text(carriers) => carriers.iter().any(|c| **c == *carrier) && self.schedule.leases(site) > 0,
+            Target::Mail(_) => false,
+        })
+    }
+
+    /// The written name of the lane that a recipient is in.
+    pub(super) fn lane_name(&self, number: u32, recipient: RecipientIndex) -> Option<Arc<str>> {
+        let ticket = self.entry(number)?.track(recipient)?.ticket?;
+        self.schedule.lane_name(self.schedule.lane_of(ticket)?).cloned()
+    }
+
+    /// The domain of the lane that a recipient is in, as a summary keeps it.
+    pub(super) fn destination(&self, ticket: Option<Ticket>) -> Option<Arc<str>> {
+        self.schedule.destination(self.schedule.lane_of(ticket?)?).cloned()
+    }
+}
+
+/// Whom a consignment goes to, as far as lanes care.
+enum Destination<'a> {
+    /// A mail domain.
+    Domain(&'a str),
+    /// A number's digits.
+    Number(u64),
+}
+
+impl<'a> Destination<'a> {
+    fn new(channel: Channel, domain: &'a str, address: u64) -> Self {
+        match channel {
+            Channel::Email => Self::Domain(domain),
+            Channel::Sms => Self::Number(address),
+        }
+    }
+}
+
+/// What a site tolerates.
+fn limits_of(target: &Target, options: &Options) -> SiteLimits {
+    match target {
+        Target::Mail(_) => SiteLimits { concurrency: options.connections_per_site_max, pace: options.pace_per_site },
+        Target::Text(_) => SiteLimits { concurrency: options.texts_under_way_max, pace: None },
+    }
+}
