@@ -44,11 +44,14 @@ struct Line {
 }
 
 impl Tail {
-    /// Reads the end of the file, or of the one before it if it has just been rotated.
+    /// Reads the end of the file and of the one before it, which may have been rotated a moment ago.
     pub(super) fn read(file: &Path, rotated: &Path) -> Self {
         let of = |path: &Path| end_of(path).unwrap_or_default();
-        let newest = Self::parse(&of(file));
-        if newest.known.is_empty() { Self::parse(&of(rotated)) } else { newest }
+        // The newest may be too short to hold all that is as young as its last fact.
+        let mut text = of(rotated);
+        text.push(b'\n');
+        text.extend_from_slice(&of(file));
+        Self::parse(&text)
     }
 
     fn parse(text: &[u8]) -> Self {
@@ -124,5 +127,10 @@ mod tests {
         std::fs::write(&rotated, line(&fact(100, Kind::Accepted, None))).unwrap();
         std::fs::write(&file, b"").unwrap();
         assert!(!Tail::read(&file, &rotated).lacks(&fact(100, Kind::Accepted, None)));
+        std::fs::write(&file, line(&fact(101, Kind::Delayed, Some(1)))).unwrap();
+        assert!(
+            !Tail::read(&file, &rotated).lacks(&fact(100, Kind::Accepted, None)),
+            "as young as what the newest holds"
+        );
     }
 }
