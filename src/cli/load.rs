@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::{Failure, interrupted, one_thread, output};
 use crate::config::parse_bytes;
-use crate::model::{Domain, Mailbox, Secret};
+use crate::model::{Class, Domain, Mailbox, Secret};
 use crate::peers::load::{self, Amount, HttpOptions, Post, Progress, Protocol, SmtpOptions, SmtpTls};
 
 /// Submit many messages over many connections and report rate, latency and failures
@@ -45,6 +45,12 @@ pub(super) struct Args {
     /// Domains of the recipients, in turn
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', default_value = "sink.example")]
     domain: Vec<Domain>,
+    /// Spread the recipients over so many domains below each: d0.DOMAIN, d1.DOMAIN, ...
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=DOMAINS_MAX))]
+    domains: Option<u32>,
+    /// Ask for a class: otp, transactional or marketing
+    #[arg(long, value_name = "CLASS")]
+    class: Option<Class>,
     /// Recipients of each mail
     #[arg(long, value_name = "N", default_value_t = 1)]
     recipients: usize,
@@ -60,7 +66,7 @@ pub(super) struct Args {
     /// API key for HTTP [default: $POSTRIDER_API_KEY]
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
-    /// List accepted messages in this file: number and id, one a line
+    /// List accepted messages in this file: number, id and the time of the reply in microseconds of Unix time, one a line
     #[arg(long, value_name = "FILE")]
     accepted: Option<PathBuf>,
     /// Show no progress
@@ -124,6 +130,10 @@ impl Args {
         };
         let default_size = if self.protocol == Spoken::Sms { 40 } else { 4_096 };
         let (number_prefix, number_digits) = numbers(&self.number)?;
+        let recipient_domains = match self.domains {
+            Some(count) => below(&self.domain, count)?,
+            None => self.domain,
+        };
         Ok(load::Options {
             address: self.to,
             protocol,
@@ -135,8 +145,9 @@ impl Args {
             rate: self.rate,
             message_bytes: self.size.unwrap_or(default_size),
             sender: self.from,
-            recipient_domains: self.domain,
+            recipient_domains,
             recipients_per_message: self.recipients,
+            class: self.class,
             number_prefix,
             number_digits,
             accepted_file: self.accepted,
@@ -168,6 +179,16 @@ fn size(text: &str) -> Result<usize, &'static str> {
     bytes.ok_or("expected a size such as 4096, 4KiB or 1MiB")
 }
 
+/// Most domains below each: every one is kept in memory.
+const DOMAINS_MAX: i64 = 1_000_000;
+
+/// So many domains below each of these.
+fn below(domains: &[Domain], count: u32) -> Result<Vec<Domain>, Failure> {
+    let names = (0..count).flat_map(|n| domains.iter().map(move |domain| format!("d{n}.{domain}")));
+    let parsed = names.map(|name| Domain::parse(&name).map_err(|e| Failure::Usage(format!("--domains: {name}: {e}"))));
+    parsed.collect()
+}
+
 /// Digits of the numbers that a prefix is filled up to, those of a Chinese mobile number with its country code.
 const NUMBER_DIGITS: usize = 13;
 
@@ -191,5 +212,12 @@ mod tests {
         assert_eq!(numbers("+86138").unwrap(), ("+86138".to_owned(), 8));
         assert_eq!(numbers("+8613800138000").unwrap(), ("+8613800138000".to_owned(), 0));
         assert!(numbers("86138").is_err());
+    }
+
+    #[test]
+    fn domains_below_a_domain() {
+        let domains = [Domain::parse("a.example").unwrap(), Domain::parse("b.example").unwrap()];
+        let below: Vec<_> = below(&domains, 2).unwrap().iter().map(Domain::to_string).collect();
+        assert_eq!(below, ["d0.a.example", "d0.b.example", "d1.a.example", "d1.b.example"]);
     }
 }

@@ -22,6 +22,7 @@ mod resume;
 mod sandbox;
 mod serve;
 mod sink;
+mod spool;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ enum Command {
     DkimKeygen(dkim_keygen::Args),
     Sink(sink::Args),
     Load(load::Args),
+    Spool(spool::Args),
 }
 
 /// Why a command did not end well.
@@ -114,6 +116,7 @@ impl Command {
             Self::DkimKeygen(args) => args.run(),
             Self::Sink(args) => args.run(),
             Self::Load(args) => args.run(),
+            Self::Spool(args) => args.run(),
         }
     }
 }

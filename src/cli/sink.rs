@@ -1,6 +1,8 @@
 //! `postrider sink`
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -12,6 +14,7 @@ use super::sandbox::show;
 use super::{Failure, interrupted, one_thread, output};
 use crate::config::parse_span;
 use crate::model::Secret;
+use crate::peers::arrivals::ArrivalList;
 use crate::peers::carrier;
 use crate::peers::mail_sink::{self, Stage};
 
@@ -56,6 +59,9 @@ pub(super) struct Args {
     /// The one system id that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
     #[arg(long, value_name = "NAME")]
     system_id: Option<String>,
+    /// List mails in this file as they are taken: time in microseconds of Unix time and Message-ID, one a line
+    #[arg(long, value_name = "FILE")]
+    arrivals: Option<PathBuf>,
     /// Show each message as it arrives
     #[arg(long)]
     show: bool,
@@ -91,7 +97,7 @@ impl Args {
 
     async fn serve(self) -> Result<(), Failure> {
         let (inlet, mut arrivals) = Arrivals::new();
-        let mut mail_options = self.mail_options();
+        let mut mail_options = self.mail_options()?;
         let mut carrier_options = self.carrier_options()?;
         if self.show {
             mail_options.keep = Some(inlet.mails);
@@ -131,8 +137,13 @@ impl Args {
         Ok(counted?)
     }
 
-    fn mail_options(&self) -> mail_sink::Options {
-        mail_sink::Options {
+    fn mail_options(&self) -> Result<mail_sink::Options, Failure> {
+        let unwritable = |path: &PathBuf, e| Failure::Failed(format!("{} cannot be written: {e}", path.display()));
+        let arrivals = match &self.arrivals {
+            Some(path) => Some(Arc::new(ArrivalList::create(path).map_err(|e| unwritable(path, e))?)),
+            None => None,
+        };
+        Ok(mail_sink::Options {
             address: self.smtp,
             latency: self.latency,
             defer_share: self.defer_share,
@@ -141,8 +152,9 @@ impl Args {
                 At::Rcpt => Stage::Recipient,
                 At::Data => Stage::EndOfData,
             },
+            arrivals,
             ..mail_sink::Options::default()
-        }
+        })
     }
 
     fn carrier_options(&self) -> Result<carrier::Options, Failure> {

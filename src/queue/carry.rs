@@ -341,7 +341,7 @@ impl Table {
 
     /// What a ticket that was just leased stands for, and the consignment if it is in memory. `None`, and the ticket back in
     /// its lane or gone, if it may not be carried now.
-    fn lease(&mut self, ticket: Ticket, now: Now) -> Option<(Work, Option<Consignment>)> {
+    fn lease(&mut self, ticket: Ticket, now: Now) -> Option<(Work, Option<Box<Consignment>>)> {
         let Some((number, entry)) = self.of_ticket(ticket) else {
             self.schedule.remove(ticket);
             return None;
@@ -357,15 +357,17 @@ impl Table {
         let work = Work {
             id: entry.id,
             attempt: of(first).map_or(0, |t| u32::from(t.tally().attempts_made)) + 1,
-            progress: self.parts.progress(number, first).cloned(),
+            progress: self.parts.progress(number, first).cloned().map(Box::new),
             recipients,
         };
-        let consignment = self.hot.find(number).map(|warm| Consignment {
-            envelope: warm.detail.envelope.clone(),
-            content: warm.content.clone(),
-            recipients: work.recipients.clone(),
-            attempt: work.attempt,
-            progress: work.progress.clone(),
+        let consignment = self.hot.find(number).map(|warm| {
+            Box::new(Consignment {
+                envelope: warm.detail.envelope.clone(),
+                content: warm.content.clone(),
+                recipients: work.recipients.clone(),
+                attempt: work.attempt,
+                progress: work.progress.as_deref().cloned(),
+            })
         });
         Some((work, consignment))
     }

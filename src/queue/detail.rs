@@ -6,7 +6,7 @@
 //! **Promises.** Nothing here holds the table's lock while it reads. What is moved or ends meanwhile is looked up again.
 //! **Fails how.** [`LoadError`]; a change record that cannot be read ends the walk there: the list of attempts is shorter then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
 use super::entry::Entry;
@@ -80,19 +80,18 @@ fn walk(
     let mut walked = Vec::new();
     let mut next = newest;
     while let Some(at) = next.filter(|_| walked.len() < STEPS_MAX) {
-        let key = (at.segment, at.offset);
-        if !read.contains_key(&key) {
-            let payload = match log.fetch_payload(at) {
-                Ok((payload, _)) => payload,
+        let changes = match read.entry((at.segment, at.offset)) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(unread) => match log.fetch_payload(at) {
+                Ok((payload, _)) => unread.insert(record::read_changes(&payload).unwrap_or_default()),
                 Err(ReadError::Io(e)) => return Err(ReadError::Io(e).into()),
                 Err(e) => {
                     tracing::warn!(position = ?at, error = %e, "a change cannot be read back: older attempts are not shown");
                     break;
                 }
-            };
-            read.insert(key, record::read_changes(&payload).unwrap_or_default());
-        }
-        let change = read.get(&key).and_then(|all| all.iter().find(|c| c.recipient == recipient));
+            },
+        };
+        let change = changes.iter().find(|c| c.recipient == recipient);
         let Some(change) = change.filter(|c| c.sequence == 0 || c.sequence > known) else { break };
         next = change.previous;
         walked.push(change.clone());

@@ -294,7 +294,7 @@ fn status(state: State, held: bool, attempted: bool, scheduled: bool, channel: C
     }
 }
 
-fn attempt_view(attempt: &Attempt) -> AttemptView {
+pub(super) fn attempt_view(attempt: &Attempt) -> AttemptView {
     AttemptView {
         time: attempt.time.rfc3339(),
         outcome: attempt.outcome.as_str().to_owned(),
@@ -308,7 +308,7 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
     }
 }
 
-fn part_views(progress: &TextProgress, receipts: &[PartReceipt]) -> Vec<PartView> {
+pub(super) fn part_views(progress: &TextProgress, receipts: &[PartReceipt]) -> Vec<PartView> {
     (1..)
         .zip(&progress.parts)
         .map(|(part, state)| {

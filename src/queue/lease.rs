@@ -20,7 +20,7 @@ pub struct Lease {
     pub(super) ticket: Ticket,
     pub(super) target: Target,
     pub(super) work: Work,
-    pub(super) consignment: Option<Consignment>,
+    pub(super) consignment: Option<Box<Consignment>>,
     /// What its records hold, if they had to be read.
     pub(super) known: Option<Detail>,
     pub(super) state: LeaseState,
@@ -33,7 +33,7 @@ pub(super) struct Work {
     pub(super) recipients: Vec<RecipientIndex>,
     /// The number of the attempt to come.
     pub(super) attempt: u32,
-    pub(super) progress: Option<TextProgress>,
+    pub(super) progress: Option<Box<TextProgress>>,
 }
 
 /// How far a lease has come.
@@ -81,10 +81,11 @@ impl Lease {
             let (known, content) = self.queue.load(self.work.id).await?;
             let Work { recipients, attempt, progress, .. } = self.work.clone();
             let envelope = known.envelope.clone();
-            self.consignment = Some(Consignment { envelope, content, recipients, attempt, progress });
+            let progress = progress.map(|progress| *progress);
+            self.consignment = Some(Box::new(Consignment { envelope, content, recipients, attempt, progress }));
             self.known = Some(known);
         }
-        self.consignment.as_ref().ok_or(LoadError::Damaged)
+        self.consignment.as_deref().ok_or(LoadError::Damaged)
     }
 
     /// The outcomes of an attempt that ended because the content could not be read.

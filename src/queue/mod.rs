@@ -35,6 +35,7 @@ mod entry;
 mod explain;
 mod history;
 mod hot;
+pub mod inspect;
 mod keys;
 mod lanes;
 mod lease;

@@ -51,7 +51,6 @@ impl Bench {
     }
 
     async fn open(&self) -> (Queue, Found) {
-        let metrics = Arc::new(Metrics::new());
         let events = event_log::Options { file: self.event_file(), rotate_bytes: 1 << 30, keep: 1 };
         let routes = Routes {
             mail: Vec::new(),
@@ -67,15 +66,18 @@ impl Bench {
             ..crate::storage::Options::default()
         };
         let dir = self.dir.path().join("spool");
-        let opened = Queue::open(
-            Place { disk: Arc::new(crate::storage::RealDisk), dir: &dir, log: log_options },
-            self.options.clone(),
-            Arc::new(ArcSwap::from_pointee(routes)),
-            self.clock.clone(),
-            EventLog::open(events, metrics.clone()).unwrap(),
-            metrics,
-        );
-        let (queue, recovery) = opened.unwrap();
+        // What was open before may still be letting go of it.
+        let (queue, recovery) = loop {
+            let metrics = Arc::new(Metrics::new());
+            let events = EventLog::open(events.clone(), metrics.clone()).unwrap();
+            let place = Place { disk: Arc::new(crate::storage::RealDisk), dir: &dir, log: log_options.clone() };
+            let routes = Arc::new(ArcSwap::from_pointee(routes.clone()));
+            match Queue::open(place, self.options.clone(), routes, self.clock.clone(), events, metrics) {
+                Ok(opened) => break opened,
+                Err(crate::storage::OpenError::InUse(_)) => tokio::task::yield_now().await,
+                Err(e) => panic!("{e}"),
+            }
+        };
         let Progress { messages, unknown, .. } = queue.loaded().await;
         (queue, Found { messages, unknown, facts: recovery.facts, strange: recovery.strange })
     }

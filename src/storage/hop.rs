@@ -248,8 +248,11 @@ mod tests {
     #[test]
     fn what_was_left_by_an_earlier_life_is_nothing_and_a_later_batch_is_something() {
         let stale = [0xee; 5000];
-        assert_eq!(hop(segment(true, 30, &stale).0, &segment(true, 30, &stale).1).1, true);
-        assert_eq!(hop(segment(false, 30, &stale).0, &segment(false, 30, &stale).1).1, false);
+        for recycled in [true, false] {
+            let (header, bytes) = segment(recycled, 30, &stale);
+            let (numbers, end, _) = hop(header, &bytes);
+            assert_eq!((numbers, end), (vec![7, 8], recycled));
+        }
         for recycled in [true, false] {
             let (header, mut bytes) = segment(recycled, 30, &[]);
             bytes[1024] ^= 1;

@@ -37,7 +37,7 @@ const SPARES: usize = 2;
 const HELD_BACK: usize = 1;
 
 /// What is to be done. All of it is bounded by what exists: two spares, sealed segments, live bodies.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Chores {
     state: Mutex<State>,
     changed: Condvar,
@@ -46,7 +46,7 @@ pub struct Chores {
     stepped: std::sync::OnceLock<std::sync::Weak<Mutex<Janitor>>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// Made in advance, in order of their numbers.
     spares: VecDeque<Fresh>,
@@ -65,23 +65,6 @@ impl State {
 }
 
 impl Chores {
-    pub fn new() -> Self {
-        let state = State {
-            spares: VecDeque::new(),
-            failed: None,
-            sealed: Vec::new(),
-            files: BTreeSet::new(),
-            look: false,
-            stop: false,
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            #[cfg(test)]
-            stepped: std::sync::OnceLock::new(),
-        }
-    }
-
     /// The next segment; waits for it if it is still being made. After an error the next call tries again.
     pub fn take_spare(&self, purpose: Purpose) -> io::Result<Fresh> {
         let held_back = if purpose == Purpose::Intake { HELD_BACK } else { 0 };

@@ -320,7 +320,7 @@ fn open(
 
     let inbox = Arc::new(Inbox::new(options.queue_bytes_max));
     let poison = Arc::new(Poison { inbox: inbox.clone(), poisoned: watch::Sender::new(false) });
-    let chores = Arc::new(Chores::new());
+    let chores = Arc::new(Chores::default());
     let table = Arc::new(Mutex::new(recovered.table));
     let figures = Arc::new(Figures::default());
     figures.damaged.store(recovered.report.damage.len() as u64, Ordering::Relaxed);

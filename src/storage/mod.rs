@@ -68,6 +68,7 @@ pub(crate) mod faulty;
 mod figures;
 mod hop;
 mod inbox;
+pub mod inspect;
 mod janitor;
 mod log;
 mod readers;

@@ -19,6 +19,7 @@
 //! header with a new salt and is renamed to its new name. Blocks that have been written once are cheaper to sync.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -78,6 +79,15 @@ impl Header {
         let crc = crc32fast::hash(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
+    }
+
+    /// The copies of the header that cannot be read as the one of segment `number`.
+    pub fn bad_copies(file: &[u8], number: u64) -> Vec<Range<usize>> {
+        let is_bad = |at: &usize| {
+            let copy = file.get(*at..at + HEADER_BYTES).unwrap_or_default();
+            !matches!(Self::read(copy, number), Reading::Header(_))
+        };
+        [0, COPY_OFFSET].into_iter().filter(is_bad).map(|at| at..at + HEADER_BYTES).collect()
     }
 
     /// Reads the header of the segment that a file called `number` should hold, from either copy.

@@ -235,7 +235,7 @@ async fn in_a_batch_for_which_there_is_no_space_upkeep_goes_on_alone() {
     let (let_go, held) = std::sync::mpsc::sync_channel::<()>(0);
     log.append_then(Purpose::Upkeep, vec![accepted(0, 10)], Box::new(move |_| held.recv().unwrap())).unwrap();
     until(|| log.waiting() == 0).await;
-    let (told, answers) = std::sync::mpsc::channel();
+    let (told, answers) = std::sync::mpsc::sync_channel(4);
     for (n, purpose) in [Purpose::Intake, Purpose::Upkeep, Purpose::Intake, Purpose::Upkeep].into_iter().enumerate() {
         let told = told.clone();
         let done = Box::new(move |result: Result<_, _>| told.send((n, result.map(|_| ()))).unwrap());
