@@ -9,9 +9,13 @@ mod support;
 
 mod configuration;
 mod crash;
+mod faults;
+mod full_disk;
 mod lifecycle;
 mod mail;
 mod peers;
+mod power_cut;
 mod refusals;
 mod retries;
+mod spool;
 mod texts;

@@ -3,15 +3,22 @@
 pub mod dns;
 pub mod http;
 pub mod keys;
+pub mod load;
+pub mod mounts;
 pub mod peer;
 pub mod relay;
+pub mod sink;
 pub mod smtp;
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Long enough for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// Long enough for what takes many syncs, on a machine that has no time for us.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Where `tests/run` puts the independent programs.
 pub fn test_peers() -> PathBuf {
@@ -22,6 +29,26 @@ pub fn test_peers() -> PathBuf {
 /// A script of ours under `tests/e2e/peers`.
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/peers").join(name)
+}
+
+/// Runs a program to its end; panics with what it said if it fails.
+pub fn run(program: &str, arguments: &[&std::ffi::OsStr]) {
+    let output = std::process::Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e} (tests/run installs what tests need)"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}: {said}", output.status);
+}
+
+/// The accounting of a test: seen also when it passes, which `println!` is not.
+pub fn account(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The time, for a test's own figures.
+#[allow(clippy::disallowed_methods, reason = "the test's own clock")]
+pub fn now() -> Instant {
+    Instant::now()
 }
 
 /// Asks until there is an answer: only for what tells nobody when it changes (a file, a page, a command's output).

@@ -48,7 +48,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    fn start(mut command: Command) -> Self {
+    pub(super) fn start(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -65,8 +65,8 @@ impl Peer {
             }
         });
         let mut peer = Self { steering: child.stdin.take(), child, said, port: 0 };
-        let listening = peer.wait("listening", SOON, |said| said.iter().find_map(|v| v["listening"].as_u64()));
-        peer.port = u16::try_from(listening).unwrap();
+        let port = peer.wait("listening", SOON, |said| said.iter().find_map(listening));
+        peer.port = port;
         peer
     }
 
@@ -88,6 +88,11 @@ impl Peer {
         self.said.0.lock().unwrap().iter().filter_map(pick).collect()
     }
 
+    /// Everything said after the first `skip` lines.
+    pub fn said_since(&self, skip: usize) -> Vec<Value> {
+        self.said.0.lock().unwrap()[skip..].to_vec()
+    }
+
     /// Changes its behaviour; returns once it has.
     pub fn steer(&mut self, how: &Value) {
         let done = |said: &[Value]| said.iter().filter(|v| v["steered"] == true).count();
@@ -102,6 +107,13 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The port that a peer says it listens on: a number, or our own sink's `{"smtp": ADDRESS}`.
+fn listening(said: &Value) -> Option<u16> {
+    let said = &said["listening"];
+    let number = || u16::try_from(said.as_u64()?).ok();
+    number().or_else(|| super::relay::port(said["smtp"].as_str()?).parse().ok())
 }
 
 /// A mail as the sink got it.

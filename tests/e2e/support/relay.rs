@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::dns::Dns;
 use super::http::{self, Answer};
 use super::keys::{self, DkimKey};
-use super::{SOON, eventually};
+use super::{PATIENCE, SOON, eventually};
 
 /// The client that all tests submit as.
 pub const USER: &str = "shop";
@@ -43,13 +43,16 @@ pub struct Settings {
     pub smtp_port: u16,
     /// The SMPP carrier's port, if the test has one.
     pub carrier_port: Option<u16>,
+    /// Where the queue lies, if not beside the configuration.
+    pub data_dir: Option<PathBuf>,
     /// More configuration, at the end.
     pub extra: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { retry: r#"["200ms"]"#, expire: "1h", smtp_port: 1, carrier_port: None, extra: String::new() }
+        let (smtp_port, carrier_port, data_dir) = (1, None, None);
+        Self { retry: r#"["200ms"]"#, expire: "1h", smtp_port, carrier_port, data_dir, extra: String::new() }
     }
 }
 
@@ -58,6 +61,8 @@ impl Default for Settings {
 pub struct Relay {
     dir: tempfile::TempDir,
     process: Option<Child>,
+    /// Where the queue lies.
+    pub data_dir: PathBuf,
     /// Where it listens since the last start.
     pub listeners: Listeners,
     /// The zone it looks names up in.
@@ -94,7 +99,8 @@ impl Relay {
             format!("ed1._domainkey.{SENDER_DOMAIN}"): ed25519.record,
         });
         write_private(&dir.path().join("postrider.toml"), &configuration(settings, &dns));
-        Self { dir, process: None, listeners: Listeners::default(), dns, dkim_zone }
+        let data_dir = settings.data_dir.clone().unwrap_or_else(|| dir.path().join("data"));
+        Self { dir, process: None, data_dir, listeners: Listeners::default(), dns, dkim_zone }
     }
 
     /// The directory that holds everything.
@@ -114,26 +120,36 @@ impl Relay {
 
     /// The same with more arguments to `serve`.
     pub fn launch_with(&mut self, arguments: &[&str]) {
-        let announced = self.dir().join("data/listeners.json");
+        let binary = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        if let Err(status) = self.launch_as(binary, arguments) {
+            panic!("the relay ended with {status}:\n{}", self.log());
+        }
+    }
+
+    /// The same by another command that takes the binary's arguments; its status if it ends before it is ready.
+    pub fn launch_as(&mut self, command: Command, arguments: &[&str]) -> Result<(), ExitStatus> {
+        let announced = self.data_dir.join("listeners.json");
         // A killed relay leaves this behind; only the new one's word counts.
         let _ = std::fs::remove_file(&announced);
-        self.process = Some(self.serve_with(arguments));
-        self.listeners = eventually("the relay is ready", SOON, || {
+        self.process = Some(self.serve_as(command, arguments));
+        let listeners = eventually("the relay is ready", PATIENCE, || {
             if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
-                panic!("the relay ended with {status}:\n{}", self.log());
+                return Some(Err(status));
             }
-            serde_json::from_slice(&std::fs::read(&announced).ok()?).ok()
+            serde_json::from_slice(&std::fs::read(&announced).ok()?).ok().map(Ok)
         });
+        self.listeners = listeners.inspect_err(|_| self.process = None)?;
+        Ok(())
     }
 
     /// Starts `postrider serve` on this configuration.
     pub fn serve(&self) -> Child {
-        self.serve_with(&[])
+        self.serve_as(Command::new(env!("CARGO_BIN_EXE_postrider")), &[])
     }
 
-    fn serve_with(&self, arguments: &[&str]) -> Child {
+    fn serve_as(&self, mut command: Command, arguments: &[&str]) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_postrider"))
+        command
             .args(["serve", "--config"])
             .arg(self.config())
             .args(arguments)
@@ -155,6 +171,18 @@ impl Relay {
         let mut process = self.process.take().unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
+    }
+
+    /// The process that was started last.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut().unwrap().try_wait().unwrap()?;
+        self.process = None;
+        Some(status)
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -245,13 +273,14 @@ pub fn port(address: &str) -> &str {
 }
 
 fn configuration(settings: &Settings, dns: &Dns) -> String {
-    let Settings { retry, expire, smtp_port, carrier_port, extra } = settings;
+    let Settings { retry, expire, smtp_port, carrier_port, data_dir, extra } = settings;
+    let data_dir = data_dir.as_deref().unwrap_or(Path::new("data")).display();
     let (password, api_key) = (keys::password_hash(PASSWORD), keys::api_key_hash(API_KEY));
     let mut text = format!(
         r#"
 [server]
 hostname = "relay.test.example"
-data_dir = "data"
+data_dir = "{data_dir}"
 
 [[listener]]
 address = "127.0.0.1:0"
