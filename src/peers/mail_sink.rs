@@ -1,7 +1,7 @@
 //! An SMTP server that takes every mail and keeps none: the far end of `sandbox`, `sink` and the benchmarks.
 //!
 //! **What.** Drives the same protocol machine as our own ingress, over real sockets. It can be slow, defer or refuse a
-//! share, and hand what came to a bounded channel.
+//! share, hand what came to a bounded channel, and list it in a file.
 //!
 //! **Promises.** Says yes by its own right ([`Discarded`]), which is worth nothing: no relay path may use it. Connections are
 //! bounded; a full channel holds the senders back. Counts are plain atomics, cheap enough for ten thousand messages a second.
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::clock::{SharedClock, SystemClock};
 use crate::ingress::smtp::stream::{Flow, FlowError, stopped};
 use crate::model::{Address, MailData, Mailbox, MessageId, Responsibility, ReversePath};
+use crate::peers::arrivals::ArrivalList;
 use crate::wire::smtp::server::{EndOfData, Event, LongLines, NegativeReply, Received, Session, Terms, Tls};
 
 /// Connections the kernel holds for us until we take them.
@@ -51,6 +52,8 @@ pub struct Options {
     pub stage: Stage,
     /// Where received mail goes; a full channel makes senders wait. Default: nowhere.
     pub keep: Option<mpsc::Sender<Kept>>,
+    /// Where received mail is listed. Default: nowhere.
+    pub arrivals: Option<Arc<ArrivalList>>,
     /// Largest message, in bytes. Default 64 MiB.
     pub message_bytes_max: usize,
     /// Most connections at a time; more wait in the kernel's queue. Default 2,000.
@@ -150,6 +153,7 @@ impl Default for Options {
             refuse_share: 0.0,
             stage: Stage::default(),
             keep: None,
+            arrivals: None,
             message_bytes_max: 64 * 1024 * 1024,
             connections_max: 2_000,
             clock: SystemClock::shared(),
@@ -228,6 +232,9 @@ impl MailSink {
         let drained = async { while sessions.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             sessions.shutdown().await;
+        }
+        if let Some(arrivals) = &self.options.arrivals {
+            arrivals.flush();
         }
     }
 }
@@ -338,7 +345,11 @@ impl Guest {
         tally.messages.fetch_add(1, Ordering::Relaxed);
         tally.recipients.fetch_add(received.recipients.len() as u64, Ordering::Relaxed);
         tally.bytes.fetch_add(received.data.len() as u64, Ordering::Relaxed);
-        let id = MessageId::new(self.options.clock.now());
+        let now = self.options.clock.now();
+        let id = MessageId::new(now);
+        if let Some(arrivals) = &self.options.arrivals {
+            arrivals.add(&received.data, now);
+        }
         if let Some(keep) = &self.options.keep {
             // Nobody listening any more is no reason to refuse.
             let _ = keep.send(self.kept(id, received)).await;

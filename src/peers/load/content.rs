@@ -47,18 +47,22 @@ impl Content {
         let _ = write!(
             header,
             "From: <{sender}>\r\nTo: <{to}>\r\nSubject: load {run} {sequence:010}\r\nMessage-ID: <{sequence:010}.{run}@{domain}>\r\n\
-             Date: {date}\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n",
+             Date: {date}\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n",
             run = self.run,
             domain = sender.domain(),
             date = self.date,
         );
+        if let Some(class) = self.options.class {
+            let _ = write!(header, "X-Postrider-Class: {class}\r\n");
+        }
+        header.push_str("\r\n");
         self.body(self.options.message_bytes.saturating_sub(header.len()))
     }
 
     /// The body of `POST /v1/sms`: a text of as many characters as asked for, at least the 25 that tell it apart.
     pub(super) fn text_json(&self, sequence: u64, json: &mut String) {
         json.clear();
-        let _ = write!(json, r#"{{"to":"{}"#, self.options.number_prefix);
+        let _ = write!(json, r#"{{{}"to":"{}"#, self.class_json(), self.options.number_prefix);
         let width = usize::from(self.options.number_digits.min(15));
         if width > 0 {
             let _ = write!(json, "{:0width$}", sequence % 10u64.pow(width as u32));
@@ -78,7 +82,7 @@ impl Content {
     pub(super) fn mail_json(&self, sequence: u64, json: &mut String) {
         let sender = &self.options.sender;
         json.clear();
-        let _ = write!(json, r#"{{"from":"{sender}","to":["#);
+        let _ = write!(json, r#"{{{}"from":"{sender}","to":["#, self.class_json());
         for (i, recipient) in self.mail_recipients(sequence).enumerate() {
             let _ = write!(json, r#"{}"{recipient}""#, if i == 0 { "" } else { "," });
         }
@@ -88,6 +92,11 @@ impl Content {
             run = self.run,
             text = self.printable(self.options.message_bytes),
         );
+    }
+
+    /// The class as the first member of a JSON object, if one is asked for.
+    fn class_json(&self) -> String {
+        self.options.class.map(|class| format!(r#""class":"{class}","#)).unwrap_or_default()
     }
 
     /// The last `bytes` of the text, or one less where they would begin between CR and LF.
@@ -139,6 +148,7 @@ fn lines(bytes: usize) -> Arc<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Class;
 
     fn content(bytes: usize) -> Content {
         let options = Options { message_bytes: bytes, ..Options::default() };
@@ -183,6 +193,20 @@ mod tests {
             let mail: serde_json::Value = serde_json::from_str(&json).unwrap();
             assert_eq!(mail["to"][0], "r0000000007@sink.example");
             assert_eq!(mail["text"].as_str().unwrap().len(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_class_stands_in_the_header_or_the_object() {
+        let options = Options { class: Some(Class::Otp), message_bytes: 500, ..Options::default() };
+        let content = Content::new(Arc::new(options), "run7".into(), Timestamp::from_seconds(0));
+        let (mut header, mut json) = (String::new(), String::new());
+        let body = content.mail(1, &mut header).len();
+        assert!(header.ends_with("\r\nX-Postrider-Class: otp\r\n\r\n"), "{header}");
+        assert!((499..=500).contains(&(header.len() + body)));
+        for write in [Content::mail_json, Content::text_json] {
+            write(&content, 1, &mut json);
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["class"], "otp");
         }
     }
 

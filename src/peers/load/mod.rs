@@ -36,7 +36,7 @@ use self::content::Content;
 use self::tally::Tally;
 use crate::clock::{Mono, SharedClock, SystemClock};
 use crate::limits;
-use crate::model::{Domain, Mailbox, Secret};
+use crate::model::{Class, Domain, Mailbox, Secret};
 
 /// What to send where.
 #[derive(Clone, Debug)]
@@ -59,6 +59,8 @@ pub struct Options {
     pub recipient_domains: Vec<Domain>,
     /// Recipients of each mail, at least one.
     pub recipients_per_message: usize,
+    /// The class that each message asks for; `None`: the relay's default.
+    pub class: Option<Class>,
     /// For texts: the numbers start with this, `+` included …
     pub number_prefix: String,
     /// … and go on with the sequence number in so many digits.
@@ -67,7 +69,8 @@ pub struct Options {
     pub reply_timeout: Duration,
     /// A connection that could not be made so often in a row is given up.
     pub connect_failures_max: u32,
-    /// Where to list accepted messages: `SEQUENCE.RUN ID` a line, the id as the reply gave it or `-`.
+    /// Where to list accepted messages: `SEQUENCE.RUN ID MICROSECONDS` a line, the id as the reply gave it or `-`, and when
+    /// the reply came, in Unix time.
     pub accepted_file: Option<PathBuf>,
 }
 
@@ -84,6 +87,7 @@ impl Default for Options {
             sender: Mailbox::parse("load@load.example").expect("a literal"),
             recipient_domains: vec![domain("sink.example")],
             recipients_per_message: 1,
+            class: None,
             number_prefix: "+86138".to_owned(),
             number_digits: 8,
             reply_timeout: Duration::from_secs(60),
@@ -342,7 +346,7 @@ async fn drive(shared: Arc<Shared>) -> io::Result<()> {
             }
             match session.submit(sequence).await {
                 Ok((verdict, reusable)) => {
-                    shared.tally.ended(sequence, &verdict)?;
+                    shared.tally.ended(sequence, &verdict, shared.clock.now())?;
                     if !reusable {
                         break;
                     }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::histogram::Histogram;
 use super::report::FailureCount;
 use super::{Trouble, Verdict};
+use crate::clock::Timestamp;
 use crate::model::MessageId;
 
 /// Names of failures kept apart; there are few reply codes, and a peer that invents more is lumped under `other`.
@@ -78,14 +79,15 @@ impl Tally {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Books how a message ended.
-    pub(super) fn ended(&self, sequence: u64, verdict: &Verdict) -> io::Result<()> {
+    /// Books how a message ended, and when.
+    pub(super) fn ended(&self, sequence: u64, verdict: &Verdict, now: Timestamp) -> io::Result<()> {
         match verdict {
             Verdict::Accepted { latency, text } => {
                 self.latencies.record(*latency);
                 self.accepted.fetch_add(1, Ordering::Relaxed);
                 if let Some(file) = &self.accepted_file {
-                    writeln!(file.lock(), "{sequence:010}.{} {}", self.run, id_in(text).unwrap_or("-"))?;
+                    let (run, id) = (&self.run, id_in(text).unwrap_or("-"));
+                    writeln!(file.lock(), "{sequence:010}.{run} {id} {}", now.micros())?;
                 }
             }
             Verdict::Refused { code, text } => {
@@ -155,12 +157,12 @@ mod tests {
         let tally = Tally::new("run".into(), Some(file.path())).unwrap();
         let id = MessageId::from_bytes([7; 16]);
         let accepted = |text: String| Verdict::Accepted { latency: Duration::ZERO, text };
-        tally.ended(3, &accepted(format!("2.0.0 Ok: queued as {id}"))).unwrap();
-        tally.ended(4, &accepted(format!(r#"{{"id":"{id}","status":"accepted"}}"#))).unwrap();
-        tally.ended(5, &accepted("2.0.0 Ok".to_owned())).unwrap();
+        tally.ended(3, &accepted(format!("2.0.0 Ok: queued as {id}")), Timestamp(8)).unwrap();
+        tally.ended(4, &accepted(format!(r#"{{"id":"{id}","status":"accepted"}}"#)), Timestamp(9)).unwrap();
+        tally.ended(5, &accepted("2.0.0 Ok".to_owned()), Timestamp(10)).unwrap();
         tally.flush().unwrap();
         let listed = std::fs::read_to_string(file.path()).unwrap();
-        assert_eq!(listed, format!("0000000003.run {id}\n0000000004.run {id}\n0000000005.run -\n"));
+        assert_eq!(listed, format!("0000000003.run {id} 8\n0000000004.run {id} 9\n0000000005.run - 10\n"));
     }
 
     #[test]

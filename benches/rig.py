@@ -1,0 +1,318 @@
+"""What the benchmarks beside this file share: the relay, the sink and the generator as processes, and figures about them."""
+import json, os, pathlib, shutil, socket, statistics, subprocess, tempfile, threading, time, urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+POSTRIDER = pathlib.Path(os.environ.get("POSTRIDER", ROOT / "target" / "release" / "postrider"))
+DOMAIN = "sink.example"
+SENDER = "load@load.example"
+MIB = 1 << 20
+
+# Limits stand where they cannot be met: what is measured is the engine.
+CONFIG = """\
+[server]
+hostname = "relay.bench.example"
+data_dir = "{dir}/data"
+
+[[listener]]
+address = "127.0.0.1:{port}"
+tls = "none"
+auth = "none"
+trusted = ["127.0.0.0/8"]
+trusted_client = "bench"
+
+[[client]]
+name = "bench"
+channels = ["email"]
+senders = ["load.example"]
+
+[admin]
+address = "127.0.0.1:{admin}"
+
+[limits]
+messages_per_connection = 1000000
+client_messages = 20000000
+client_bytes = "1TiB"
+queue_messages = 20000000
+queue_bytes = "1TiB"
+"""
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_until(what, within, condition, every=0.02):
+    """Waits for a true answer and returns it."""
+    deadline = time.monotonic() + within
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {within} s: {what}")
+        time.sleep(every)
+    return answer
+
+
+def answers(port):
+    """True if an SMTP server greets on this port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as s:
+            s.settimeout(5)
+            return s.recv(512).startswith(b"220")
+    except OSError:
+        return False
+
+
+def build():
+    """Builds the binary, unless the environment names another one (POSTRIDER=FILE)."""
+    if "POSTRIDER" not in os.environ:
+        say("== cargo build --release")
+        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=ROOT, check=True)
+
+
+def machine(directory):
+    """Prints what the figures depend on, the bare disk among it; the median of a small write with its sync, in ms."""
+    with open("/proc/cpuinfo") as f:
+        model = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), "unknown CPU")
+    with open("/proc/meminfo") as f:
+        memory = int(f.readline().split()[1]) >> 20
+    kind = subprocess.run(["stat", "-f", "-c", "%T", directory], capture_output=True, text=True).stdout.strip()
+    say(f"== {os.cpu_count()} × {model}, {memory} GiB, Linux {os.uname().release}, {kind}; load {os.getloadavg()[0]:.1f}")
+    small, large = bare_disk(directory, 4096, 200), bare_disk(directory, 4 << 20, 20)
+    say(f"   bare disk, write and fdatasync: 4 KiB {small:.2f} ms, 4 MiB {large:.1f} ms (medians)")
+    return small
+
+
+def bare_disk(directory, size, times):
+    """The median time of an overwriting write and its fdatasync, in ms."""
+    data, took = os.urandom(size), []
+    with tempfile.NamedTemporaryFile(dir=directory) as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        for _ in range(times):
+            started = time.perf_counter()
+            os.pwrite(file.fileno(), data, 0)
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - started)
+    return statistics.median(took) * 1000
+
+
+def spread(values, form="{:,.0f}"):
+    """`median (least-most)`."""
+    shown = form.format(statistics.median(values))
+    return shown if len(values) == 1 else f"{shown} ({form.format(min(values))}-{form.format(max(values))})"
+
+
+def percentile(values, share):
+    """The value that `share` of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, int(len(ordered) * share + 0.999999) - 1))]
+
+
+def table(heads, rows):
+    """Prints rows of text under heads; the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    for row in [heads, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        say("    " + "  ".join(cells))
+
+
+def need_space(directory, needed):
+    """Ends here if the directory's disk has not so many bytes to spare."""
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise SystemExit(f"{directory}: {free / 2**30:.1f} GiB free, {needed / 2**30:.1f} GiB wanted (--dir DIRECTORY)")
+
+
+def disk_bytes(directory):
+    """Bytes that the files below a directory take."""
+    return int(subprocess.run(["du", "-s", "-B1", directory], capture_output=True, text=True).stdout.split()[0])
+
+
+class Processes:
+    """CPU time and memory of a process and all it has started."""
+
+    TICK = os.sysconf("SC_CLK_TCK")
+
+    def __init__(self, pid):
+        self.pid, self.peak_kib, self._stop = pid, 0, threading.Event()
+        self._watch = threading.Thread(target=self._sample, daemon=True)
+        self._watch.start()
+
+    def tree(self):
+        children = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and (stat := self._stat(int(entry))):
+                children.setdefault(int(stat[1]), []).append(int(entry))
+        found, todo = [], [self.pid]
+        while todo:
+            pid = todo.pop()
+            found.append(pid)
+            todo += children.get(pid, [])
+        return found
+
+    def cpu_seconds(self):
+        """User and system time, that of children that have ended included: their parent has waited for them."""
+        ticks = sum(sum(map(int, stat[11:15])) for pid in self.tree() if (stat := self._stat(pid)))
+        return ticks / self.TICK
+
+    def stop(self):
+        self._stop.set()
+        self._watch.join()
+        return self.peak_kib
+
+    def _sample(self):
+        while not self._stop.wait(0.5):
+            self.peak_kib = max(self.peak_kib, sum(self._pss_kib(pid) for pid in self.tree()))
+
+    @staticmethod
+    def _stat(pid):
+        """The fields of /proc/PID/stat from the third on: state, ppid, ...; utime is the 12th of them."""
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                return f.read().rpartition(")")[2].split()
+        except OSError:
+            return None
+
+    @staticmethod
+    def _pss_kib(pid):
+        try:
+            with open(f"/proc/{pid}/smaps_rollup") as f:
+                return next((int(line.split()[1]) for line in f if line.startswith("Pss:")), 0)
+        except OSError:
+            return 0
+
+
+class Sink:
+    """`postrider sink`, counting; tells when a count was reached. A port makes it the successor of another sink."""
+
+    def __init__(self, *options, address="127.0.0.1", port=0):
+        command = [POSTRIDER, "sink", "--only", "smtp", "--smtp", f"{address}:{port}", "--json", "--every", "20ms", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(json.loads(self.process.stdout.readline())["listening"]["smtp"].rpartition(":")[2])
+        self.counts, self.messages, self.at, self._changed = {}, 0, time.monotonic(), threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            counts = json.loads(line)["counts"]["smtp"]
+            with self._changed:
+                self.counts = counts
+                if counts["messages"] > self.messages:
+                    self.messages, self.at = counts["messages"], time.monotonic()
+                    self._changed.notify_all()
+
+    def reached(self, count, within):
+        """Waits until `count` messages have come in all; when the last of them did."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.messages >= count, within):
+                raise SystemExit(f"the sink has {self.messages} of {count} messages after {within} s")
+            return self.at
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        self._reader.join()
+
+
+class Relay:
+    """`postrider serve` on a directory of its own; `more` is configuration."""
+
+    def __init__(self, parent, more="", hold=False):
+        self.dir, self.port, self.admin = tempfile.mkdtemp(prefix="postrider-", dir=parent), free_port(), free_port()
+        self.config = pathlib.Path(self.dir, "postrider.toml")
+        self.config.write_text(CONFIG.format(dir=self.dir, port=self.port, admin=self.admin) + more)
+        self.start(hold)
+
+    def start(self, hold=False, within=600):
+        """Starts the relay and waits until it greets; how long that took."""
+        command = [POSTRIDER, "serve", "--config", self.config, *(["--hold"] if hold else [])]
+        started = time.monotonic()
+        with open(pathlib.Path(self.dir, "log"), "a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.pid = self.process.pid
+
+        def listens():
+            if self.process.poll() is not None:
+                raise SystemExit(f"postrider ended: {pathlib.Path(self.dir, 'log').read_text()[-2000:]}")
+            return answers(self.port)
+
+        wait_until("postrider listens", within, listens)
+        return time.monotonic() - started
+
+    def metrics(self):
+        """All series, by name with labels; sums by name alone."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=60) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if line and not line.startswith("#")]
+        found = {}
+        for series, value in (line.rsplit(" ", 1) for line in lines):
+            name = series.partition("{")[0]
+            found[series] = float(value)
+            if name != series:
+                found[name] = found.get(name, 0) + float(value)
+        return found
+
+    def metric(self, name):
+        try:
+            return self.metrics().get(name, 0)
+        except OSError:
+            return None
+
+    def command(self, *words):
+        """Runs a command of the relay; what it prints as JSON."""
+        run = subprocess.run([POSTRIDER, *words, "--config", self.config], capture_output=True, text=True)
+        if run.returncode != 0:
+            raise SystemExit(f"postrider {' '.join(words)}: {run.stderr}")
+        return json.loads(run.stdout) if "--json" in words else None
+
+    def written_bytes(self):
+        """Bytes that the process has caused to be written to disk."""
+        with open(f"/proc/{self.pid}/io") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("write_bytes:"))
+
+    def memory_mib(self):
+        """Resident memory now, and the most there was."""
+        with open(f"/proc/{self.pid}/status") as f:
+            fields = dict(line.split(":", 1) for line in f)
+        return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self):
+        self.process.terminate()
+        self.process.wait(60)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.terminate()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def load_command(port, messages, size, connections, *more):
+    domain = [] if "--domain" in more else ["--domain", DOMAIN]
+    return [
+        POSTRIDER, "load", "--to", f"127.0.0.1:{port}", "--messages", str(messages), "--connections", str(connections),
+        "--size", str(size), "--from", SENDER, "--quiet", "--json", *domain, *more,
+    ]
+
+
+def load(port, messages, size, connections, *more):
+    """Runs the generator to its end; its report. All messages have to be accepted."""
+    run = subprocess.run(load_command(port, messages, size, connections, *more), capture_output=True, text=True)
+    return accepted_report(run.stdout, run.stderr)
+
+
+def accepted_report(stdout, stderr=""):
+    try:
+        report = json.loads(stdout)
+    except ValueError:
+        raise SystemExit(f"postrider load: {stderr or stdout}")
+    if report["accepted"] != report["attempted"]:
+        raise SystemExit(f"only {report['accepted']} of {report['attempted']} were accepted: {report['failures']}")
+    return report
