@@ -61,6 +61,25 @@ struct Shared {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The far end of a captured log.
+#[cfg(test)]
+pub(crate) struct Facts(Receiver<Message>);
+
+#[cfg(test)]
+impl Facts {
+    /// Facts since the last call.
+    pub(crate) fn take(&self) -> impl Iterator<Item = Arc<Fact>> + '_ {
+        self.0.try_iter().filter_map(|message| match message {
+            Message::Fact(fact) => Some(fact),
+            Message::Sync(answer) => {
+                let _ = answer.send(true);
+                None
+            }
+            Message::Close => None,
+        })
+    }
+}
+
 enum Message {
     Fact(Arc<Fact>),
     /// Say whether all before is in the file, synced.
@@ -87,6 +106,20 @@ impl EventLog {
                 writer: Mutex::new(Some(handle)),
             }),
         })
+    }
+
+    /// A log without file and thread, for the simulator: facts go to the receiver.
+    #[cfg(test)]
+    pub(crate) fn captured(metrics: Arc<Metrics>) -> (Self, Facts) {
+        let (queue, facts) = sync_channel(1_024);
+        let shared = Shared {
+            queue,
+            watchers: broadcast::channel(1).0,
+            metrics,
+            tail: Mutex::new(None),
+            writer: Mutex::new(None),
+        };
+        (Self { shared: Arc::new(shared) }, Facts(facts))
     }
 
     /// Records a fact; never blocks.

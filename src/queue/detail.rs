@@ -14,7 +14,7 @@ use super::hot::Detail;
 use super::life::Change;
 use super::{LoadError, Queue, record};
 use crate::model::{Channel, Content, MessageId, RecipientIndex};
-use crate::storage::{Log, Position, ReadError};
+use crate::storage::{Position, ReadError, Reading};
 
 /// Change records read back for one recipient: its listed attempts and, for a text, the receipts of all parts.
 const STEPS_MAX: usize = 256;
@@ -45,20 +45,20 @@ impl Trail {
         }
     }
 
-    /// Envelope and lives. Blocks.
-    pub(super) fn detail(&self, log: &Log) -> Result<Detail, LoadError> {
-        let (payload, _) = log.fetch_payload(self.accept)?;
+    /// Envelope and lives.
+    pub(super) fn detail(&self, log: &Reading<'_>) -> Result<Detail, LoadError> {
+        let (payload, _) = log.payload(self.accept)?;
         self.detail_of(&payload, log)
     }
 
-    /// Envelope, lives and content. Blocks.
-    pub(super) fn whole(&self, log: &Log) -> Result<(Detail, Content), LoadError> {
-        let stored = log.fetch(self.accept)?;
+    /// Envelope, lives and content.
+    pub(super) fn whole(&self, log: &Reading<'_>) -> Result<(Detail, Content), LoadError> {
+        let stored = log.record(self.accept)?;
         let detail = self.detail_of(&stored.payload, log)?;
         Ok((detail, record::read_content(self.channel, stored.body.unwrap_or_default())?))
     }
 
-    fn detail_of(&self, accept: &[u8], log: &Log) -> Result<Detail, LoadError> {
+    fn detail_of(&self, accept: &[u8], log: &Reading<'_>) -> Result<Detail, LoadError> {
         let (envelope, mut lives) = record::read_accept(self.id, accept)?;
         let mut read = HashMap::new();
         for ((recipient, life), newest) in (0..).zip(&mut lives).zip(&self.newest) {
@@ -71,7 +71,7 @@ impl Trail {
 
 /// A recipient's changes, newest first, down to the one numbered `known`.
 fn walk(
-    log: &Log,
+    log: &Reading<'_>,
     read: &mut HashMap<(u64, u32), Vec<Change>>,
     recipient: RecipientIndex,
     newest: Option<Position>,
@@ -82,7 +82,7 @@ fn walk(
     while let Some(at) = next.filter(|_| walked.len() < STEPS_MAX) {
         let changes = match read.entry((at.segment, at.offset)) {
             hash_map::Entry::Occupied(known) => known.into_mut(),
-            hash_map::Entry::Vacant(unread) => match log.fetch_payload(at) {
+            hash_map::Entry::Vacant(unread) => match log.payload(at) {
                 Ok((payload, _)) => unread.insert(record::read_changes(&payload).unwrap_or_default()),
                 Err(ReadError::Io(e)) => return Err(ReadError::Io(e).into()),
                 Err(e) => {
@@ -110,7 +110,7 @@ impl Queue {
         &self,
         id: MessageId,
         in_memory: impl Fn(&super::hot::Warm) -> T,
-        on_disk: fn(&Trail, &Log) -> Result<T, LoadError>,
+        on_disk: fn(&Trail, &Reading<'_>) -> Result<T, LoadError>,
     ) -> Result<Option<T>, LoadError> {
         let mut last = LoadError::Damaged;
         for _ in 0..LOOKS_MAX {
@@ -122,11 +122,9 @@ impl Queue {
                     None => Trail::of(entry),
                 }
             };
-            match self.shared.log.on_disk(move |log| on_disk(&trail, log)).await {
-                Ok(Ok(found)) => return Ok(Some(found)),
-                Ok(Err(LoadError::Gone)) => last = LoadError::Gone,
-                Ok(Err(e)) => return Err(e),
-                Err(e) => return Err(LoadError::Unreadable(e.to_string())),
+            match self.shared.log.look(move |reading| on_disk(&trail, reading)).await {
+                Err(LoadError::Gone) => last = LoadError::Gone,
+                other => return other.map(Some),
             }
         }
         Err(last)

@@ -165,6 +165,7 @@ impl Table {
                 self.schedule.remove(ticket);
             }
         }
+        self.let_go(number);
     }
 
     /// The channel a site's messages travel by.

@@ -63,7 +63,7 @@ pub enum LoadError {
     /// It lies elsewhere by now, or has ended.
     Gone,
     /// The disk did not answer; it may later.
-    Unreadable(String),
+    Unreadable(std::io::Error),
 }
 
 impl Lease {
@@ -187,7 +187,7 @@ impl From<ReadError> for LoadError {
         match e {
             ReadError::Corrupt => Self::Damaged,
             ReadError::Gone => Self::Gone,
-            ReadError::Io(e) => Self::Unreadable(e.to_string()),
+            ReadError::Io(e) => Self::Unreadable(e),
         }
     }
 }

@@ -187,8 +187,8 @@ impl Load {
         let trail = Trail::of_summary(&summary);
         loop {
             let trail = trail.clone();
-            match self.queue.shared.log.on_disk(move |log| trail.detail(log)).await {
-                Ok(Ok(detail)) => {
+            match self.queue.shared.log.look(move |log| trail.detail(log)).await {
+                Ok(detail) => {
                     for (standing, recipient) in summary.recipients.iter_mut().zip(&detail.envelope.recipients) {
                         if let crate::model::Address::Mailbox(mailbox) = &recipient.address {
                             standing.destination = mailbox.domain().as_str().into();
@@ -197,8 +197,7 @@ impl Load {
                     return Some(summary);
                 }
                 // It can go nowhere; it ends, unread, when its time has run out.
-                Ok(Err(LoadError::Damaged | LoadError::Gone)) => return Some(summary),
-                Ok(Err(e)) => tracing::error!(id = %summary.of.id, error = %e, "a message cannot be read; it waits"),
+                Err(LoadError::Damaged | LoadError::Gone) => return Some(summary),
                 Err(e) => tracing::error!(id = %summary.of.id, error = %e, "a message cannot be read; it waits"),
             }
             pause(DISK_PAUSE).await;
@@ -220,7 +219,7 @@ impl Load {
         let forgotten = ended.len().saturating_sub(REMEMBERED_MAX);
         for (n, (trail, size, position)) in ended.into_iter().enumerate() {
             if n >= forgotten
-                && let Ok(Ok(detail)) = self.queue.shared.log.on_disk(move |log| trail.detail(log)).await
+                && let Ok(detail) = self.queue.shared.log.look(move |log| trail.detail(log)).await
             {
                 let at = detail.lives.iter().filter_map(|l| match l.state {
                     State::Ended { at, .. } => Some(at),

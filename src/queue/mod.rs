@@ -291,4 +291,6 @@ fn change_record(id: MessageId, about: Position, changes: &[Change]) -> Record {
 }
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;

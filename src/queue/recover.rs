@@ -202,7 +202,7 @@ fn tell(late: Vec<Late>, tail: &Tail, log: &Log, events: &EventLog) -> u64 {
     let mut count = 0;
     for Late { id, about, change } in late {
         let known = envelopes.entry(id).or_insert_with(|| {
-            let (payload, size) = log.fetch_payload(about).ok()?;
+            let (payload, size) = log.read_payload(about).ok()?;
             let (envelope, _) = record::read_accept(id, &payload).ok()?;
             Some((envelope, size))
         });

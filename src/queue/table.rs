@@ -33,6 +33,9 @@ pub(super) struct Table {
     pub(super) keys: Keys,
     pub(super) history: History,
     pub(super) hot: Hot,
+    /// What the records of messages to several recipients hold that are not hot, while consignments of theirs are out: each
+    /// of these has read them, and none knows of what the others come to.
+    underway: HashMap<u32, Detail>,
     pub(super) parts: Parts,
     pub(super) clients: Clients,
     pub(super) targets: HashMap<SiteId, Target>,
@@ -71,6 +74,7 @@ impl Table {
             keys: Keys::new(options.key_age_max),
             history: History::new(options.history_messages_max, options.history_age_max),
             hot: Hot::default(),
+            underway: HashMap::new(),
             parts: Parts::default(),
             clients: Clients::default(),
             targets: HashMap::new(),
@@ -85,12 +89,6 @@ impl Table {
     pub(super) fn find(&self, id: MessageId) -> Option<(u32, &Entry)> {
         let number = *self.by_id.find(hash_of(id), |&n| self.entries.find(n).is_some_and(|e| e.id == id))?;
         self.entries.find(number).map(|entry| (number, entry))
-    }
-
-    /// A message that has not ended, to be changed.
-    pub(super) fn find_mut(&mut self, id: MessageId) -> Option<&mut Entry> {
-        let (number, _) = self.find(id)?;
-        self.entries.find_mut(number)
     }
 
     /// The message of that number.
@@ -199,6 +197,9 @@ impl Table {
             }
         }
         self.hot.apply(number, changes);
+        if let Some(known) = known.filter(|known| known.lives.len() > 1) {
+            self.underway.entry(number).or_insert_with(|| known.clone()).apply(changes);
+        }
         self.changed(segment);
         if let Some(entry) = self.entries.find(number) {
             self.count_queued(entry, left as i64 - queued as i64);
@@ -245,14 +246,23 @@ impl Table {
 
     /// Something else may happen to a message again.
     pub(super) fn unmark(&mut self, id: MessageId) {
-        if let Some(entry) = self.find_mut(id) {
+        let Some((number, _)) = self.find(id) else { return };
+        if let Some(entry) = self.entries.find_mut(number) {
             entry.moving = false;
         }
+        self.let_go(number);
     }
 
     /// True while one of a message's consignments is out for delivery.
     pub(super) fn is_leased(&self, entry: &Entry) -> bool {
         entry.tracks().any(|t| t.ticket.is_some_and(|ticket| self.schedule.is_leased(ticket)))
+    }
+
+    /// A consignment of this message is not out any more.
+    pub(super) fn let_go(&mut self, number: u32) {
+        if self.underway.contains_key(&number) && !self.entries.find(number).is_some_and(|e| self.is_leased(e)) {
+            self.underway.remove(&number);
+        }
     }
 
     /// Removes a message whose recipients have all ended.
@@ -269,13 +279,10 @@ impl Table {
         }
         let entry = self.entries.remove(number)?;
         self.parts.forget(number);
-        let detail = self.hot.take(number).map(|warm| warm.detail).or_else(|| {
+        let shared = self.underway.remove(&number);
+        let detail = self.hot.take(number).map(|warm| warm.detail).or(shared).or_else(|| {
             let mut known = known?.clone();
             known.apply(changes);
-            // Recipients in other consignments may have come further than the caller knows.
-            for (life, track) in known.lives.iter_mut().zip(entry.tracks()) {
-                life.state = track.state();
-            }
             Some(known)
         });
         if let Some(detail) = detail {

@@ -67,7 +67,7 @@ impl Queue {
 
     /// A message's content, read back if it is not in memory; `None` if it has ended or cannot be read.
     pub async fn content(&self, id: MessageId) -> Option<Content> {
-        let read = |trail: &Trail, log: &crate::storage::Log| trail.whole(log).map(|(_, content)| content);
+        let read = |trail: &Trail, log: &crate::storage::Reading<'_>| trail.whole(log).map(|(_, content)| content);
         self.look_up(id, |warm| warm.content.clone(), read).await.ok().flatten()
     }
 
@@ -126,8 +126,7 @@ impl Queue {
 
     async fn empty(&self, leftover: Leftover) {
         for position in leftover.live {
-            let log = self.shared.log.clone();
-            let Ok(Ok(stored)) = log.on_disk(move |log| log.fetch(position)).await else {
+            let Ok(stored) = self.shared.log.read(position).await else {
                 tracing::warn!(?position, "a record could not be read and stays where it is");
                 continue;
             };

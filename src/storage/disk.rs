@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -46,6 +46,10 @@ pub trait File: Send + Sync + fmt::Debug {
     fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
     /// Reads up to the length of `buffer`; fewer bytes only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// As [`File::read_at`], but only what is in memory; fewer bytes also where the rest would have to be waited for.
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read_at(buffer, offset)
+    }
     /// Bytes in the file.
     fn length(&self) -> io::Result<u64>;
     /// Cuts or extends.
@@ -146,6 +150,16 @@ impl File for RealFile {
             }
         }
         Ok(done)
+    }
+
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        match rustix::io::preadv2(&self.0, &mut [IoSliceMut::new(buffer)], offset, flags) {
+            Ok(read) => Ok(read),
+            // Not in memory, or a file system that cannot tell.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INTR) => Ok(0),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn length(&self) -> io::Result<u64> {

@@ -40,6 +40,8 @@ pub enum Lies {
     Always,
     /// Make it last that a file has been cut.
     AboutCuts,
+    /// Anything; and a write happens only when the next one comes.
+    AboutWrites,
 }
 
 /// The disk. Shared: the same one is given to every life of the log.
@@ -67,6 +69,8 @@ struct World {
     /// The changing call, of whatever sort, that fails.
     fault_at: Option<(u64, ErrorKind)>,
     lies: Lies,
+    /// The write that has been answered and not been done.
+    late: Option<(u64, usize, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -116,6 +120,7 @@ impl FaultyDisk {
             faults: Vec::new(),
             fault_at: None,
             lies: Lies::Never,
+            late: None,
         }))))
     }
 
@@ -143,11 +148,14 @@ impl FaultyDisk {
         self.0.lock().calls
     }
 
-    /// Nothing that was planned will fail any more.
-    pub fn relent(&self) {
-        let mut world = self.0.lock();
-        world.faults.clear();
-        (world.fault_at, world.cut_at) = (None, None);
+    /// False from a planned power cut on, until the machine is turned on again.
+    pub fn has_power(&self) -> bool {
+        self.0.lock().powered
+    }
+
+    /// Another part of what was not synced survives than the disk's own seed would have it.
+    pub fn tear_by(&self, seed: u64) {
+        self.0.lock().random.seed(seed);
     }
 
     /// The power goes and comes back: only what is durable is left, and any part of the rest.
@@ -216,6 +224,12 @@ impl FaultyDisk {
     pub fn contents(&self, path: &Path) -> Vec<u8> {
         let world = self.0.lock();
         world.names.get(path).and_then(|i| world.files.get(i)).map(|f| f.now.clone()).unwrap_or_default()
+    }
+
+    /// What a file would hold after a power cut, if nothing else survived.
+    pub fn durable(&self, path: &Path) -> Vec<u8> {
+        let world = self.0.lock();
+        world.names.get(path).and_then(|i| world.files.get(i)).map(|f| f.durable.clone()).unwrap_or_default()
     }
 
     /// Puts a file there, durably.
@@ -297,6 +311,7 @@ impl World {
         self.powered = true;
         self.cut_at = None;
         self.fault_at = None;
+        self.late = None;
         self.faults.clear();
     }
 
@@ -320,6 +335,17 @@ impl World {
             return Ok(Some(io::Error::other("the power went")));
         }
         Ok(None)
+    }
+
+    /// Does the write that is late.
+    fn catch_up(&mut self) {
+        if let Some((inode, offset, bytes)) = self.late.take()
+            && let Some(inode) = self.files.get_mut(&inode)
+        {
+            write(&mut inode.now, offset, &bytes);
+            inode.pending.push(Change::Write(offset, bytes));
+            inode.sync();
+        }
     }
 
     fn name(&mut self, path: &Path, inode: Option<u64>) {

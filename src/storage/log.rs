@@ -1,8 +1,10 @@
 //! The front of the log: opening, appending, reading, releasing. Everything here runs on its caller's thread; checksums and
 //! the files of large bodies are made here, in parallel, and the committer gets what only needs writing.
 
+mod reading;
+
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,20 +22,18 @@ use super::figures::Figures;
 use super::inbox::{Done, Inbox, Submission};
 use super::janitor::{Chores, FilesOfGroup, Janitor};
 use super::readers::Readers;
-use super::record::{Body, Encoded, Found, HEADER_BYTES, Header};
+use super::record::{Encoded, HEADER_BYTES};
 use super::recovery::{self, Directories};
-use super::segment::SEGMENT_BYTES_MAX;
 use super::sidecars::Sidecars;
 use super::table::Table;
 use super::{
     AppendError, Appended, Durable, Leftover, Mark, OpenError, Options, Position, Purpose, ReadError, Record,
-    Recovered, RecoveryReport, SegmentInfo, Sidecar, SidecarError, Stats, Stored,
+    Recovered, RecoveryReport, SegmentInfo, Sidecar, SidecarError, Stats,
 };
 use crate::clock::SharedClock;
 use crate::limits;
 
-/// Read at first when a payload is wanted: most envelopes are shorter.
-const PAYLOAD_GUESS_BYTES: usize = 1024;
+pub use reading::Reading;
 
 /// The log. Cheap to clone; when the last clone goes, what was taken is written and the threads end.
 #[derive(Clone, Debug)]
@@ -137,47 +137,12 @@ impl Log {
         self.0.inbox.push(Submission { purpose, records, bytes: plan.bytes, done, files, _admission: admission })
     }
 
-    /// Reads a record back, body included. Does not block the runtime.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub async fn read(&self, position: Position) -> Result<Stored, ReadError> {
-        let front = self.0.clone();
-        let read = self.blocking(move || front.read(position)).await;
-        read.unwrap_or_else(|e| Err(ReadError::Io(io::Error::other(e))))
-    }
-
     /// Where the disk may block, not on a thread of the runtime.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, tokio::task::JoinError> {
         if self.0.disk.may_block() { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
-    }
-
-    /// Does work that reads the log, where the disk may block not on a thread of the runtime.
-    ///
-    /// # Errors
-    /// When the work panicked, or the runtime is going down.
-    pub async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> io::Result<T> {
-        let log = self.clone();
-        self.blocking(move || work(&log)).await.map_err(io::Error::other)
-    }
-
-    /// Reads a record back, body included. Blocks.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn fetch(&self, position: Position) -> Result<Stored, ReadError> {
-        self.0.read(position)
-    }
-
-    /// Reads a record's payload back, and how many bytes of body it has, but no body. Blocks.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn fetch_payload(&self, position: Position) -> Result<(Bytes, u64), ReadError> {
-        self.0.counted(position, self.0.read_payload(position))
     }
 
     /// A live record is not needed any more: what ended it is durable, or it lives on elsewhere in the log. Releasing what
@@ -478,6 +443,8 @@ impl Front {
     }
 
     fn plan(&self, purpose: Purpose, records: Vec<Record>) -> Result<Plan, AppendError> {
+        #[cfg(test)]
+        let records = super::sabotage::sabotaged(records);
         if let Some(why) = self.inbox.closed() {
             return Err(why);
         }
@@ -521,67 +488,5 @@ impl Front {
             encoded.push(Encoded::new(record, file));
         }
         Ok((encoded, files))
-    }
-
-    fn read(&self, position: Position) -> Result<Stored, ReadError> {
-        self.counted(position, self.read_at(position))
-    }
-
-    /// Damage is counted where it is met.
-    fn counted<T>(&self, position: Position, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        if let Err(ReadError::Corrupt) = result {
-            if self.table.lock().salt(position.segment).is_none() {
-                // Released meanwhile, and perhaps overwritten.
-                return Err(ReadError::Gone);
-            }
-            tracing::error!(?position, "a record is damaged");
-            self.figures.damaged.fetch_add(1, Ordering::Relaxed);
-        }
-        result
-    }
-
-    fn read_payload(&self, position: Position) -> Result<(Bytes, u64), ReadError> {
-        let salt = self.table.lock().salt(position.segment).ok_or(ReadError::Gone)?;
-        let file = self.readers.open(&*self.disk, &self.directories.segments, position.segment)?;
-        let length = position.length.min(SEGMENT_BYTES_MAX) as usize;
-        let mut bytes = vec![0; length.min(PAYLOAD_GUESS_BYTES)];
-        let read = file.read_at(&mut bytes, u64::from(position.offset))?;
-        let header = Header::decode(&bytes[..read], &salt, position.offset).ok_or(ReadError::Corrupt)?;
-        let covered = header.covered_bytes();
-        if HEADER_BYTES + covered > read {
-            bytes.resize(length.min(HEADER_BYTES + covered), 0);
-            let rest = file.read_at(&mut bytes[read..], u64::from(position.offset) + read as u64)?;
-            bytes.truncate(read + rest);
-        }
-        let behind = bytes.get(HEADER_BYTES..HEADER_BYTES + covered).ok_or(ReadError::Corrupt)?;
-        if crc32fast::hash(behind) != header.payload_crc {
-            return Err(ReadError::Corrupt);
-        }
-        let payload = Bytes::copy_from_slice(&behind[..header.payload_bytes as usize]);
-        Ok((payload, u64::from(header.body.bytes().unwrap_or_default())))
-    }
-
-    fn read_at(&self, position: Position) -> Result<Stored, ReadError> {
-        let salt = self.table.lock().salt(position.segment).ok_or(ReadError::Gone)?;
-        if position.length > SEGMENT_BYTES_MAX {
-            return Err(ReadError::Corrupt);
-        }
-        let file = self.readers.open(&*self.disk, &self.directories.segments, position.segment)?;
-        let mut bytes = vec![0; position.length as usize];
-        let read = file.read_at(&mut bytes, u64::from(position.offset))?;
-        let found = Found::decode(&bytes[..read], &salt, position.offset).ok_or(ReadError::Corrupt)?;
-        if !found.payload_intact || !found.body_intact {
-            return Err(ReadError::Corrupt);
-        }
-        let bytes = Bytes::from(bytes);
-        let body = match (found.header.body, found.file) {
-            (Body::File { bytes, crc }, Some(file)) => {
-                Some(file.read(&*self.disk, &self.directories.bodies, bytes, crc)?)
-            }
-            (Body::Inline { .. }, _) => Some(bytes.slice(found.behind)),
-            _ => None,
-        };
-        let Header { kind, key, about, .. } = found.header;
-        Ok(Stored { kind, key, about, payload: bytes.slice(found.payload), body })
     }
 }

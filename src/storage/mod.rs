@@ -75,6 +75,8 @@ mod readers;
 mod record;
 mod recovery;
 mod report;
+#[cfg(test)]
+pub(crate) mod sabotage;
 mod scan;
 mod segment;
 mod sidecar;
@@ -95,9 +97,9 @@ pub use committer::Durable;
 pub use disk::{Disk, RealDisk};
 pub use error::{AppendError, OpenError, ReadError, SidecarError};
 pub use figures::Stats;
-pub use log::Log;
 #[cfg(test)]
 pub use log::Stepped;
+pub use log::{Log, Reading};
 pub use report::{Damage, Recovered, RecoveredRecord, RecoveryReport};
 
 /// Where a record lies. Stays valid until the record is released.

@@ -134,7 +134,10 @@ impl File for Handle {
         if result.is_err() {
             bytes.truncate(world.random.usize(..=bytes.len().saturating_sub(1)));
         }
-        if let Some(inode) = world.files.get_mut(&self.inode) {
+        world.catch_up();
+        if world.lies == Lies::AboutWrites && result.is_ok() {
+            world.late = Some((self.inode, offset as usize, bytes));
+        } else if let Some(inode) = world.files.get_mut(&self.inode) {
             write(&mut inode.now, offset as usize, &bytes);
             inode.pending.push(Change::Write(offset as usize, bytes));
         }
@@ -142,7 +145,8 @@ impl File for Handle {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.world()?;
+        let mut world = self.world()?;
+        world.catch_up();
         let Some(inode) = world.files.get(&self.inode) else { return Ok(0) };
         let from = inode.now.len().min(offset as usize);
         let n = buffer.len().min(inode.now.len() - from);
@@ -185,7 +189,7 @@ impl File for Handle {
         let Some(inode) = world.files.get_mut(&self.inode) else { return Ok(()) };
         let cut = matches!(inode.pending.last(), Some(Change::Length(length)) if *length == inode.now.len());
         match lies {
-            Lies::Always => {}
+            Lies::Always | Lies::AboutWrites => {}
             Lies::AboutCuts if cut => {}
             Lies::Never | Lies::AboutCuts => inode.sync(),
         }
