@@ -236,6 +236,13 @@ impl Track {
         (self.newest != Spot::NOWHERE).then(|| self.newest.into())
     }
 
+    /// Makes a life that was read back in part agree with what is known here.
+    pub(super) fn impress(&self, life: &mut Life) {
+        life.state = self.state();
+        life.sequence = self.sequence;
+        life.attempts_made = u32::from(self.attempts_made);
+    }
+
     /// Its history stands in the accept record now.
     pub(super) fn moved(&mut self) {
         self.newest = Spot::NOWHERE;

@@ -119,9 +119,11 @@ impl Load {
         let (id, position) = (summary.of.id, Position::from(summary.of.spot));
         let elsewhere = self.gathered.moved.get(&id).is_some_and(|to| *to != position);
         if elsewhere || self.gathered.messages.contains_key(&id) {
+            self.queue.shared.table.lock().changed(position.segment);
             self.queue.shared.log.release(position);
             return None;
         }
+        let mut changed = false;
         for (recipient, standing) in (0..).zip(&mut summary.recipients) {
             if let Some(later) = self.gathered.later.remove(&(id, recipient)) {
                 if let Some(progress) = later.progress.filter(|_| later.track.sequence > standing.track.sequence) {
@@ -131,8 +133,13 @@ impl Load {
                     }
                     standing.progress = Some(progress);
                 }
+                changed |= later.track.sequence > standing.track.sequence;
                 standing.track.catch_up(&later.track);
             }
+        }
+        if changed {
+            // What the sidecar says is not the truth any more: it must not be confirmed.
+            self.queue.shared.table.lock().changed(position.segment);
         }
         Some(summary)
     }

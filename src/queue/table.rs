@@ -214,9 +214,7 @@ impl Table {
 
     /// Something about a message whose accept record lies in this segment has changed.
     pub(super) fn changed(&mut self, segment: u64) {
-        if let Some(residents) = self.residents.get_mut(&segment) {
-            residents.changed = true;
-        }
+        self.residents.entry(segment).or_default().changed = true;
     }
 
     /// The entries of a segment.

@@ -160,13 +160,24 @@ impl Queue {
     }
 
     async fn copy(&self, from: Position, id: MessageId, body: Option<bytes::Bytes>) -> Option<Appended> {
-        let detail = match self.detail(id).await {
+        let mut detail = match self.detail(id).await {
             Ok(detail) => detail?,
             Err(e) => {
                 tracing::warn!(%id, error = %e, "a record could not be read and stays where it is");
                 return None;
             }
         };
+        {
+            // What the table knows counts, also if a part of the history could not be read back.
+            let table = self.shared.table.lock();
+            let (_, entry) = table.find(id)?;
+            for (life, track) in detail.lives.iter_mut().zip(entry.tracks()) {
+                if life.sequence != track.sequence {
+                    tracing::error!(%id, "a part of a message's history cannot be read back");
+                    track.impress(life);
+                }
+            }
+        }
         let payload = record::write_accept(&detail.envelope, &detail.lives);
         let record = Record { kind: record::ACCEPT, key: id.to_bytes(), about: Some(from), payload, body, live: true };
         self.shared.log.append(Purpose::Upkeep, vec![record]).await.ok()

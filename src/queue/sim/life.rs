@@ -123,8 +123,7 @@ impl<'a, 'b> Life<'a, 'b> {
     }
 
     async fn compare(&mut self, number: usize, started: bool) -> Check {
-        let model = &mut *self.world.model;
-        let id = model.messages[number].envelope.id;
+        let id = self.world.model.messages[number].envelope.id;
         let seen = match self.subject.look(id).await {
             Ok(seen) => seen,
             // Its records are on a disk that is about to be, or has been, taken away.
@@ -132,19 +131,19 @@ impl<'a, 'b> Life<'a, 'b> {
             Err(Silence) => return Err(format!("message {number} cannot be read back")),
         };
         let now = self.world.ground.clock.now();
-        for (follow_up, applied) in model.compare(number, seen.as_ref(), started, now)? {
-            if model.messages[follow_up].standing == Standing::Spoilt {
+        for (follow_up, applied) in self.world.model.compare(number, seen.as_ref(), started, now)? {
+            if self.world.model.messages[follow_up].standing == Standing::Spoilt {
                 continue;
             }
-            let id = model.messages[follow_up].envelope.id;
+            let id = self.world.model.messages[follow_up].envelope.id;
             let Ok(there) = self.subject.look(id).await.map(|seen| seen.is_some()) else { continue };
             if there != applied {
-                return Err(format!(
-                    "message {number}'s change applied: {applied}; what follows from it, {follow_up}: {there}"
-                ));
+                let what = format!("follows from {number}'s change, applied: {applied}; it is there: {there}");
+                self.world.model.differs(follow_up, &what)?;
+                continue;
             }
             if started && !applied {
-                model.messages[follow_up].standing = Standing::Never;
+                self.world.model.messages[follow_up].standing = Standing::Never;
             }
         }
         Ok(())

@@ -243,7 +243,11 @@ impl Run {
         let newest = newest.map(|at| files[at].0.clone());
         files.retain(|(path, _)| !in_segments(path) || newest.as_ref().is_some_and(|newest| path < newest));
         if let Some((path, length)) = self.random.choice(files) {
+            // One of a segment's two headers stays: without both, all of its records go at once.
             let (at, bit) = (self.random.usize(..length), self.random.u8(..8));
+            if in_segments(&path) && (512..576).contains(&at) {
+                return;
+            }
             note!(self.trace, "bit {bit} of byte {at} of {} flips", path.display());
             self.disk.flip(&path, at, bit);
             self.model.tolerance += 1;

@@ -144,6 +144,8 @@ pub(super) struct Model {
     pub(super) keys: BTreeMap<u8, Key>,
     /// Records that may be damaged and have not been missed yet.
     pub(super) tolerance: u32,
+    /// What was borne last because of that.
+    pub(super) excused: String,
     pub(super) counts: Counts,
     told: BTreeSet<(usize, String, &'static str)>,
 }
@@ -242,6 +244,7 @@ impl Model {
             ));
         }
         self.tolerance -= 1;
+        self.excused = format!("message {number}: {what}");
         self.counts.spoilt += 1;
         self.messages[number].standing = Standing::Spoilt;
         self.groups.retain(|g| g.number != number);
