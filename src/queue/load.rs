@@ -18,7 +18,7 @@ use super::recover::Gathered;
 use super::{LoadError, Progress, Queue, pause};
 use crate::event::Kind;
 use crate::model::{Channel, MessageId, PartState, RecipientIndex, Stage};
-use crate::storage::Position;
+use crate::storage::{AppendError, Position};
 
 /// Messages taken in at one hold of the table's lock.
 const STRIDE: usize = 128;
@@ -262,10 +262,20 @@ impl Queue {
     /// its client sends it again.
     async fn end_unknown(self, begun: Vec<MessageId>) {
         for id in begun {
-            let Some((about, changes)) = self.unknown_changes(id) else { continue };
-            self.shared.metrics.answers_lost.with_label_values(&["sms"]).inc_by(changes.len() as u64);
-            if let Err(e) = self.record_changes(about, changes).await {
-                tracing::error!(%id, error = %e, "an end could not be recorded");
+            while let Some((about, changes)) = self.unknown_changes(id) {
+                let texts = changes.len() as u64;
+                match self.record_changes(about, changes).await {
+                    Ok(()) => {
+                        self.shared.metrics.answers_lost.with_label_values(&["sms"]).inc_by(texts);
+                        break;
+                    }
+                    // Its records could not be read just now.
+                    Err(AppendError::Busy) if !*self.shared.stopping.borrow() => pause(DISK_PAUSE).await,
+                    Err(e) => {
+                        tracing::error!(%id, error = %e, "an end could not be recorded");
+                        break;
+                    }
+                }
             }
         }
     }
@@ -306,6 +316,9 @@ impl Queue {
                 }
             })
             .collect();
+        if changes.is_empty() {
+            return None;
+        }
         let about = About { id, number, position: entry.position(), envelope: None, known: None };
         table.entry_mut(number)?.moving = true;
         Some((about, changes))

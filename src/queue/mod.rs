@@ -20,10 +20,13 @@
 //! | outcome synced | CHANGE (+ the bounce's ACCEPT) | applies both; neither comes again | no |
 //! | last end synced, not released | ACCEPT, CHANGE ended | ends it, releases it | no |
 //! | being copied forward | old and new ACCEPT | the younger one holds its state | no |
+//! | a sidecar being written | the old sidecar or none, the segment | reads those; what is younger than the mark is in the log | no |
+//! | a start before all is taken in | as before that start | begins anew | no |
 //! | text sent, receipt not synced | CHANGE sent | awaits it; the carrier was not answered and repeats it | no |
 //!
 //! **Fails how.** A poisoned log refuses everything from then on; `relay` stops the process.
-//! **Tested** beside each file, in `queue/tests.rs` over a real log, and by kill -9 in `tests/e2e`.
+//! **Tested** beside each file, in `queue/tests.rs` over a real log, in `queue/sim` over a disk that loses and fails, and by
+//! kill -9 and power cuts in `tests/e2e`.
 
 mod accept;
 mod answered;
@@ -190,7 +193,11 @@ impl Queue {
     async fn record_changes(&self, about: About, changes: Vec<Change>) -> Result<(), AppendError> {
         let queue = self.clone();
         let recorded = tokio::spawn(async move {
-            let about = About { ..queue.acquaint(about).await };
+            let id = about.id;
+            let Some(about) = queue.acquaint(about).await else {
+                queue.shared.table.lock().unmark(id);
+                return Err(AppendError::Busy);
+            };
             match queue.keep(vec![change_record(about.id, about.position, &changes)]).await {
                 Ok(appended) => {
                     queue.settled(about, None, &changes, Vec::new(), appended);
@@ -205,14 +212,15 @@ impl Queue {
         recorded.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    /// Reads what there is to know of a message whose entry is marked.
-    async fn acquaint(&self, about: About) -> About {
+    /// Reads what there is to know of a message whose entry is marked; `None` if the disk does not answer now. What is damaged
+    /// is done without.
+    async fn acquaint(&self, about: About) -> Option<About> {
         match self.detail(about.id).await {
-            Ok(Some(detail)) => About { envelope: Some(detail.envelope.clone()), known: Some(detail), ..about },
-            Ok(None) => about,
+            Ok(Some(detail)) => Some(About { envelope: Some(detail.envelope.clone()), known: Some(detail), ..about }),
+            Ok(None) => Some(about),
             Err(e) => {
                 tracing::error!(id = %about.id, error = %e, "a message's records cannot be read");
-                about
+                (!matches!(e, LoadError::Unreadable(_))).then_some(about)
             }
         }
     }

@@ -325,6 +325,17 @@ impl Table {
         overdue
     }
 
+    /// What is overdue and cannot be read back now is looked at again soon.
+    pub(super) fn put_off(&mut self, number: u32, recipients: &[RecipientIndex], now: Now) {
+        let Some(entry) = self.entries.find_mut(number) else { return };
+        entry.moving = false;
+        let tickets: Vec<Ticket> =
+            recipients.iter().filter_map(|&r| entry.track(r).and_then(|track| track.ticket)).collect();
+        for ticket in tickets {
+            self.schedule.park(ticket, now.mono.plus(READ_PAUSE), now.mono);
+        }
+    }
+
     fn count_queued(&self, entry: &Entry, delta: i64) {
         if delta != 0 {
             let labels = [entry.channel.as_str(), entry.class.as_str()];
@@ -335,6 +346,9 @@ impl Table {
 
 /// Some syncs of the disk: after that a message that was being moved can be leased.
 pub(super) const MOVE_TAKES: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// How long a disk that does not answer is left alone.
+const READ_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Both times at one instant, so that due times on disk (wall) become due times in memory (monotonic).
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use super::hot::Detail;
 use super::keys::name_of;
 use super::life::{End, State};
 use super::settle::ended;
-use super::{Change, Queue, Shared, record};
+use super::{Change, LoadError, Queue, Shared, record};
 use crate::clock::Mono;
 use crate::model::{Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
 use crate::storage::{Appended, Leftover, Position, Purpose, Record};
@@ -58,6 +58,7 @@ impl Queue {
             };
             match self.detail(about.id).await {
                 Ok(Some(detail)) => overdue.push(Overdue::new(about, detail, recipients, end)),
+                Err(LoadError::Unreadable(_)) => self.shared.table.lock().put_off(number, &recipients, self.now()),
                 // Nobody can be told; its end is recorded all the same.
                 Ok(None) | Err(_) => self.end_unread(about, recipients, end).await,
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Ending;
 use super::model::{Check, Due, Group, Key, Model, Stage, Standing, State, number_of};
-use super::subject::{Silence, Answer, Ground, Subject, overdue_of};
+use super::subject::{Answer, Ground, Silence, Subject, overdue_of};
 use super::trace::{Trace, note};
 use super::workload::{self, KEY_AGE_MAX, RECEIPT_WAIT_MAX};
 use crate::clock::{Clock, Timestamp};
@@ -34,6 +34,8 @@ pub(super) struct Life<'a, 'b> {
     rerouted: bool,
     /// It is being shut down: what comes now is turned away.
     stopping: bool,
+    /// The disk did not answer when it was asked what is there.
+    silent: bool,
 }
 
 /// A lease that is out.
@@ -54,6 +56,13 @@ struct Flight {
 const LEASES_MAX: usize = 5;
 const FLIGHTS_MAX: usize = 4;
 
+/// What was told until then was told: the event file outlives the process, and was synced when the queue asked for it.
+impl Drop for Life<'_, '_> {
+    fn drop(&mut self) {
+        self.hear();
+    }
+}
+
 impl<'a, 'b> Life<'a, 'b> {
     /// Opens the queue and compares what is there with the model; `None` if it did not open.
     pub(super) async fn begin(world: &'b mut World<'a>) -> Result<Option<Self>, String> {
@@ -66,8 +75,15 @@ impl<'a, 'b> Life<'a, 'b> {
             }
             Err(e) => return Err(format!("the queue does not open: {e}")),
         };
-        let mut life =
-            Self { world, subject, leases: Vec::new(), flights: Vec::new(), rerouted: false, stopping: false };
+        let mut life = Self {
+            world,
+            subject,
+            leases: Vec::new(),
+            flights: Vec::new(),
+            rerouted: false,
+            stopping: false,
+            silent: false,
+        };
         if !life.subject.take_in().await {
             return Err("what is on disk is not taken in".to_owned());
         }
@@ -76,6 +92,11 @@ impl<'a, 'b> Life<'a, 'b> {
         }
         life.subject.quiesce().await;
         life.take_stock().await?;
+        if life.silent {
+            // What is there cannot be told before the next start.
+            life.world.model.counts.failed_starts += 1;
+            return Ok(None);
+        }
         Ok(Some(life))
     }
 
@@ -96,6 +117,10 @@ impl<'a, 'b> Life<'a, 'b> {
             if asked {
                 self.compare(number, true).await?;
             }
+        }
+        if self.silent {
+            self.hear();
+            return Ok(());
         }
         // Texts that had begun are counted at the start and have ended by now.
         let ended_now = self.subject.unknown_at_start;
@@ -127,7 +152,10 @@ impl<'a, 'b> Life<'a, 'b> {
         let seen = match self.subject.look(id).await {
             Ok(seen) => seen,
             // Its records are on a disk that is about to be, or has been, taken away.
-            Err(Silence) if !self.world.healthy => return Ok(()),
+            Err(Silence) if !self.world.healthy => {
+                self.silent = true;
+                return Ok(());
+            }
             Err(Silence) => return Err(format!("message {number} cannot be read back")),
         };
         let now = self.world.ground.clock.now();
@@ -529,9 +557,14 @@ impl<'a, 'b> Life<'a, 'b> {
                 self.end_overdue().await?;
             }
         }
-        let left = self.world.model.messages.iter().enumerate();
-        let left: Vec<_> = left.filter(|(_, m)| m.standing == Standing::Taken && !m.has_ended()).collect();
-        Err(format!("never offered again: {left:?}"))
+        for number in 0..self.world.model.messages.len() {
+            let message = &self.world.model.messages[number];
+            if message.standing == Standing::Taken && !message.has_ended() {
+                // Whose records are damaged ends unread.
+                self.world.model.differs(number, "was never offered again")?;
+            }
+        }
+        self.free_space().await
     }
 
     /// Nothing is left: neither may space be.

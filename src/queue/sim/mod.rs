@@ -72,6 +72,8 @@ struct Run {
     trace: Trace,
     /// Bits are flipped between lives.
     damaging: bool,
+    /// Messages taken before this life.
+    accepted: u64,
     /// The power goes all the time, mostly in the middle of a write.
     stormy: bool,
 }
@@ -110,6 +112,7 @@ impl Run {
             damaging: random.u8(..4) == 0 || sabotage == Sabotage::BlindChecksums,
             stormy: random.u8(..16) == 0 || sabotage == Sabotage::UnsyncedCuts,
             random,
+            accepted: 0,
             model: Model::default(),
             trace,
         }
@@ -225,13 +228,16 @@ impl Run {
         } else {
             self.disk.kill();
         }
-        if self.damaging && self.random.bool() {
+        let answered = self.model.counts.accepted > self.accepted;
+        self.accepted = self.model.counts.accepted;
+        if self.damaging && answered && self.random.bool() {
             self.flip();
         }
     }
 
-    /// Flips one bit of what must not have been forgotten. Not in the newest segment that durably holds anything: its last
-    /// batch, not whole, is taken for one that nobody was promised.
+    /// Flips one bit of what must not have been forgotten, after a life that has answered yes. Not in the newest two segments
+    /// that durably hold anything: a last batch that is not whole is taken for one that nobody was promised, also at a later
+    /// start, when what was torn behind it has been cut away.
     fn flip(&mut self) {
         let dir = Path::new(DIR);
         let mut files = self.disk.files();
@@ -239,9 +245,9 @@ impl Run {
             .retain(|(path, length)| *length > 0 && path.starts_with(dir) && !path.starts_with(dir.join("quarantine")));
         let in_segments = |path: &PathBuf| path.starts_with(dir.join("segments"));
         let holds = |path: &PathBuf| self.disk.durable(path).iter().skip(1_024).any(|b| *b != 0);
-        let newest = files.iter().rposition(|(path, _)| in_segments(path) && holds(path));
-        let newest = newest.map(|at| files[at].0.clone());
-        files.retain(|(path, _)| !in_segments(path) || newest.as_ref().is_some_and(|newest| path < newest));
+        let held = files.iter().rev().filter(|(path, _)| in_segments(path) && holds(path));
+        let last_but_one = held.map(|(path, _)| path.clone()).nth(1);
+        files.retain(|(path, _)| !in_segments(path) || last_but_one.as_ref().is_some_and(|last| path < last));
         if let Some((path, length)) = self.random.choice(files) {
             // One of a segment's two headers stays: without both, all of its records go at once.
             let (at, bit) = (self.random.usize(..length), self.random.u8(..8));

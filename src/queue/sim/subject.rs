@@ -14,9 +14,9 @@ use arc_swap::ArcSwap;
 use super::super::upkeep::Stuck;
 use super::super::{AcceptError, Accepted, Lease, LoadError, Options, Overdue, Pull, Queue, recover};
 use crate::clock::{Clock, ManualClock, Timestamp};
-use crate::event::{Fact, Kind};
 use crate::event::log::{EventLog, Facts};
 use crate::event::metrics::Metrics;
+use crate::event::{Fact, Kind};
 use crate::model::{
     Consignment, MessageId, Receipt, RecipientIndex, RecipientOutcome, Responsibility, Submission, TextProgress,
 };
