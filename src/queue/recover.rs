@@ -30,7 +30,7 @@ use crate::event::metrics::Metrics;
 use crate::event::tail::Tail;
 use crate::model::{Envelope, MessageId, RecipientIndex, TextProgress};
 use crate::route::Routes;
-use crate::storage::{Log, OpenError, Position, Recovered, RecoveredRecord, RecoveryReport};
+use crate::storage::{Log, OpenError, Position, ReadError, Recovered, RecoveredRecord, RecoveryReport};
 
 /// What a start found before it began to serve.
 #[derive(Clone, Debug)]
@@ -120,6 +120,12 @@ impl Gathered {
         }
     }
 
+    /// Where a message's accept record lies by now, as far as the log's younger end tells.
+    fn now_at(&self, id: MessageId) -> Option<Position> {
+        let known = self.messages.get(&id).map(|m| m.of.spot.into());
+        known.or_else(|| self.moved.get(&id).copied())
+    }
+
     fn wonder(&mut self, place: &dyn std::fmt::Debug, e: &RecordError) {
         self.strange += 1;
         tracing::error!(?place, error = %e, "a record is intact and cannot be understood");
@@ -196,13 +202,20 @@ fn told_at(change: &Change) -> Option<Timestamp> {
 }
 
 /// Tells the facts that the event file lacks; returns how many.
-fn tell(late: Vec<Late>, tail: &Tail, log: &Log, events: &EventLog) -> u64 {
+fn tell(
+    late: Vec<Late>,
+    now_at: impl Fn(MessageId) -> Result<Position, ReadError>,
+    tail: &Tail,
+    log: &Log,
+    events: &EventLog,
+) -> u64 {
     let mut envelopes: HashMap<MessageId, Option<(Envelope, u64)>> = HashMap::new();
     let mut told = HashSet::new();
     let mut count = 0;
     for Late { id, about, change } in late {
         let known = envelopes.entry(id).or_insert_with(|| {
-            let (payload, size) = log.read_payload(about).ok()?;
+            // It may have been moved since, and its old place be gone.
+            let (payload, size) = log.read_payload(about).or_else(|_| log.read_payload(now_at(id)?)).ok()?;
             let (envelope, _) = record::read_accept(id, &payload).ok()?;
             Some((envelope, size))
         });
@@ -249,7 +262,8 @@ pub(super) fn open(
     for position in std::mem::take(&mut gathered.replaced) {
         log.release(position);
     }
-    let facts = tell(std::mem::take(&mut gathered.late), &tail, &log, &events);
+    let late = std::mem::take(&mut gathered.late);
+    let facts = tell(late, |id| gathered.now_at(id).ok_or(ReadError::Gone), &tail, &log, &events);
     let recovery = Recovery { keys: count, facts, strange: gathered.strange, log: report };
     let shared = Arc::new(Shared {
         table: Mutex::new(table),
