@@ -78,7 +78,14 @@ impl Lease {
     /// [`LoadError`]; hand [`Lease::unreadable`]'s outcomes to [`Lease::settle`] then.
     pub async fn load(&mut self) -> Result<&Consignment, LoadError> {
         if self.consignment.is_none() {
-            let (known, content) = self.queue.load(self.work.id).await?;
+            let (known, content) = match self.queue.load(self.work.id).await {
+                Ok(whole) => whole,
+                Err(e) => {
+                    // Whom it was for can often still be read; its end shall be told and remembered.
+                    self.known = self.queue.detail(self.work.id).await.ok().flatten();
+                    return Err(e);
+                }
+            };
             let Work { recipients, attempt, progress, .. } = self.work.clone();
             let envelope = known.envelope.clone();
             let progress = progress.map(|progress| *progress);
@@ -137,8 +144,9 @@ impl Lease {
     /// wait for the disk, but for a place among those that do.
     pub async fn settle(mut self, outcomes: Vec<RecipientOutcome>, follow_ups: Vec<Submission>) {
         self.state = LeaseState::Settled;
-        let envelope = self.consignment.as_ref().map(|c| c.envelope.clone());
         let known = self.known.take();
+        let read = known.as_ref().map(|known| known.envelope.clone());
+        let envelope = self.consignment.as_ref().map(|c| c.envelope.clone()).or(read);
         self.queue.clone().settle(self.ticket, Known { envelope, known }, outcomes, follow_ups).await;
     }
 

@@ -21,6 +21,8 @@ impl Operator for Core {
     }
 
     fn flush(&self) -> u64 {
+        // What is still being taken in from disk is meant as well. Operators are served on a thread that may wait.
+        self.runtime.block_on(self.queue.loaded());
         self.queue.flush()
     }
 
