@@ -1,12 +1,19 @@
 //! What operators may do to a running relay.
 
+use std::time::Duration;
+
 use super::Core;
 use crate::admin::control::{Operator, Status};
 use crate::queue::MessageView;
 use crate::queue::view::QueueView;
 
+/// How long the overview waits for a backlog that is being taken in.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Operator for Core {
     fn queue(&self, lanes_max: usize) -> QueueView {
+        // What is still being taken in from disk would be missing; a large backlog is not waited for to its end.
+        let _ = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, self.queue.loaded()).await });
         self.queue.overview(lanes_max)
     }
 
