@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Little-endian. A batch begins at a multiple of the segment's alignment; the gap before it is zero. Batch n + 1 is written
-//! only after batch n has been synced: one that is not whole and has a successor was damaged, one without was torn.
+//! only after batch n has been synced: one that is not whole and has a successor was damaged, one without was torn. A batch
+//! without records stands where one was torn.
 
 use std::io::IoSlice;
 

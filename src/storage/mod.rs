@@ -38,9 +38,10 @@
 //!
 //! # When a segment may go
 //!
-//! A segment is removed when it is full or closed, no record in it is live, and no record in it is *about* a record in
-//! another segment that still exists (durably: its removal has been synced before the next is begun). So the record that
-//! says "ended" outlives every record that would begin again without it. `table.rs` holds the rule and its tests.
+//! A segment is removed when it is full or closed, no record in it is live, no record in it is *about* a record in another
+//! segment that still exists (durably: its removal has been synced before the next is begun), and a batch lies in a younger
+//! one. So the record that says "ended" outlives every record that would begin again without it. `table.rs` holds the rule
+//! and its tests.
 //!
 //! # Space
 //!
@@ -277,4 +278,14 @@ impl Options {
         };
         Err(OpenError::Options(wrong))
     }
+}
+
+/// Does this content of a segment's file begin with a batch of its own? For the simulator.
+#[cfg(test)]
+pub(crate) fn begins_with_a_batch(path: &std::path::Path, content: &[u8]) -> bool {
+    let number = path.file_name().and_then(|name| name.to_str()).and_then(segment::number_of);
+    let segment::Reading::Header(header) = segment::Header::read(content, number.unwrap_or(0)) else { return false };
+    let start = header.data_offset();
+    let rest = content.get(start as usize..).unwrap_or_default();
+    batch::Header::decode(rest, &record::Salt::new(header.salt), start).is_some()
 }

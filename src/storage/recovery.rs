@@ -7,7 +7,8 @@
 //! What is met, and what is done:
 //!
 //! ```text
-//! last piece of the last segment not whole    torn: nobody was promised it. Copied aside, cut
+//! last piece of the last segment not whole    torn: nobody was promised it. Copied aside, an empty batch put in its place: what
+//!                                             lies before it must not be taken for the end, and so for torn, by a later start
 //! any other piece not whole                   damaged: what is right in it is handed out, the rest copied aside, reported
 //! a body not whole, not in the last batch     found when it is read
 //! batch numbers with a gap                    damaged: a write that never reached the disk; reported. In a recycled segment what
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::batch::{self, Frame};
 use super::bodies::BodyFile;
 use super::disk::{Disk, File};
 use super::error::OpenError;
@@ -43,7 +45,7 @@ use super::scan::{self, Piece};
 use super::segment;
 use super::survey::{self, Found, FoundSide};
 use super::table::Table;
-use super::{Damage, Mark, Position, Recovered, RecoveredRecord, RecoveryReport, batch};
+use super::{Damage, Mark, Position, Recovered, RecoveredRecord, RecoveryReport};
 
 /// The log's directories.
 #[derive(Clone, Debug)]
@@ -516,7 +518,14 @@ impl Walk<'_> {
         self.report.torn_bytes += range.len() as u64;
         let bytes = self.bytes(source, &range)?;
         self.quarantine(source.number, &bytes, range.start)?;
-        self.close(source, range.start)?;
+        let number = self.last.as_ref().map_or(1, |last| last.batch + 1);
+        let mut nothing = Frame::new(&source.salt, number, range.start as u32, 0);
+        let used = range.start + nothing.bytes() as usize;
+        // Before the rest is cut, so that there is something behind the batch before at any time.
+        let written = source.file.write_at(&mut nothing.parts(), range.start as u64);
+        written.and_then(|()| source.file.sync()).map_err(OpenError::io("write", self.path(source.number)))?;
+        self.number(source, range.start, used, number);
+        self.close(source, used)?;
         source.file.sync().map_err(OpenError::io("sync", self.path(source.number)))
     }
 

@@ -13,6 +13,8 @@ pub(crate) enum Switch {
     BlindChecksums,
     /// Notes do not say what they are about.
     NotesAboutNothing,
+    /// What is written next counts as applied.
+    EagerMarks,
 }
 
 thread_local! {

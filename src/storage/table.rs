@@ -3,13 +3,15 @@
 //! **The rule.** A segment may be removed when
 //! 1. it is sealed (nothing will be written to it any more), and
 //! 2. no record in it is live, and
-//! 3. no record in it, live or note, is *about* a record in an older segment that still exists.
+//! 3. no record in it, live or note, is *about* a record in an older segment that still exists, and
+//! 4. a younger segment holds a batch.
 //!
 //! A segment "exists" until its removal has been synced. Why 3: a settlement in segment 6 about a message accepted in
 //! segment 5 must be found as long as the acceptance can be found, or the message would begin again. The same holds for a
 //! record that was moved: it is about the place it was moved from, so whatever ends it outlives the old place too. A record
 //! is only ever about an older one, so the oldest segment is held by nothing but its own live records, and emptying it
-//! (see [`Table::leftovers`]) always frees it: the log never waits for itself in a circle.
+//! (see [`Table::leftovers`]) always frees it: the log never waits for itself in a circle. Why 4: only the last batch of all
+//! can be torn, and what is damaged must not come to be the last one, for it would be taken for that.
 //!
 //! **Does not know** files, threads, what a record means.
 //! **Costs** 8 bytes per live record.
@@ -135,7 +137,8 @@ impl Table {
 
     /// Segments that may be removed now. Those listed together do not depend on each other: one sync serves them all.
     pub fn removable(&self) -> Vec<u64> {
-        self.segments.iter().filter(|(_, s)| s.may_go()).map(|(n, _)| *n).collect()
+        let last = self.segments.iter().rev().find(|(_, s)| s.batches.is_some()).map(|(n, _)| *n);
+        self.segments.iter().filter(|(n, s)| s.may_go() && last != Some(**n)).map(|(n, _)| *n).collect()
     }
 
     /// A segment is gone, durably; what spoke of it speaks of nothing. Says whether it had a sidecar.
@@ -434,6 +437,20 @@ mod tests {
         assert!(t.removable().is_empty());
         t.seal(1, 200, 200);
         t.seal(2, 200, 200);
+        assert_eq!(t.removable(), [1, 2]);
+    }
+
+    #[test]
+    fn the_segment_of_the_last_batch_stays_until_there_is_a_later_one() {
+        let mut t = table(3);
+        t.batch(1, 1, 100);
+        t.batch(2, 2, 100);
+        for n in 1..=3 {
+            t.seal(n, 100, 100);
+        }
+        // Nothing was ever written to the third.
+        assert_eq!(t.removable(), [1, 3]);
+        t.batch(3, 3, 100);
         assert_eq!(t.removable(), [1, 2]);
     }
 

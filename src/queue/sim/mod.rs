@@ -55,6 +55,8 @@ pub(super) enum Sabotage {
     NotesAboutNothing,
     /// A tail that was cut is not made to last.
     UnsyncedCuts,
+    /// Sidecars say that they cover what is not even written yet.
+    EagerMarks,
 }
 
 const DIR: &str = "spool";
@@ -93,6 +95,7 @@ impl Run {
         sabotage::set(match sabotage {
             Sabotage::BlindChecksums => sabotage::Switch::BlindChecksums,
             Sabotage::NotesAboutNothing => sabotage::Switch::NotesAboutNothing,
+            Sabotage::EagerMarks => sabotage::Switch::EagerMarks,
             _ => sabotage::Switch::Nothing,
         });
         let mut random = fastrand::Rng::with_seed(seed);
@@ -235,19 +238,17 @@ impl Run {
         }
     }
 
-    /// Flips one bit of what must not have been forgotten, after a life that has answered yes. Not in the newest two segments
-    /// that durably hold anything: a last batch that is not whole is taken for one that nobody was promised, also at a later
-    /// start, when what was torn behind it has been cut away.
+    /// Flips one bit of what must not have been forgotten, after a life that has answered yes. Not in the newest segment that
+    /// durably holds a batch, nor behind it: a last batch that is not whole is taken for one that nobody was promised.
     fn flip(&mut self) {
         let dir = Path::new(DIR);
         let mut files = self.disk.files();
         files
             .retain(|(path, length)| *length > 0 && path.starts_with(dir) && !path.starts_with(dir.join("quarantine")));
         let in_segments = |path: &PathBuf| path.starts_with(dir.join("segments"));
-        let holds = |path: &PathBuf| self.disk.durable(path).iter().skip(1_024).any(|b| *b != 0);
-        let held = files.iter().rev().filter(|(path, _)| in_segments(path) && holds(path));
-        let last_but_one = held.map(|(path, _)| path.clone()).nth(1);
-        files.retain(|(path, _)| !in_segments(path) || last_but_one.as_ref().is_some_and(|last| path < last));
+        let holds = |path: &PathBuf| storage::begins_with_a_batch(path, &self.disk.durable(path));
+        let last = files.iter().rev().map(|(path, _)| path).find(|path| in_segments(path) && holds(path)).cloned();
+        files.retain(|(path, _)| !in_segments(path) || last.as_ref().is_some_and(|last| path < last));
         if let Some((path, length)) = self.random.choice(files) {
             // One of a segment's two headers stays: without both, all of its records go at once.
             let (at, bit) = (self.random.usize(..length), self.random.u8(..8));

@@ -144,3 +144,8 @@ fn segments_freed_too_early_are_caught() {
 fn a_cut_that_is_not_synced_is_caught() {
     caught(Sabotage::UnsyncedCuts, 2_000);
 }
+
+#[test]
+fn sidecars_that_cover_too_much_are_caught() {
+    caught(Sabotage::EagerMarks, 2_000);
+}

@@ -67,6 +67,42 @@ fn cut_at_any_byte_whole_groups_are_left() {
     assert_eq!((lengths[0], *lengths.last().unwrap()), (12, 0));
 }
 
+/// A batch with a damaged record, and behind it one that was torn, in the same segment or alone in the next one. Start after
+/// start finds what is right in the first, though nothing is ever written behind it.
+#[test]
+fn what_lies_before_a_torn_batch_is_damaged_at_every_start() {
+    for in_next in [false, true] {
+        let disk = filled(50, 300);
+        let all = segments(&disk);
+        let batch = 32 + 2 * (56 + 12 + 300);
+        // The first batch of the last segment is torn, behind the last of the segment before; or the last of all.
+        let last = disk.contents(&all[all.len() - 1]);
+        let torn_at = (1024..last.len()).step_by(64).rfind(|at| last[*at..].starts_with(b"PRBT")).unwrap();
+        let torn_at = if in_next { 1024 } else { torn_at };
+        disk.put(&all[all.len() - 1], &last[..torn_at + batch / 2]);
+        let before = &all[all.len() - if in_next { 2 } else { 1 }];
+        let mut bytes = disk.contents(before);
+        let end = if in_next { bytes.len() } else { torn_at };
+        let hit = (1024..end).step_by(64).rfind(|at| bytes[*at..].starts_with(b"PRBT")).unwrap();
+        bytes[hit + 32 + 60] ^= 1;
+        disk.put(before, &bytes);
+        let mut found = None;
+        for round in 0..4 {
+            let (log, seen, report) = open(&disk);
+            let seen = numbers(&seen);
+            assert_eq!(report.torn_bytes > 0, round == 0, "{report:?}");
+            assert_eq!(report.damage.len(), 1, "round {round}, in the next segment: {in_next}: {report:?}");
+            assert_eq!(*found.get_or_insert_with(|| seen.clone()), seen, "round {round}");
+            runtime().block_on(async {
+                log.look_for_space();
+                log.shutdown().await;
+            });
+        }
+        // Two of its batch were torn, one of the batch before was hit.
+        assert!(found.is_some_and(|seen| seen.is_sorted() && seen.last().is_some_and(|n| n % 2 == 1)));
+    }
+}
+
 #[test]
 fn any_flipped_bit_costs_at_most_what_it_hit() {
     let disk = filled(50, 300);
