@@ -80,7 +80,8 @@ fn for_people(message: &MessageView) -> String {
 fn recipient_for_people(recipient: &RecipientView) -> String {
     let mut out = String::new();
     let status = paint(state_style(&recipient.status), &recipient.status);
-    let lane = paint(DIM, &format!("lane {}", recipient.lane));
+    let site = recipient.site.as_deref().map(|site| format!("  site {}", printable(site))).unwrap_or_default();
+    let lane = paint(DIM, &format!("lane {}{site}", recipient.lane));
     let _ = writeln!(out, "  to {}  {status}  {lane}", paint(BOLD, &recipient.address));
     let unlisted = (recipient.attempts_made as usize).saturating_sub(recipient.attempts.len());
     if unlisted > 0 {
@@ -148,6 +149,7 @@ mod tests {
             address: "lin@example.net".into(),
             status: "delayed".into(),
             lane: "example.net".into(),
+            site: Some("mx mx1.example.net".into()),
             next_attempt: Some("2026-11-23T06:25:00.000000Z".into()),
             waiting_for: Some("its next attempt".into()),
             attempts: vec![attempt],
@@ -175,7 +177,7 @@ mod tests {
              transactional email from client shop, 4.1 KiB\n  \
              received  2026-11-23T06:24:00.000000Z\n  \
              reference order-7\n  \
-             to lin@example.net  delayed  lane example.net\n    \
+             to lin@example.net  delayed  lane example.net  site mx mx1.example.net\n    \
              2 earlier attempts not listed\n    \
              attempt 3  2026-11-23T06:24:01.000000Z  delayed  mx1.example.net  192.0.2.1:25  12 ms\n      \
              rcpt: 451 4.7.1 later,\n      \

@@ -47,6 +47,7 @@ fn for_people(view: &QueueView) -> String {
     let mut rows = vec![vec![
         head("channel"),
         head("lane"),
+        head("site"),
         head("ready").at_right(),
         head("waiting").at_right(),
         head("sending").at_right(),
@@ -56,6 +57,7 @@ fn for_people(view: &QueueView) -> String {
         vec![
             Cell::new(&*lane.channel),
             Cell::new(&*lane.lane).styled(NAME),
+            Cell::new(&*lane.site),
             Cell::number(lane.ready),
             Cell::number(lane.waiting),
             Cell::number(lane.leased),
@@ -81,6 +83,7 @@ mod tests {
         let lane = LaneView {
             channel: "email".into(),
             lane: "example.com/transactional/shop".into(),
+            site: "mx mx.example.com".into(),
             ready: 0,
             waiting: 1_200,
             leased: 3,
@@ -91,8 +94,8 @@ mod tests {
         assert_eq!(
             shown,
             "1,203 messages, 5.0 MiB  paused: nothing is sent until postrider resume\n\
-             channel  lane                            ready  waiting  sending  next attempt\n\
-             email    example.com/transactional/shop      0    1,200        3  2026-11-23T06:24:00.000000Z\n\
+             channel  lane                            site               ready  waiting  sending  next attempt\n\
+             email    example.com/transactional/shop  mx mx.example.com      0    1,200        3  2026-11-23T06:24:00.000000Z\n\
              and 2 lanes more: --lanes N shows them\n"
         );
     }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use super::{Hand, Task, notify};
 use crate::egress::email::MailCourier;
 use crate::model::RecipientOutcome;
-use crate::queue::{Lease, Pull};
-use crate::route::MailHop;
+use crate::queue::{Lease, Pull, Target};
 use crate::schedule::SiteId;
 
 /// Carries what the site gives out until nothing has come for the idle time.
-pub(super) async fn work(task: Task, site: SiteId, hop: MailHop, hand: Hand) {
-    let mut courier = MailCourier::new(task.parts.mail.clone(), hop);
+pub(super) async fn work(task: Task, site: SiteId, hand: Hand) {
+    let mut courier = MailCourier::new(task.parts.mail.clone());
     // Set when nobody has called for long: one last look, now that this hand is not counted on any more.
     let mut leaving = false;
     while !task.is_stopping() {
@@ -57,8 +56,9 @@ async fn carry(task: &Task, courier: &mut MailCourier, mut lease: Lease) {
         tracing::error!(error = %e, "a mail cannot be carried");
         return lease.settle(outcomes, Vec::new()).await;
     }
+    let Target::Mail(hop) = lease.target().clone() else { return };
     let Ok(consignment) = lease.load().await else { return };
-    let outcomes: Vec<RecipientOutcome> = courier.carry(consignment).await;
+    let outcomes: Vec<RecipientOutcome> = courier.carry(consignment, &hop).await;
     let follow_ups = notify::for_outcomes(&task.parts, consignment, &outcomes);
     lease.settle(outcomes, follow_ups).await;
 }

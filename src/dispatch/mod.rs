@@ -21,14 +21,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, watch};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
-use crate::egress::email::MailEgress;
+use crate::egress::email::{Located, MailEgress};
 use crate::egress::sms::{Carrier, Inbound, InboundError};
-use crate::model::Receipt;
-use crate::queue::{Queue, SiteWork, Target};
+use crate::model::{Domain, Receipt};
+use crate::queue::{MailSite, Queue, SiteWork, Target};
+use crate::route::MailHop;
 use crate::schedule::SiteId;
 use crate::storage::AppendError;
 
@@ -71,6 +73,7 @@ pub struct Dispatch {
 struct Task {
     parts: Parts,
     hands: Arc<Hands>,
+    locating: Arc<Locating>,
     stop: watch::Receiver<bool>,
     /// Held as long as the task lives.
     _alive: mpsc::Sender<()>,
@@ -84,6 +87,26 @@ struct Hands {
     freed: Notify,
 }
 
+/// Look-ups that are to tell which domains share a site.
+#[derive(Debug)]
+struct Locating {
+    /// The sites, of one domain each, that they are about.
+    sites: Mutex<HashSet<SiteId>>,
+    turns: Semaphore,
+}
+
+/// Somebody is at it.
+struct Entered {
+    locating: Arc<Locating>,
+    site: SiteId,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.locating.sites.lock().remove(&self.site);
+    }
+}
+
 /// The hands of one site.
 #[derive(Debug, Default)]
 struct Crew {
@@ -94,6 +117,8 @@ struct Crew {
     wake: Notify,
 }
 
+/// Such look-ups at a time.
+const LOOKUPS_MAX: usize = 256;
 /// Ready consignments for which one more connection is opened.
 const READY_PER_CONNECTION: usize = 4;
 /// Crews without a worker kept before they are dropped.
@@ -110,7 +135,8 @@ impl Dispatch {
     pub fn start(parts: Parts) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (alive, gone) = mpsc::channel(1);
-        let task = Task { parts, hands: Arc::default(), stop: stopped, _alive: alive };
+        let locating = Arc::new(Locating { sites: Mutex::default(), turns: Semaphore::new(LOOKUPS_MAX) });
+        let task = Task { parts, hands: Arc::default(), locating, stop: stopped, _alive: alive };
         tokio::spawn(task.clone().rouse_sites());
         tokio::spawn(task.end_overdue());
         Self { stop, gone }
@@ -161,7 +187,9 @@ impl Task {
         let idle = crew.idle.load(Ordering::Relaxed);
         (0..idle.min(work.wanted)).for_each(|_| crew.wake.notify_one());
         match &work.target {
-            Target::Mail(hop) => {
+            // Nobody works there before it is known whether it shares a site.
+            Target::Mail(MailHop::Mx(domain)) if work.unlocated => self.locate(work.site, domain),
+            Target::Mail(_) | Target::Shared(_) => {
                 let more = if workers == 0 { work.wanted.min(1) } else { work.wanted.div_ceil(READY_PER_CONNECTION) };
                 let more = more.saturating_sub(idle).min(work.slots_max.saturating_sub(workers));
                 for _ in 0..more {
@@ -170,7 +198,7 @@ impl Task {
                         return workers > 0;
                     }
                     let hand = Hand::new(crew.clone(), Some(self.hands.clone()));
-                    tokio::spawn(mail::work(self.clone(), work.site, hop.clone(), hand));
+                    tokio::spawn(mail::work(self.clone(), work.site, hand));
                 }
             }
             Target::Text(carriers) if workers == 0 => {
@@ -181,6 +209,27 @@ impl Task {
             Target::Text(_) => crew.wake.notify_one(),
         }
         true
+    }
+
+    /// Finds out whether a domain shares its site with others, unless somebody is at it; what waits is roused again then.
+    fn locate(&self, site: SiteId, domain: &Domain) {
+        if !self.locating.sites.lock().insert(site) {
+            return;
+        }
+        let entered = Entered { locating: self.locating.clone(), site };
+        let (mut task, domain) = (self.clone(), domain.clone());
+        tokio::spawn(async move {
+            let looking = async {
+                let _turn = entered.locating.turns.acquire().await;
+                task.parts.mail.locate(&domain).await
+            };
+            let Located { site: name, keep } = tokio::select! {
+                located = looking => located,
+                _ = task.stop.wait_for(|&stop| stop) => return,
+            };
+            let shared = name.map(|name| MailSite { name: name.into(), limits: None });
+            task.parts.queue.learn_site(&domain, shared, keep);
+        });
     }
 
     /// True while there are as many mail workers as there may be.

@@ -11,11 +11,13 @@ use super::life::{Change, State};
 use super::settle::Subject;
 use super::table::{MOVE_TAKES, Now, Table};
 use super::{Lease, LoadError, Queue, Target, change_record, settle};
+use crate::clock::Mono;
 use crate::event::Fact;
 use crate::model::{
     Channel, Class, Consignment, Content, Envelope, MessageId, Outcome, RecipientOutcome, Scope, Stage, Submission,
     TextProgress,
 };
+use crate::route::MailHop;
 use crate::schedule::{Pulled, SiteId, Ticket};
 use crate::storage::{AppendError, Appended, Durable, Position, Record};
 
@@ -41,12 +43,14 @@ const BREATHER: Duration = Duration::from_millis(1);
 const PANIC_PAUSE: Duration = Duration::from_secs(10);
 
 /// What there is to do at a site.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct SiteWork {
     /// The site.
     pub site: SiteId,
     /// Where its messages go.
     pub target: Target,
+    /// Nobody has looked lately whether its domain shares a site with others: look, and tell [`Queue::learn_site`].
+    pub unlocated: bool,
     /// How many more slots it could use now.
     pub wanted: usize,
     /// How many it may ever use at a time.
@@ -61,6 +65,7 @@ impl Queue {
         if *self.shared.poisoned.borrow() {
             return Pull::Nothing;
         }
+        let routes = self.shared.routes.load();
         let mut table = self.shared.table.lock();
         for _ in 0..PASSED_OVER_MAX {
             let ticket = match table.schedule.pull(site, now.mono) {
@@ -70,7 +75,7 @@ impl Queue {
                 Pulled::Nothing => return Pull::Nothing,
             };
             if let Some((work, consignment)) = table.lease(ticket, now) {
-                let Some(target) = table.target(site).cloned() else { return Pull::Nothing };
+                let Some(target) = table.target_of(ticket, site, &routes) else { return Pull::Nothing };
                 self.shared.metrics.leased.inc();
                 let (queue, state) = (self.clone(), LeaseState::Taken);
                 return Pull::Lease(Lease { queue, ticket, target, work, consignment, known: None, state });
@@ -81,14 +86,16 @@ impl Queue {
 
     /// Sites with something new to pull since the last call.
     pub fn roused(&self) -> Vec<SiteWork> {
+        let now = self.now().mono;
         let mut table = self.shared.table.lock();
         let sites = table.schedule.roused();
-        sites.into_iter().filter_map(|site| table.site_work(site)).collect()
+        sites.into_iter().filter_map(|site| table.site_work(site, now)).collect()
     }
 
     /// What there is to do at a site; `None` if it is gone.
     pub fn site_work(&self, site: SiteId) -> Option<SiteWork> {
-        self.shared.table.lock().site_work(site)
+        let now = self.now().mono;
+        self.shared.table.lock().site_work(site, now)
     }
 
     /// How many more slots a site could use now.
@@ -300,7 +307,10 @@ impl Queue {
             };
             self.shared.metrics.attempts.with_label_values(&[channel.as_str(), word]).inc();
         }
+        // A name that cannot be looked up is its domain's own trouble, not that of those it shares a site with.
+        let is_shared = site.is_some_and(|site| matches!(table.target(site), Some(Target::Shared(_))));
         let unreachable = outcomes.iter().any(|o| match &o.outcome {
+            Outcome::Delayed(f) if is_shared && f.stage == Stage::Dns => false,
             Outcome::Delayed(f) => {
                 matches!(f.scope, Scope::Host | Scope::Site | Scope::Connection)
                     && matches!(f.stage, Stage::Dns | Stage::Connect | Stage::Hello | Stage::Tls)
@@ -333,10 +343,14 @@ pub(super) struct About {
 }
 
 impl Table {
-    fn site_work(&self, site: SiteId) -> Option<SiteWork> {
+    fn site_work(&self, site: SiteId, now: Mono) -> Option<SiteWork> {
         let target = self.target(site)?.clone();
         let (wanted, slots_max) = (self.schedule.slots_wanted(site), self.schedule.slots_max(site));
-        Some(SiteWork { site, target, wanted, slots_max })
+        let unlocated = match &target {
+            Target::Mail(MailHop::Mx(domain)) => !domain.is_literal() && !self.homes.is_known(domain.as_str(), now),
+            Target::Mail(MailHop::Fixed(_)) | Target::Shared(_) | Target::Text(_) => false,
+        };
+        Some(SiteWork { site, target, unlocated, wanted, slots_max })
     }
 
     /// What a ticket that was just leased stands for, and the consignment if it is in memory. `None`, and the ticket back in

@@ -42,6 +42,7 @@ struct Seen {
 struct SeenRecipient {
     track: Track,
     lane: Option<Arc<str>>,
+    site: Option<Arc<str>>,
     waiting_for: Option<String>,
     held: bool,
 }
@@ -133,6 +134,7 @@ impl Table {
             .map(|c| LaneView {
                 channel: self.channel_of(c.site).to_string(),
                 lane: c.key.name(),
+                site: self.schedule.site_name(c.site).cloned().unwrap_or_else(|| "".into()),
                 ready: c.ready as u64,
                 waiting: c.waiting as u64,
                 leased: c.leased as u64,
@@ -156,6 +158,7 @@ impl Table {
             SeenRecipient {
                 track: *track,
                 lane: lane.and_then(|lane| self.schedule.lane_name(lane)).cloned(),
+                site: lane.and_then(|lane| self.schedule.site_name(self.schedule.site_of(lane)?)).cloned(),
                 waiting_for: self.waiting_for(entry, track, now),
                 held,
             }
@@ -218,6 +221,7 @@ fn view_of(detail: &Detail, seen: Option<&Seen>, size: u64, now: Now) -> Message
             lane: seen
                 .and_then(|s| s.lane.clone())
                 .unwrap_or_else(|| lane_of(&subject, recipient, life.progress.as_deref())),
+            site: seen.and_then(|s| s.site.clone()),
             next_attempt: due_of(state).map(|due| due.max(now.wall).rfc3339()),
             waiting_for: seen.and_then(|s| s.waiting_for.clone()),
             attempts: life.attempts.iter().map(attempt_view).collect(),
@@ -248,6 +252,7 @@ fn unread(seen: &Seen, why: &LoadError, now: Now) -> MessageView {
         address: format!("({why})"),
         status: status(r.track.state(), r.held, r.track.sequence > 0, false, of.channel).to_owned(),
         lane: r.lane.clone().unwrap_or_else(|| "".into()),
+        site: r.site.clone(),
         next_attempt: due_of(r.track.state()).map(|due| due.max(now.wall).rfc3339()),
         waiting_for: r.waiting_for.clone(),
         attempts: Vec::new(),

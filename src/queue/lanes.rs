@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::life::State;
 use super::table::{Now, Table, cost_of};
-use super::{Options, Target};
+use super::{MailSite, Options, Target};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Channel, Class, ClientName, Domain, Number, RecipientIndex};
 use crate::route::{MailHop, Routes};
@@ -37,7 +37,7 @@ impl Table {
         for (recipient, due, address) in queued {
             let domain = destinations.get(recipient as usize).map_or("", |d| &**d);
             let to = Destination::new(channel, domain, address);
-            let lane = self.lane_to(&to, class, &client, routes, options);
+            let lane = self.lane_to(&to, class, &client, routes, options, now.mono);
             let room = options.recipients_per_consignment_max.max(1);
             match groups.iter_mut().find(|(l, d, group)| *l == lane && *d == due && group.len() < room) {
                 Some((_, _, group)) => group.push(recipient),
@@ -70,13 +70,10 @@ impl Table {
         client: &ClientName,
         routes: &Routes,
         options: &Options,
+        now: Mono,
     ) -> LaneId {
         let (destination, target) = match to {
-            Destination::Domain(domain) => {
-                // A domain that stands in a record was one when it was written.
-                let hop = Domain::parse(domain).map_or_else(|_| MailHop::Fixed("".into()), |d| routes.mail_hop(&d));
-                (Arc::from(*domain), Target::Mail(hop))
-            }
+            Destination::Domain(domain) => (Arc::from(*domain), self.mail_target(mail_hop(domain, routes), now)),
             Destination::Number(number) => {
                 let carriers = Number::parse(&format!("+{number}")).ok().and_then(|n| routes.carriers(&n).cloned());
                 let carriers = carriers.unwrap_or_else(|| Arc::from([]));
@@ -91,6 +88,7 @@ impl Table {
         let name: Arc<str> = match &target {
             Target::Mail(MailHop::Mx(domain)) => domain.as_str().into(),
             Target::Mail(MailHop::Fixed(host)) => format!("to {host}").into(),
+            Target::Shared(site) => site.name.clone(),
             Target::Text(carriers) => format!("carriers {}", carriers.join(",")).into(),
         };
         let site = self.schedule.site(&name, limits_of(&target, options));
@@ -98,9 +96,52 @@ impl Table {
         site
     }
 
+    /// What mail for this next hop is given out at: the site that its domain shares, if it is known to share one.
+    fn mail_target(&self, hop: MailHop, now: Mono) -> Target {
+        match &hop {
+            MailHop::Mx(domain) => {
+                self.homes.site(domain.as_str(), now).cloned().map_or(Target::Mail(hop), Target::Shared)
+            }
+            MailHop::Fixed(_) => Target::Mail(hop),
+        }
+    }
+
+    /// Takes note of where a domain's mail goes, and moves there what waits for it.
+    pub(super) fn learn_site(
+        &mut self,
+        domain: &Domain,
+        site: Option<MailSite>,
+        until: Mono,
+        options: &Options,
+        now: Mono,
+    ) {
+        self.homes.learn(domain.as_str(), site.clone(), until, now);
+        let alone = self.site_of(Target::Mail(MailHop::Mx(domain.clone())), options);
+        let Some(shared) = site.map(Target::Shared) else { return self.schedule.rouse(alone) };
+        let to = self.site_of(shared.clone(), options);
+        // It may be known by that name with what it tolerated before.
+        self.schedule.limit(to, limits_of(&shared, options));
+        self.targets.insert(to, shared);
+        for lane in self.schedule.lanes_to(domain.as_str(), alone) {
+            self.schedule.rehome(lane, to);
+        }
+    }
+
+    /// Where what a ticket stands for goes.
+    pub(super) fn target_of(&self, ticket: Ticket, site: SiteId, routes: &Routes) -> Option<Target> {
+        let target = self.target(site)?;
+        if !matches!(target, Target::Shared(_)) {
+            return Some(target.clone());
+        }
+        let domain = self.destination(Some(ticket))?;
+        Some(Target::Mail(mail_hop(&domain, routes)))
+    }
+
     /// Gives every site the limits in force, and puts what waits into the lanes that the routes now say: mail a lane at a
     /// time, texts one by one, for which carriers serve them is a matter of each number.
     pub(super) fn reroute(&mut self, routes: &Routes, options: &Options, now: Now) {
+        // What sites tolerate may have changed: to be looked up anew.
+        self.homes.clear();
         for (&site, target) in &self.targets {
             self.schedule.limit(site, limits_of(target, options));
         }
@@ -109,7 +150,8 @@ impl Table {
             match self.channel_of(site) {
                 Channel::Email => {
                     let Ok(domain) = Domain::parse(&key.destination) else { continue };
-                    let to = self.site_of(Target::Mail(routes.mail_hop(&domain)), options);
+                    let target = self.mail_target(routes.mail_hop(&domain), now.mono);
+                    let to = self.site_of(target, options);
                     if to != site {
                         self.schedule.rehome(lane, to);
                     }
@@ -137,7 +179,7 @@ impl Table {
             Channel::Email => was,
             Channel::Sms => {
                 let client = self.clients.name(entry.client);
-                self.lane_to(&Destination::Number(address), class, &client, routes, options)
+                self.lane_to(&Destination::Number(address), class, &client, routes, options, now)
             }
         };
         self.schedule.put(ticket, lane, cost, due, now);
@@ -172,7 +214,7 @@ impl Table {
     pub(super) fn channel_of(&self, site: SiteId) -> Channel {
         match self.targets.get(&site) {
             Some(Target::Text(_)) => Channel::Sms,
-            Some(Target::Mail(_)) | None => Channel::Email,
+            Some(Target::Mail(_) | Target::Shared(_)) | None => Channel::Email,
         }
     }
 
@@ -185,7 +227,7 @@ impl Table {
     pub(super) fn may_be_carrying(&self, carrier: &str) -> bool {
         self.targets.iter().any(|(&site, target)| match target {
             Target::Text(carriers) => carriers.iter().any(|c| **c == *carrier) && self.schedule.leases(site) > 0,
-            Target::Mail(_) => false,
+            Target::Mail(_) | Target::Shared(_) => false,
         })
     }
 
@@ -218,10 +260,17 @@ impl<'a> Destination<'a> {
     }
 }
 
+/// The next hop for a domain as a record spells it: it was one when the record was written.
+fn mail_hop(domain: &str, routes: &Routes) -> MailHop {
+    Domain::parse(domain).map_or_else(|_| MailHop::Fixed("".into()), |d| routes.mail_hop(&d))
+}
+
 /// What a site tolerates.
 fn limits_of(target: &Target, options: &Options) -> SiteLimits {
+    let for_all = SiteLimits { concurrency: options.connections_per_site_max, pace: options.pace_per_site };
     match target {
-        Target::Mail(_) => SiteLimits { concurrency: options.connections_per_site_max, pace: options.pace_per_site },
+        Target::Mail(_) => for_all,
+        Target::Shared(site) => site.limits.unwrap_or(for_all),
         Target::Text(_) => SiteLimits { concurrency: options.texts_under_way_max, pace: None },
     }
 }

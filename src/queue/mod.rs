@@ -37,6 +37,7 @@ mod detail;
 mod entry;
 mod explain;
 mod history;
+mod homes;
 mod hot;
 pub mod inspect;
 mod keys;
@@ -67,12 +68,13 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::SharedClock;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
-use crate::model::MessageId;
+use crate::model::{Domain, MessageId};
 use crate::route::{MailHop, Routes};
 use crate::storage::{AppendError, Appended, Disk, Log, Position, Purpose, Record, Recovered};
 pub use accept::{AcceptError, Accepted};
 use carry::About;
 pub use carry::{Pull, SiteWork};
+pub use homes::MailSite;
 pub use lease::{Begun, Lease, LoadError};
 use life::Change;
 pub use life::End;
@@ -144,10 +146,12 @@ pub struct Place<'a> {
 }
 
 /// Where a site's consignments go: what `dispatch` chooses a courier by.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Target {
     /// A next hop for mail.
     Mail(MailHop),
+    /// The hosts that the MX records of several domains name. A lease of theirs has its own domain's next hop.
+    Shared(MailSite),
     /// Carriers for texts, in order of preference.
     Text(Arc<[Arc<str>]>),
 }
@@ -253,6 +257,15 @@ impl Queue {
         self.shared.options.store(Arc::new(options));
         let now = self.now();
         self.shared.table.lock().reroute(&self.shared.routes.load(), &self.shared.options.load(), now);
+        self.shared.work.notify_one();
+    }
+
+    /// Somebody has looked up where a domain's mail goes: to a site that others share, or (`None`) to one of its own. Believed
+    /// for the time of `keep`; what waits for the domain moves there.
+    pub fn learn_site(&self, domain: &Domain, site: Option<MailSite>, keep: Duration) {
+        let now = self.now();
+        let options = self.shared.options.load();
+        self.shared.table.lock().learn_site(domain, site, now.mono.plus(keep), &options, now.mono);
         self.shared.work.notify_one();
     }
 

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use super::clients::Clients;
 use super::entry::Entry;
 use super::history::{Ended, History};
+use super::homes::Homes;
 use super::hot::{Detail, Hot, Warm};
 use super::keys::Keys;
 use super::life::{Change, End, State};
@@ -39,6 +40,7 @@ pub(super) struct Table {
     pub(super) parts: Parts,
     pub(super) clients: Clients,
     pub(super) targets: HashMap<SiteId, Target>,
+    pub(super) homes: Homes,
     entries: Slab<Entry>,
     by_id: HashTable<u32>,
     /// Entries by the segment that their accept record lies in, and whether anything about them has changed since they were
@@ -78,6 +80,7 @@ impl Table {
             parts: Parts::default(),
             clients: Clients::default(),
             targets: HashMap::new(),
+            homes: Homes::default(),
             entries: Slab::default(),
             by_id: HashTable::new(),
             residents: HashMap::new(),

@@ -1,6 +1,7 @@
 //! The queue over a real log on a real disk: what is promised, and what a restart finds.
 
 mod restarts;
+mod sites;
 mod texts;
 
 use std::collections::HashSet;

@@ -44,6 +44,9 @@ pub struct RecipientView {
     pub status: String,
     /// The lane it waits or waited in.
     pub lane: Arc<str>,
+    /// The site whose limits the lane is under, while it waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub site: Option<Arc<str>>,
     /// When the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<String>,
@@ -130,6 +133,9 @@ pub struct LaneView {
     pub channel: String,
     /// Its name: destination, class and client.
     pub lane: Arc<str>,
+    /// The site whose limits it is under: a domain, hosts that domains share, a next hop, carriers.
+    #[serde(default)]
+    pub site: Arc<str>,
     /// Recipients ready to go now.
     pub ready: u64,
     /// Recipients whose time has not come.

@@ -172,6 +172,11 @@ impl Schedule {
         self.lane_named(lane).map(|l| l.site)
     }
 
+    /// The site's name.
+    pub fn site_name(&self, site: SiteId) -> Option<&Arc<str>> {
+        self.sites.get(&site).map(|site| &site.name)
+    }
+
     /// The lane's destination.
     pub fn destination(&self, lane: LaneId) -> Option<&Arc<str>> {
         self.lane_named(lane).map(|l| &l.key.destination)
@@ -299,7 +304,8 @@ impl Schedule {
         all.into_iter().for_each(|id| self.rouse(id));
     }
 
-    fn rouse(&mut self, site: SiteId) {
+    /// Tells once more that there is something to pull at a site, if there is.
+    pub fn rouse(&mut self, site: SiteId) {
         if let Some(home) = self.sites.get_mut(&site) {
             rouse(site, home, &mut self.roused);
         }

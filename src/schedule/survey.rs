@@ -1,12 +1,14 @@
 //! All lanes and all tickets: for people, for a new configuration, and to forget what is idle.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::site::{InLine, Site};
 use super::slab::{NONE, State};
 use super::wheel::{NEVER_TICK, start_of};
 use super::{LANES_KEPT, LaneCount, LaneId, LaneKey, Schedule, SiteId, Standing, Ticket};
 use crate::clock::Mono;
+use crate::model::{Class, ClientName};
 
 impl Schedule {
     /// Drops idle lanes, and sites that no lane is left at, once there are many: names come from whoever submits. Returns
@@ -113,6 +115,17 @@ impl Schedule {
         }
         self.rouse(old);
         true
+    }
+
+    /// The lanes to a destination at a site, those that new tickets go to. Asks for each class and client.
+    pub fn lanes_to(&self, destination: &str, site: SiteId) -> Vec<LaneId> {
+        let destination: Arc<str> = destination.into();
+        let of =
+            |client: &ClientName, class| LaneKey { destination: destination.clone(), class, client: client.clone() };
+        let keys = self.clients.keys().flat_map(|client| Class::ALL.map(|class| (of(client, class), site)));
+        let mut lanes: Vec<LaneId> = keys.filter_map(|key| self.lane_ids.get(&key).copied()).collect();
+        lanes.sort_unstable();
+        lanes
     }
 
     /// The tickets of a lane. Looks at every ticket.

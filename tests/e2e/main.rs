@@ -17,5 +17,6 @@ mod peers;
 mod power_cut;
 mod refusals;
 mod retries;
+mod sites;
 mod spool;
 mod texts;

@@ -1,12 +1,13 @@
-//! A courier: one connection slot of one destination.
+//! A courier: one connection slot, of one destination or of several that share their hosts.
 //!
 //! **Promises.** [`MailCourier::carry`] returns one outcome for each recipient of the consignment, in its order. The
-//! connection is kept for the next mail while the peer allows it. A kept connection is looked at before it is used, and a
+//! connection is kept for the next mail while the peer allows it and the mail's domain prefers that host. A kept connection is looked at before it is used, and a
 //! mail that it fails before taking anything goes over a fresh one within the same attempt.
 
 use std::sync::Arc;
 
 use super::MailEgress;
+use super::hosts;
 use super::options::Options;
 use super::session::Session;
 use super::transaction::{Ended, Load, transact};
@@ -22,11 +23,10 @@ use crate::wire::smtp::client::dialogue::Idle;
 use crate::wire::smtp::client::exchange::{Plan, Transfer};
 use crate::wire::smtp::client::{Capabilities, MailCommand, RcptCommand, sent_bytes};
 
-/// Carries mail to one destination, one at a time.
+/// Carries mail, one at a time.
 #[derive(Debug)]
 pub struct MailCourier {
     egress: Arc<MailEgress>,
-    hop: MailHop,
     session: Option<Session>,
 }
 
@@ -65,8 +65,8 @@ impl Ledger<'_> {
 
 impl MailCourier {
     /// A courier without a connection yet.
-    pub fn new(egress: Arc<MailEgress>, hop: MailHop) -> Self {
-        Self { egress, hop, session: None }
+    pub fn new(egress: Arc<MailEgress>) -> Self {
+        Self { egress, session: None }
     }
 
     /// True while a connection is kept for the next mail.
@@ -74,8 +74,8 @@ impl MailCourier {
         self.session.is_some()
     }
 
-    /// Carries a mail to those of its recipients that the consignment names; one outcome for each of them.
-    pub async fn carry(&mut self, consignment: &Consignment) -> Vec<RecipientOutcome> {
+    /// Carries a mail by way of `hop` to those of its recipients that the consignment names; one outcome for each of them.
+    pub async fn carry(&mut self, consignment: &Consignment, hop: &MailHop) -> Vec<RecipientOutcome> {
         let egress = self.egress.clone();
         let options = egress.options.load_full();
         let outcomes = Vec::with_capacity(consignment.recipients.len());
@@ -84,7 +84,7 @@ impl MailCourier {
         match parcel(&egress, consignment).await {
             Ok(parcel) => {
                 for group in addressees.chunks(options.recipients_per_transaction.max(1)) {
-                    self.deliver(&options, &parcel, group, &mut ledger).await;
+                    self.deliver(&options, hop, &parcel, group, &mut ledger).await;
                 }
                 let unfinished = ledger.outcomes.iter().any(|o| matches!(o.outcome, Outcome::Delayed(_)));
                 if let Some(signature) = parcel.signature.as_ref().filter(|_| unfinished) {
@@ -117,6 +117,7 @@ impl MailCourier {
     async fn deliver(
         &mut self,
         options: &Options,
+        hop: &MailHop,
         parcel: &Parcel<'_>,
         group: &[Addressee<'_>],
         ledger: &mut Ledger<'_>,
@@ -124,9 +125,9 @@ impl MailCourier {
         // Whoever does not fit is entered at once and leaves the group, also for a second try over a fresh connection.
         let mut group = group.to_vec();
         let (session, notifies, ended) = loop {
-            let mut session = match self.ready_session(options).await {
+            let mut session = match self.ready_session(options, hop).await {
                 Some(session) => session,
-                None => match Session::open(&self.egress, options, &self.hop).await {
+                None => match Session::open(&self.egress, options, hop).await {
                     Ok(session) => session,
                     Err(setback) => {
                         let (outcome, peer) = (setback.clone().outcome(), setback.peer);
@@ -186,9 +187,16 @@ impl MailCourier {
         transact(session, idle, plan, load, &options.timeouts).await
     }
 
-    /// The kept session, if it is alive and the peer has been brought back to its initial state.
-    async fn ready_session(&mut self, options: &Options) -> Option<Session> {
+    /// The kept session, if it leads where the mail goes, is alive, and the peer has been brought back to its initial state.
+    async fn ready_session(&mut self, options: &Options, hop: &MailHop) -> Option<Session> {
         let mut session = self.session.take()?;
+        if session.hop != *hop {
+            if !hosts::prefers(&self.egress, options, hop, &session).await {
+                session.quit(false, options.timeouts.quit).await;
+                return None;
+            }
+            session.hop = hop.clone();
+        }
         if session.connection.is_stale().await {
             return None;
         }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::MailEgress;
 use super::options::Options;
+use super::session::Session;
 use super::verdict::Setback;
 use crate::dns::{DnsError, Mx, MxHost};
 use crate::model::{Domain, EnhancedStatus, Failure, Scope, Stage};
@@ -68,8 +69,17 @@ async fn by_mx(egress: &MailEgress, options: &Options, domain: &Domain) -> Resul
     Ok(hosts.into_iter().map(|host| Host { name: host.name, port, address: None, source }).collect())
 }
 
+/// Is the host of this session, reached for another domain, one that mail by way of `hop` is to be given to first?
+pub(super) async fn prefers(egress: &MailEgress, options: &Options, hop: &MailHop, session: &Session) -> bool {
+    let (MailHop::Mx(domain), MailHop::Mx(_)) = (hop, &session.hop) else { return false };
+    let Ok(Mx::Hosts(hosts)) = egress.resolver.mx(domain).await else { return false };
+    let hosts = before_ourselves(hosts, &options.hostname);
+    let best = hosts.first().map(|host| host.preference);
+    hosts.iter().any(|host| Some(host.preference) == best && host.name == session.peer.host)
+}
+
 /// Drops ourselves and every host that is not better (RFC 5321 section 5.1): mail sent there would come back.
-fn before_ourselves(mut hosts: Vec<MxHost>, hostname: &str) -> Vec<MxHost> {
+pub(super) fn before_ourselves(mut hosts: Vec<MxHost>, hostname: &str) -> Vec<MxHost> {
     let own = hosts.iter().filter(|host| host.name.eq_ignore_ascii_case(hostname)).map(|host| host.preference).min();
     if let Some(own) = own {
         hosts.retain(|host| host.preference < own);

@@ -1,7 +1,7 @@
 //! Mail couriers: carrying mail by SMTP to the hosts that take it (RFC 5321 section 4.5.4 and 5.1).
 //!
 //! **What.** [`MailEgress`] is what all couriers share: options, resolver, signer, what is remembered of hosts. A
-//! [`MailCourier`] is one connection slot of one destination; it keeps its connection from mail to mail.
+//! [`MailCourier`] is one connection slot of one site; it keeps its connection from mail to mail.
 //!
 //! **Promises.** Every recipient of a consignment gets exactly one outcome. What we do not understand is a delay, never a
 //! failure. A peer's yes is taken only in answer to the end of the content; where that answer is lost, it is said and
@@ -16,6 +16,7 @@
 mod connection;
 mod courier;
 mod hosts;
+mod locate;
 mod options;
 mod session;
 mod sign;
@@ -40,6 +41,7 @@ use crate::dns::Resolver;
 use crate::event::metrics::Metrics;
 
 pub use courier::MailCourier;
+pub use locate::Located;
 pub use options::{Options, Timeouts, TlsMode};
 pub use sign::{NoSigner, Sign, SignError};
 

@@ -26,6 +26,8 @@ pub(super) struct Session {
     /// `None` once a transaction has left the connection unusable.
     pub(super) idle: Option<Idle>,
     pub(super) peer: Peer,
+    /// The destination that it was opened or last used for.
+    pub(super) hop: MailHop,
     /// Mails carried.
     pub(super) carried: u32,
 }
@@ -119,7 +121,7 @@ async fn walk(egress: &MailEgress, options: &Options, hop: &MailHop, setbacks: &
             }
         };
         for address in addresses {
-            match (Dial { egress, options, host, policy: &policy, address }).dial().await {
+            match (Dial { egress, options, hop, host, policy: &policy, address }).dial().await {
                 Ok(session) => return Some(session),
                 Err(setback) => {
                     let (stage, cause) = (setback.failure.stage.as_str(), setback.failure.cause.as_deref());
@@ -137,6 +139,7 @@ async fn walk(egress: &MailEgress, options: &Options, hop: &MailHop, setbacks: &
 struct Dial<'a> {
     egress: &'a MailEgress,
     options: &'a Options,
+    hop: &'a MailHop,
     host: &'a Host,
     policy: &'a net::AddressPolicy,
     address: SocketAddr,
@@ -212,7 +215,7 @@ impl Dial<'_> {
     }
 
     fn session(&self, connection: Connection, idle: Idle, tls: Option<String>) -> Session {
-        Session { connection, idle: Some(idle), peer: self.peer(tls), carried: 0 }
+        Session { connection, idle: Some(idle), peer: self.peer(tls), hop: self.hop.clone(), carried: 0 }
     }
 
     fn peer(&self, tls: Option<String>) -> Peer {

@@ -84,6 +84,8 @@ struct RecipientSchema {
     status: String,
     /// The lane it waits or waited in.
     lane: String,
+    /// The site whose limits the lane is under, while it waits.
+    site: Option<String>,
     /// When the next attempt is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt: Option<String>,

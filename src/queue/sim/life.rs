@@ -140,7 +140,8 @@ impl<'a, 'b> Life<'a, 'b> {
             return Err(format!("the start found {found} messages instead of {expected} (+ {ended_now} unknown)"));
         }
         let model = &mut *self.world.model;
-        if model.counts.spoilt > spoilt_before && self.subject.damage() == 0 {
+        model.damage_counted |= self.subject.damage() > 0;
+        if model.counts.spoilt > spoilt_before && !model.damage_counted {
             return Err("a record was missed and no damage is counted".to_owned());
         }
         self.hear();
@@ -204,6 +205,8 @@ impl<'a, 'b> Life<'a, 'b> {
             }
             _ => self.steer().await?,
         }
+        // What it costs may show in a later life only.
+        self.world.model.damage_counted |= self.subject.damage() > 0;
         if self.world.random.u8(..3) == 0 || self.flights.len() >= FLIGHTS_MAX {
             self.settle_down().await?;
         }
@@ -374,6 +377,10 @@ impl<'a, 'b> Life<'a, 'b> {
         if known == Some(Standing::Unsure) || self.world.model.is_busy(number) {
             // Its yes, or what it follows from, has just been recorded.
             self.settle_down().await?;
+            if !self.has_power() {
+                // And nobody can look whether it has.
+                return Ok(());
+            }
         }
         let now = self.now();
         let model = &mut *self.world.model;
@@ -461,7 +468,7 @@ impl<'a, 'b> Life<'a, 'b> {
     }
 
     async fn steer(&mut self) -> Check {
-        match self.world.random.u8(..4) {
+        match self.world.random.u8(..6) {
             0 => {
                 let held = !self.subject.is_held() && self.world.random.bool();
                 note!(self.world.trace, "hold: {held}");
@@ -475,6 +482,11 @@ impl<'a, 'b> Life<'a, 'b> {
                 for fate in self.world.model.messages.iter_mut().flat_map(|m| &mut m.fates) {
                     fate.early |= fate.known.listed > 0;
                 }
+            }
+            2 | 3 => {
+                let (domain, site) = workload::located(self.world.random);
+                note!(self.world.trace, "{domain} is at {site:?}");
+                self.subject.learn_site(domain, site);
             }
             _ => {
                 self.rerouted = !self.rerouted;

@@ -144,6 +144,8 @@ pub(super) struct Model {
     pub(super) keys: BTreeMap<u8, Key>,
     /// Records that may be damaged and have not been missed yet.
     pub(super) tolerance: u32,
+    /// The queue has counted a damaged record, in this life or an earlier one.
+    pub(super) damage_counted: bool,
     /// What was borne last because of that.
     pub(super) excused: String,
     pub(super) counts: Counts,

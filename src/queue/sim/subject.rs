@@ -12,13 +12,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::super::upkeep::Stuck;
-use super::super::{AcceptError, Accepted, Lease, LoadError, Options, Overdue, Pull, Queue, recover};
+use super::super::{AcceptError, Accepted, Lease, LoadError, MailSite, Options, Overdue, Pull, Queue, recover};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::event::log::{EventLog, Facts};
 use crate::event::metrics::Metrics;
 use crate::event::{Fact, Kind};
 use crate::model::{
-    Consignment, MessageId, Receipt, RecipientIndex, RecipientOutcome, Responsibility, Submission, TextProgress,
+    Consignment, Domain, MessageId, Receipt, RecipientIndex, RecipientOutcome, Responsibility, Submission, TextProgress,
 };
 use crate::route::Routes;
 use crate::schedule::SiteId;
@@ -256,6 +256,13 @@ impl Subject {
     pub(super) fn reconfigure(&self, routes: Routes, options: Options) {
         self.routes.store(Arc::new(routes));
         self.queue.reconfigure(options);
+    }
+
+    /// Believed for a while: what a run does in a day takes some of it.
+    pub(super) fn learn_site(&self, domain: &str, site: Option<&str>) {
+        let domain = Domain::parse(domain).expect("a domain");
+        let site = site.map(|name| MailSite { name: name.into(), limits: None });
+        self.queue.learn_site(&domain, site, Duration::from_secs(1_800));
     }
 
     /// True if the shutdown came to its end.

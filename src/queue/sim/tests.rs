@@ -65,6 +65,8 @@ impl Campaign {
 #[test]
 fn what_was_answered_holds_whatever_happens() {
     if let Some(seed) = variable("POSTRIDER_SIM_SEED") {
+        // What the queue itself says stands among the trace.
+        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_test_writer().try_init();
         let trace = Trace { print: true, hash: None };
         let counts = run(seed, Sabotage::Nothing, &Arc::new(Metrics::new()), trace);
         eprintln!("{counts:#?}");

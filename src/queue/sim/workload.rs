@@ -69,6 +69,11 @@ pub(super) fn routes(variant: bool) -> Routes {
     }
 }
 
+/// What DNS says of a domain: the site that it shares, if it shares one.
+pub(super) fn located(random: &mut fastrand::Rng) -> (&'static str, Option<&'static str>) {
+    (DOMAINS[random.usize(..DOMAINS.len())], [None, Some("mx one"), Some("mx two")][random.usize(..3)])
+}
+
 fn envelope(number: usize, now: Timestamp, origin: Origin, recipients: Vec<Recipient>) -> Envelope {
     Envelope {
         id: id_of(number, now),

@@ -35,6 +35,7 @@ fn view(id: MessageId) -> MessageView {
         address: "+86138****8000".to_owned(),
         status: "delayed".to_owned(),
         lane: "sms".into(),
+        site: Some("cmcc".into()),
         next_attempt: some(),
         waiting_for: some(),
         attempts: vec![attempt],

@@ -1,0 +1,97 @@
+//! Sites that domains share: what is learnt moves what waits, and holds for as long as it was said to.
+
+use super::*;
+use crate::schedule::SiteLimits;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn domain(name: &str) -> Domain {
+    Domain::parse(name).unwrap()
+}
+
+fn shared(connections: usize) -> Option<MailSite> {
+    Some(MailSite { name: "mx h".into(), limits: Some(SiteLimits { concurrency: connections, pace: None }) })
+}
+
+/// The sites that are roused: their targets' names, and whether somebody should look them up.
+fn roused(queue: &Queue) -> Vec<(String, bool)> {
+    let name = |target: &Target| match target {
+        Target::Mail(MailHop::Mx(domain)) => domain.to_string(),
+        Target::Mail(MailHop::Fixed(hop)) => hop.to_string(),
+        Target::Shared(site) => site.name.to_string(),
+        Target::Text(_) => "text".to_owned(),
+    };
+    let mut all: Vec<_> = queue.roused().iter().map(|work| (name(&work.target), work.unlocated)).collect();
+    all.sort();
+    all
+}
+
+fn hop_of(lease: &Lease) -> MailHop {
+    let Target::Mail(hop) = lease.target() else { panic!("{:?}", lease.target()) };
+    hop.clone()
+}
+
+#[tokio::test]
+async fn what_waits_moves_to_the_site_that_its_domain_shares() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open().await;
+    for to in ["x@a.example", "x@b.example", "x@c.example"] {
+        queue.accept(bench.mail(&[to])).await.unwrap();
+    }
+    let alone = |name: &str, unlocated| (name.to_owned(), unlocated);
+    assert_eq!(roused(&queue), [alone("a.example", true), alone("b.example", true), alone("c.example", true)]);
+    queue.learn_site(&domain("a.example"), shared(1), HOUR);
+    queue.learn_site(&domain("b.example"), shared(1), HOUR);
+    queue.learn_site(&domain("c.example"), None, HOUR);
+    assert_eq!(roused(&queue), [alone("c.example", false), alone("mx h", false)]);
+    // One connection for both domains together; each lease knows its own domain.
+    let site = queue.shared.table.lock().schedule.site(&"mx h".into(), SiteLimits { concurrency: 9, pace: None });
+    let Pull::Lease(first) = queue.pull(site) else { panic!("a lease") };
+    assert!(matches!(queue.pull(site), Pull::Busy));
+    let all = outcomes(&first, &relayed());
+    let mut hops = vec![hop_of(&first)];
+    first.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    let Pull::Lease(second) = queue.pull(site) else { panic!("a lease") };
+    hops.push(hop_of(&second));
+    assert_eq!(hops, [MailHop::Mx(domain("a.example")), MailHop::Mx(domain("b.example"))]);
+    drop(second);
+    // What comes later goes there at once, until that is not to be believed any more.
+    queue.accept(bench.mail(&["y@a.example"])).await.unwrap();
+    assert!(roused(&queue).contains(&alone("mx h", false)));
+    bench.clock.advance(HOUR);
+    queue.accept(bench.mail(&["z@a.example"])).await.unwrap();
+    assert!(roused(&queue).contains(&alone("a.example", true)));
+    // Learnt anew, with other limits.
+    queue.learn_site(&domain("a.example"), shared(3), HOUR);
+    assert_eq!(queue.shared.table.lock().schedule.slots_max(site), 3);
+    assert_eq!(
+        queue.message(queue.explain("z@a.example", 1).await[0].id.parse().unwrap(), None).await.unwrap().status,
+        "queued"
+    );
+}
+
+#[tokio::test]
+async fn a_domain_without_a_name_server_does_not_close_the_site_it_shares() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open().await;
+    for name in ["a.example", "b.example"] {
+        queue.learn_site(&domain(name), shared(4), HOUR);
+        for n in 0..3 {
+            queue.accept(bench.mail(&[&format!("x{n}@{name}")])).await.unwrap();
+        }
+    }
+    let at = |stage| {
+        let status = EnhancedStatus::new(4, 4, 3);
+        Outcome::Delayed(Failure::without_reply(Scope::Site, stage, status, "no answer"))
+    };
+    let one = lease(&queue);
+    let all = outcomes(&one, &at(Stage::Dns));
+    one.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    let two = lease(&queue);
+    let all = outcomes(&two, &at(Stage::Connect));
+    two.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    assert!(try_lease(&queue).is_none(), "its hosts are left alone for a while");
+}

@@ -1,0 +1,78 @@
+//! Domains whose MX records name the same hosts: one site, with one limit, over connections that they share.
+
+use std::net::Ipv4Addr;
+
+use crate::support::http;
+use crate::support::peer::MailSink;
+use crate::support::relay::{Relay, SENDER_DOMAIN, Settings};
+use crate::support::smtp::Client;
+use crate::support::{SOON, eventually};
+
+const DOMAINS: [&str; 6] =
+    ["one.example", "two.example", "three.example", "four.example", "five.example", "six.example"];
+
+fn submit(relay: &Relay, subject: &str, to: &str) -> String {
+    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
+    let from = format!("hello@{SENDER_DOMAIN}");
+    let mail = format!("From: <{from}>\r\nSubject: {subject}\r\n\r\nHello\r\n");
+    let reply = client.mail(&from, &[to], mail.as_bytes()).unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+    reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).expect("an id in the reply").to_owned()
+}
+
+fn metric(relay: &Relay, name: &str) -> u64 {
+    let answer = http::request(&relay.listeners.admin, "GET", "/metrics", &[], b"");
+    let text = String::from_utf8(answer.body).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    line.unwrap_or_else(|| panic!("{name} is not among the metrics"))
+}
+
+#[test]
+fn domains_of_one_exchanger_share_its_connection_and_others_do_not() {
+    let sink = MailSink::start(0);
+    let relay = Relay::start(&Settings { smtp_port: sink.0.port, ..Settings::default() });
+    for domain in DOMAINS {
+        relay.dns.mx(domain, 10, "mx.shared.example").mx(domain, 20, "mx2.shared.example");
+    }
+    relay.dns.a("mx.shared.example", Ipv4Addr::LOCALHOST).a("mx2.shared.example", Ipv4Addr::new(127, 0, 0, 9));
+    relay.dns.mx("other.example", 10, "mx.other.example").a("mx.other.example", Ipv4Addr::LOCALHOST);
+
+    // One after the other: each finds the connection that the one before has left.
+    for domain in DOMAINS {
+        let id = submit(&relay, domain, &format!("lin@{domain}"));
+        sink.subject(domain);
+        relay.reaches(&id, "delivered");
+    }
+    assert_eq!(metric(&relay, "postrider_mail_connections_made_total"), 1, "one connection for six domains");
+    let id = submit(&relay, "other", "lin@other.example");
+    sink.subject("other");
+    relay.reaches(&id, "delivered");
+    assert_eq!(metric(&relay, "postrider_mail_connections_made_total"), 2);
+    // Each was looked up, and none twice.
+    for domain in DOMAINS {
+        assert_eq!(relay.dns.questions_for(domain).len(), 1, "{domain}");
+    }
+}
+
+#[test]
+fn what_waits_shows_its_site() {
+    let mut sink = MailSink::start(0);
+    sink.0.steer(&serde_json::json!({"rcpt": "451 4.7.1 later"}));
+    let relay = Relay::start(&Settings { smtp_port: sink.0.port, retry: r#"["1h"]"#, ..Settings::default() });
+    for domain in ["one.example", "two.example"] {
+        relay.dns.mx(domain, 10, "mx.shared.example");
+    }
+    relay.dns.a("mx.shared.example", Ipv4Addr::LOCALHOST);
+    for domain in ["one.example", "two.example"] {
+        let id = submit(&relay, domain, &format!("lin@{domain}"));
+        let message = relay.explained(&id, SOON, |m| m["status"] == "delayed");
+        assert_eq!(message["recipients"][0]["site"], "mx mx.shared.example", "{message}");
+    }
+    let shown = eventually("the lanes", SOON, || {
+        let output = relay.command(&["queue", "--json"]);
+        let view: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let lanes = view["lanes"].as_array()?.clone();
+        (lanes.len() == 2).then_some(lanes)
+    });
+    assert!(shown.iter().all(|lane| lane["site"] == "mx mx.shared.example"), "{shown:?}");
+}
