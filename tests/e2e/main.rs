@@ -17,6 +17,7 @@ mod peers;
 mod power_cut;
 mod refusals;
 mod retries;
+mod signatures;
 mod sites;
 mod spool;
 mod texts;

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Judges the DKIM signatures of a message, each alone, by dkimpy and by opendkim.
+"""Judges the DKIM signatures of messages, each alone, by dkimpy, by opendkim and by Perl's Mail::DKIM.
 
-Usage: dkim_judge.py ZONE.json MESSAGE          (run it where it may have namespaces of its own: root or `unshare -r`)
+Usage: dkim_judge.py ZONE.json MESSAGE...       (run it where it may have namespaces of its own: root or `unshare -r`)
 
-ZONE.json maps owner names to TXT strings. For every DKIM-Signature field of MESSAGE a copy is made in which all *other*
+ZONE.json maps owner names to TXT strings. For every DKIM-Signature field of a message a copy is made in which all *other*
 DKIM-Signature fields are removed: with two signatures opendkim reports success though one of them is broken. The verdicts
-are printed as one JSON array: [{"selector":…, "algorithm":…, "dkimpy":true, "opendkim":true, "opendkim_says":"…"}, …].
+are printed as a JSON array with an array for each message:
+[[{"selector":…, "algorithm":…, "dkimpy":true, "opendkim":true, "opendkim_says":"…", "mail_dkim":true}, …], …].
+"mail_dkim" is null for algorithms that Debian's Mail::DKIM does not know: all but RSA.
 
 opendkim has no option for a resolver, so this process re-executes itself in a network and mount namespace of its own, in
 which 127.0.0.1:53 is answered from the zone and /etc/resolv.conf points there. Nothing outside the namespace changes.
@@ -71,6 +73,19 @@ def by_opendkim(message):
     return run.returncode == 0 and not run.stderr, (run.stderr + run.stdout).decode(errors="replace").strip()
 
 
+def by_mail_dkim(messages):
+    """Mail::DKIM's word on each message; one process for all."""
+    with tempfile.TemporaryDirectory() as scratch:
+        files = []
+        for n, message in enumerate(messages):
+            files.append(os.path.join(scratch, str(n)))
+            with open(files[-1], "wb") as f:
+                f.write(message)
+        judge = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dkim_judge.pl")
+        run = subprocess.run(["perl", judge, *files], capture_output=True, text=True, timeout=600, check=True)
+    return run.stdout.split()
+
+
 class Answers(threading.Thread):
     """A DNS responder on 127.0.0.1:53, UDP, that knows TXT records only."""
 
@@ -115,16 +130,20 @@ def main():
         sys.exit(subprocess.run(["unshare", *user, "--net", "--mount", sys.executable, *sys.argv], env=env).returncode)
     with open(sys.argv[1]) as f:
         zone = {name.rstrip(".").lower(): text for name, text in json.load(f).items()}
-    with open(sys.argv[2], "rb") as f:
-        message = f.read()
     conf = enter_namespace()
     Answers(zone).start()
-    verdicts = []
-    for field, alone in each_alone(message):
+    copies = []
+    for number, name in enumerate(sys.argv[2:]):
+        with open(name, "rb") as f:
+            copies += [(number, field, alone) for field, alone in each_alone(f.read())]
+    verdicts = [[] for _ in sys.argv[2:]]
+    for (number, field, alone), perl in zip(copies, by_mail_dkim([alone for _, _, alone in copies]), strict=True):
         good, says = by_opendkim(alone)
-        verdicts.append({
-            "selector": tag(field, b"s"), "algorithm": tag(field, b"a"), "domain": tag(field, b"d"),
+        algorithm = tag(field, b"a")
+        verdicts[number].append({
+            "selector": tag(field, b"s"), "algorithm": algorithm, "domain": tag(field, b"d"),
             "dkimpy": by_dkimpy(alone, zone), "opendkim": good, "opendkim_says": says,
+            "mail_dkim": perl == "pass" if algorithm.startswith("rsa-") else None,
         })
     os.unlink(conf)
     print(json.dumps(verdicts))

@@ -242,13 +242,39 @@ pub struct Judgement {
     pub dkimpy: bool,
     pub opendkim: bool,
     pub opendkim_says: String,
+    /// Mail::DKIM's word; none where it does not know the algorithm.
+    pub mail_dkim: Option<bool>,
 }
 
-/// Judges every DKIM signature of a mail alone, by dkimpy and by opendkim. `zone` maps names to TXT strings.
+impl Judgement {
+    /// All who know the algorithm say that the signature is right; RSA is known to all.
+    pub fn is_right(&self) -> bool {
+        let by_perl = if self.algorithm == "rsa-sha256" { self.mail_dkim == Some(true) } else { true };
+        self.dkimpy && self.opendkim && by_perl
+    }
+
+    /// All who know the algorithm say that it is wrong.
+    pub fn is_wrong(&self) -> bool {
+        !self.dkimpy && !self.opendkim && self.mail_dkim != Some(true)
+    }
+}
+
+/// Judges every DKIM signature of a mail alone, by dkimpy, opendkim and Mail::DKIM. `zone` maps names to TXT strings.
 pub fn judge_dkim(dir: &Path, zone: &Value, mail: &[u8]) -> Vec<Judgement> {
-    let (zone_file, mail_file) = (dir.join("judge-zone.json"), dir.join("judge.eml"));
+    judge_all(dir, zone, &[mail]).remove(0)
+}
+
+/// The same for many mails.
+pub fn judge_all(dir: &Path, zone: &Value, mails: &[&[u8]]) -> Vec<Vec<Judgement>> {
+    let zone_file = dir.join("judge-zone.json");
     std::fs::write(&zone_file, zone.to_string()).unwrap();
-    std::fs::write(&mail_file, mail).unwrap();
-    let verdicts = output_of(python().arg(script("dkim_judge.py")).arg(zone_file).arg(mail_file));
+    let mut judge = python();
+    judge.arg(script("dkim_judge.py")).arg(zone_file);
+    for (n, mail) in mails.iter().enumerate() {
+        let file = dir.join(format!("judge-{n}.eml"));
+        std::fs::write(&file, mail).unwrap();
+        judge.arg(file);
+    }
+    let verdicts = output_of(&mut judge);
     serde_json::from_str(&verdicts).unwrap_or_else(|e| panic!("{verdicts:?}: {e}"))
 }
