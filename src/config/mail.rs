@@ -57,6 +57,8 @@ pub struct Delivery {
     pub data_timeout: Duration,
     /// Attempts under way at once, over all sites.
     pub concurrency: usize,
+    /// After how long a sender who asked for it is told that a mail is delayed.
+    pub delay_notice: Duration,
 }
 
 pub(super) fn dkim(section: &mut Section<'_>) -> Option<Dkim> {
@@ -94,6 +96,7 @@ pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
         command_timeout: section.or("command_timeout", 5 * MINUTE, quantity::span(SECOND..=60 * MINUTE)),
         data_timeout: section.or("data_timeout", 10 * MINUTE, quantity::span(SECOND..=60 * MINUTE)),
         concurrency: section.or("concurrency", 1_000, value::count(1..=100_000)),
+        delay_notice: section.or("delay_notice", 240 * MINUTE, quantity::span(SECOND..=30 * 1_440 * MINUTE)),
     }
 }
 

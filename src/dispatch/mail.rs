@@ -59,6 +59,6 @@ async fn carry(task: &Task, courier: &mut MailCourier, mut lease: Lease) {
     let Target::Mail(hop) = lease.target().clone() else { return };
     let Ok(consignment) = lease.load().await else { return };
     let outcomes: Vec<RecipientOutcome> = courier.carry(consignment, &hop).await;
-    let follow_ups = notify::for_outcomes(&task.parts, consignment, &outcomes);
+    let follow_ups = notify::for_outcomes(&task.parts, consignment, &outcomes).await;
     lease.settle(outcomes, follow_ups).await;
 }

@@ -34,6 +34,8 @@ use crate::route::MailHop;
 use crate::schedule::SiteId;
 use crate::storage::AppendError;
 
+pub use notify::Notices;
+
 /// Carriers by name; swapped when configuration is reloaded.
 pub type Carriers = Arc<ArcSwap<HashMap<Arc<str>, Arc<Carrier>>>>;
 
@@ -48,8 +50,8 @@ pub struct Parts {
     pub carriers: Carriers,
     /// Mail connections to all destinations together; may be changed.
     pub connections_max: Arc<AtomicUsize>,
-    /// Our name in notifications.
-    pub hostname: Arc<ArcSwap<String>>,
+    /// How senders are told; may be changed.
+    pub notices: Arc<ArcSwap<Notices>>,
     /// Time.
     pub clock: SharedClock,
 }

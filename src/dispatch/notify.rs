@@ -1,51 +1,101 @@
-//! The notifications that follow from an end (RFC 3461 section 5.2), built here, settled by the queue with that end.
+//! The notifications that follow from an end or a delay (RFC 3461 section 5.2), built here, settled by the queue with it.
+//!
+//! **Promises.** One for each kind of outcome of an attempt, to those who want to hear of it; of a delay once, after the first
+//! attempt that ends late. None for clients that rely on events.
+
+use std::collections::HashSet;
+use std::time::Duration;
 
 use super::Parts;
 use crate::clock::Timestamp;
 use crate::mail::dsn::{self, Action, Report, Status};
 use crate::model::Consignment;
 use crate::model::{
-    Address, Class, Content, EnhancedStatus, Envelope, MailData, MessageId, Origin, Outcome, Recipient,
-    RecipientOutcome, Submission,
+    Address, Class, ClientName, Content, EnhancedStatus, Envelope, Failure, MailData, MessageId, Origin, Outcome,
+    Recipient, RecipientOutcome, Submission,
 };
 use crate::queue::{End, Overdue};
+
+/// How senders are told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notices {
+    /// Our name.
+    pub reporting_mta: String,
+    /// After how long a delay is told to those who asked for it.
+    pub delay_after: Duration,
+    /// Clients whose senders are told nothing.
+    pub silent: HashSet<ClientName>,
+}
 
 /// RFC 3463 section 3.5: delivery time expired.
 const TIME_EXPIRED: EnhancedStatus = EnhancedStatus::new(5, 4, 7);
 /// RFC 3463 section 3.1: a success of which nothing more is known.
 const RELAYED: EnhancedStatus = EnhancedStatus::new(2, 0, 0);
 
-/// The notifications of an attempt: one of its failures, one of what went to a next hop that will not notify, for those
-/// whose sender wants to hear of it.
-pub(super) fn for_outcomes(parts: &Parts, consignment: &Consignment, outcomes: &[RecipientOutcome]) -> Vec<Submission> {
+/// The notifications of an attempt: one of its failures, one of its delays, one of what went to a next hop that will not
+/// notify, for those whose sender wants to hear of it.
+pub(super) async fn for_outcomes(
+    parts: &Parts,
+    consignment: &Consignment,
+    outcomes: &[RecipientOutcome],
+) -> Vec<Submission> {
     let Content::Mail(data) = &consignment.content else { return Vec::new() };
     let now = parts.clock.now();
     let all = outcomes.iter().filter_map(|o| status_of(o, now));
     let (failed, relayed) = all.partition(|s: &Status| s.action == Action::Failed);
+    let delayed = delays(parts, &consignment.envelope, outcomes, now).await;
     let of = |statuses| notification(parts, &consignment.envelope, data, statuses);
-    of(failed).into_iter().chain(of(relayed)).collect()
+    [failed, delayed, relayed].into_iter().flat_map(of).collect()
+}
+
+/// The recipients whose sender is to hear now that they wait: this is the first attempt that ended so late.
+async fn delays(parts: &Parts, envelope: &Envelope, outcomes: &[RecipientOutcome], now: Timestamp) -> Vec<Status> {
+    let late_from = envelope.received_at.plus(parts.notices.load().delay_after);
+    let mut late = Vec::new();
+    for outcome in outcomes {
+        let Outcome::Delayed(failure) = &outcome.outcome else { continue };
+        let asked = envelope.recipients.get(outcome.recipient as usize).is_some_and(|r| dsn::wants(r, Action::Delayed));
+        if asked && now >= late_from && !parts.queue.tried_since(envelope.id, outcome.recipient, late_from).await {
+            let status = EnhancedStatus { class: 4, ..failure.status };
+            let until = envelope.expires_at;
+            late.push(Status { will_retry_until: until, ..told(outcome, Action::Delayed, status, failure, now) });
+        }
+    }
+    late
+}
+
+fn told(outcome: &RecipientOutcome, action: Action, status: EnhancedStatus, why: &Failure, now: Timestamp) -> Status {
+    Status {
+        recipient: outcome.recipient,
+        action,
+        status,
+        reply: why.reply.clone(),
+        cause: why.cause.clone(),
+        remote: outcome.peer.as_ref().map(|p| p.host.clone()),
+        last_attempt: Some(now),
+        will_retry_until: None,
+    }
 }
 
 /// What there is to notify of in an outcome.
 fn status_of(outcome: &RecipientOutcome, now: Timestamp) -> Option<Status> {
-    let (action, status, reply, cause) = match &outcome.outcome {
+    match &outcome.outcome {
         Outcome::Failed(failure) => {
             let status = EnhancedStatus { class: 5, ..failure.status };
-            (Action::Failed, status, failure.reply.clone(), failure.cause.clone())
+            Some(told(outcome, Action::Failed, status, failure, now))
         }
-        Outcome::Relayed(relayed) if !relayed.notifies => (Action::Relayed, RELAYED, Some(relayed.reply.clone()), None),
-        Outcome::Relayed(_) | Outcome::Delayed(_) => return None,
-    };
-    Some(Status {
-        recipient: outcome.recipient,
-        action,
-        status,
-        reply,
-        cause,
-        remote: outcome.peer.as_ref().map(|p| p.host.clone()),
-        last_attempt: Some(now),
-        will_retry_until: None,
-    })
+        Outcome::Relayed(relayed) if !relayed.notifies => Some(Status {
+            recipient: outcome.recipient,
+            action: Action::Relayed,
+            status: RELAYED,
+            reply: Some(relayed.reply.clone()),
+            cause: None,
+            remote: outcome.peer.as_ref().map(|p| p.host.clone()),
+            last_attempt: Some(now),
+            will_retry_until: None,
+        }),
+        Outcome::Relayed(_) | Outcome::Delayed(_) => None,
+    }
 }
 
 /// The notification of mail whose time has run out: none or one.
@@ -69,12 +119,15 @@ pub(super) async fn for_overdue(parts: &Parts, overdue: &Overdue) -> Vec<Submiss
 
 fn notification(parts: &Parts, envelope: &Envelope, data: &MailData, all: Vec<Status>) -> Vec<Submission> {
     let wanted = |s: &Status| envelope.recipients.get(s.recipient as usize).is_some_and(|r| dsn::wants(r, s.action));
+    let notices = parts.notices.load();
+    if notices.silent.contains(&envelope.client) {
+        return Vec::new();
+    }
     let recipients: Vec<Status> = all.into_iter().filter(wanted).collect();
     let now = parts.clock.now();
     let id = MessageId::new(now);
-    let reporting_mta = parts.hostname.load();
     let report = Report {
-        reporting_mta: &reporting_mta,
+        reporting_mta: &notices.reporting_mta,
         envelope,
         data,
         recipients: &recipients,

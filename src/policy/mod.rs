@@ -28,6 +28,8 @@ pub struct Client {
     pub numbers: Vec<SenderId>,
     /// Number prefixes it may text to, with the `+`; empty: any that has a route.
     pub countries: Vec<String>,
+    /// Its senders get notifications of what became of their mail; else the events alone tell.
+    pub bounces: bool,
 }
 
 /// Why something is not allowed.

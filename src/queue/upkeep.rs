@@ -15,7 +15,7 @@ use super::keys::name_of;
 use super::life::{End, State};
 use super::settle::ended;
 use super::{Change, LoadError, Queue, Shared, record};
-use crate::clock::Mono;
+use crate::clock::{Mono, Timestamp};
 use crate::model::{Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
 use crate::storage::{Appended, Leftover, Position, Purpose, Record};
 
@@ -70,6 +70,13 @@ impl Queue {
     pub async fn content(&self, id: MessageId) -> Option<Content> {
         let read = |trail: &Trail, log: &crate::storage::Reading<'_>| trail.whole(log).map(|(_, content)| content);
         self.look_up(id, |warm| warm.content.clone(), read).await.ok().flatten()
+    }
+
+    /// Has an attempt for this recipient ended at or after `then`? Also true if nobody knows any more.
+    pub async fn tried_since(&self, id: MessageId, recipient: RecipientIndex, then: Timestamp) -> bool {
+        let Ok(Some(detail)) = self.detail(id).await else { return true };
+        let life = detail.lives.get(recipient as usize);
+        life.is_none_or(|life| life.attempts.iter().any(|attempt| attempt.time >= then))
     }
 
     /// Ends what is overdue, together with the messages that follow from it.

@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use crate::admin::{Readiness, Reason};
 use crate::clock::{Mono, SharedClock, SystemClock};
 use crate::config::{Config, Mistake};
-use crate::dispatch::{Carriers, Dispatch, Parts, Receipts};
+use crate::dispatch::{Carriers, Dispatch, Notices, Parts, Receipts};
 use crate::dns::Resolver;
 use crate::egress::email::{self, MailEgress};
 use crate::egress::sms::Carrier;
@@ -90,7 +90,7 @@ struct Live {
     tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
     signers: Arc<ArcSwap<SignerSet>>,
     connections_max: Arc<AtomicUsize>,
-    hostname: Arc<ArcSwap<String>>,
+    notices: Arc<ArcSwap<Notices>>,
 }
 
 /// Why a relay did not start, or stopped.
@@ -146,7 +146,7 @@ impl Relay {
             tls: Arc::new(ArcSwapOption::new(tls)),
             signers: Arc::new(ArcSwap::from_pointee(signers)),
             connections_max: Arc::new(AtomicUsize::new(config.delivery.concurrency)),
-            hostname: Arc::new(ArcSwap::from_pointee(config.server.hostname.to_string())),
+            notices: Arc::new(ArcSwap::from_pointee(options::notices(&config))),
         };
         let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics).await?;
         let resolver = Resolver::new(&options::dns(&config)).map_err(|e| StartError::failed("dns")(&e))?;
@@ -167,9 +167,9 @@ impl Relay {
         });
         let listening = Listening::bind(&core, &data_dir).inspect_err(|_| core.events.close())?;
         core.start_carriers()?;
-        let hostname = core.live.hostname.clone();
+        let notices = core.live.notices.clone();
         let (carriers, connections_max) = (core.carriers.clone(), core.live.connections_max.clone());
-        let parts = Parts { queue, mail, carriers, connections_max, hostname, clock };
+        let parts = Parts { queue, mail, carriers, connections_max, notices, clock };
         let dispatch = Dispatch::start(parts);
         let listening = listening.serve();
         tokio::spawn(watch_storage(Arc::downgrade(&core)));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Config};
+use crate::dispatch::Notices;
 use crate::egress::email::{self, Timeouts};
 use crate::egress::sms;
 use crate::event;
@@ -157,6 +158,14 @@ pub(super) fn http(config: &Config, listener: &config::Http) -> http::Options {
             ..http::ConnectionLimits::default()
         },
         ..http::Options::default()
+    }
+}
+
+pub(super) fn notices(config: &Config) -> Notices {
+    Notices {
+        reporting_mta: config.server.hostname.to_string(),
+        delay_after: config.delivery.delay_notice,
+        silent: config.clients.iter().filter(|client| !client.bounces).map(|client| client.name.clone()).collect(),
     }
 }
 

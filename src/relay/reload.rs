@@ -65,7 +65,7 @@ impl Core {
         }
         live.email.store(Arc::new(options::email(&new)));
         live.connections_max.store(new.delivery.concurrency, Ordering::Relaxed);
-        live.hostname.store(Arc::new(new.server.hostname.to_string()));
+        live.notices.store(Arc::new(options::notices(&new)));
         live.routes.store(Arc::new(new.routes.clone()));
         self.queue.reconfigure(options::queue(&new, false));
         let mut notes: Vec<String> = warnings.iter().map(ToString::to_string).collect();

@@ -20,6 +20,16 @@ fn submit(relay: &Relay, subject: &str, to: &[&str]) -> String {
     reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).expect("an id in the reply").to_owned()
 }
 
+/// A relay with one more line in its configuration, behind another.
+fn start_with(settings: &Settings, behind: &str, more: &str) -> Relay {
+    let mut relay = Relay::prepare(settings);
+    let configuration = std::fs::read_to_string(relay.config()).unwrap();
+    assert!(configuration.contains(behind), "{configuration}");
+    std::fs::write(relay.config(), configuration.replacen(behind, &format!("{behind}{more}"), 1)).unwrap();
+    relay.launch();
+    relay
+}
+
 #[test]
 fn a_sink_that_is_down_defers_and_drains_once_it_is_up() {
     let silent = SilentPort::take();
@@ -152,4 +162,59 @@ fn a_sender_who_asks_hears_that_mail_was_relayed_to_a_hop_that_will_not_tell() {
     assert_eq!(recipients[0]["Final-Recipient"], format!("rfc822;asked@{SINK_DOMAIN}"), "{seen}");
     assert_eq!((&recipients[0]["Action"], &recipients[0]["Status"]), (&json!("relayed"), &json!("2.0.0")), "{seen}");
     assert_eq!(seen["per_message"]["Original-Envelope-Id"], "order-7", "{seen}");
+}
+
+#[test]
+fn a_sender_who_asks_hears_once_that_mail_is_late() {
+    let mut sink = MailSink::start(0);
+    sink.0.steer(&json!({"rcpt": "451 4.2.1 not now"}));
+    let returns = MailSink::start(0);
+    let route = format!("\n[[route]]\ndomains = [\"{SENDER_DOMAIN}\"]\nnext_hop = \"127.0.0.1:{}\"\n", returns.0.port);
+    let settings = Settings { smtp_port: sink.0.port, retry: r#"["300ms"]"#, extra: route, ..Settings::default() };
+    let relay = start_with(&settings, "[delivery]\n", "delay_notice = \"1s\"\n");
+    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
+    let from = format!("hello@{SENDER_DOMAIN}");
+    for command in [
+        format!("MAIL FROM:<{from}>"),
+        format!("RCPT TO:<asked@{SINK_DOMAIN}> NOTIFY=DELAY,FAILURE"),
+        format!("RCPT TO:<unasked@{SINK_DOMAIN}>"),
+        "DATA".to_owned(),
+        format!("From: <{from}>\r\nSubject: slow\r\n\r\nHello\r\n."),
+    ] {
+        let reply = client.say(&command).unwrap();
+        assert!(reply.starts_with(['2', '3']), "{command}: {reply}");
+    }
+    let told = returns.wait_for("the notice", SOON, |m| m.to == [from.clone()]);
+    let seen: Value = serde_json::from_str(&filter(python().arg(script("bounce.py")), &told.data)).unwrap();
+    let recipients = seen["per_recipient"].as_array().unwrap();
+    assert_eq!(recipients.len(), 1, "{seen}");
+    assert_eq!(recipients[0]["Final-Recipient"], format!("rfc822;asked@{SINK_DOMAIN}"), "{seen}");
+    assert_eq!((&recipients[0]["Action"], &recipients[0]["Status"]), (&json!("delayed"), &json!("4.2.1")), "{seen}");
+    assert!(recipients[0]["Will-Retry-Until"].is_string(), "{seen}");
+    // Attempts go on, and nothing more is said until it arrives.
+    let asked = format!("asked@{SINK_DOMAIN}");
+    let made = |m: &Value| m["recipients"][0]["attempts_made"].as_u64().unwrap_or_default();
+    let so_far = made(&relay.explain(&asked)[0]);
+    let id = relay.explain(&asked)[0]["id"].as_str().unwrap().to_owned();
+    relay.explained(&id, SOON, |m| made(m) >= so_far + 3);
+    sink.0.steer(&json!({"rcpt": null}));
+    relay.reaches(&id, "delivered");
+    assert_eq!(returns.mails().len(), 1, "told once");
+}
+
+#[test]
+fn a_client_that_relies_on_events_gets_no_bounces() {
+    let mut sink = MailSink::start(0);
+    sink.0.steer(&json!({"rcpt": "550 5.1.1 no such user"}));
+    let returns = MailSink::start(0);
+    let route = format!("\n[[route]]\ndomains = [\"{SENDER_DOMAIN}\"]\nnext_hop = \"127.0.0.1:{}\"\n", returns.0.port);
+    let settings = Settings { smtp_port: sink.0.port, extra: route, ..Settings::default() };
+    let relay = start_with(&settings, "name = \"shop\"\n", "bounces = false\n");
+    let id = submit(&relay, "refused", &[&format!("nobody@{SINK_DOMAIN}")]);
+    relay.reaches(&id, "bounced");
+    // What comes later arrives, and no bounce has come before it.
+    let afterwards = submit(&relay, "afterwards", &[&format!("hello@{SENDER_DOMAIN}")]);
+    relay.reaches(&afterwards, "delivered");
+    assert_eq!(returns.wait_for("the mail", SOON, |_| true).from, format!("hello@{SENDER_DOMAIN}"));
+    assert_eq!(returns.mails().len(), 1);
 }

@@ -24,6 +24,7 @@ fn client(name: &str, password: Option<Secret>, keys: &[&str]) -> Client {
         senders: vec![],
         numbers: vec![],
         countries: vec![],
+        bounces: true,
     }
 }
 

@@ -116,6 +116,7 @@ fn client(name: &str) -> Arc<Client> {
         senders: vec!["shop.example.com".to_owned()],
         numbers: vec![SenderId::parse("10690001").unwrap()],
         countries: vec!["+86".to_owned()],
+        bounces: true,
     })
 }
 

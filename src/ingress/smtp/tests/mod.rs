@@ -98,6 +98,7 @@ fn client(name: &str, channels: &[Channel]) -> Client {
         senders: vec!["shop.example".to_owned()],
         numbers: vec![],
         countries: vec![],
+        bounces: true,
     }
 }
 
