@@ -146,8 +146,8 @@ pub(super) struct Model {
     pub(super) tolerance: u32,
     /// The queue has counted a damaged record, in this life or an earlier one.
     pub(super) damage_counted: bool,
-    /// What was borne last because of that.
-    pub(super) excused: String,
+    /// What was borne because of that.
+    excused: Vec<String>,
     pub(super) counts: Counts,
     told: BTreeSet<(usize, String, &'static str)>,
 }
@@ -240,13 +240,14 @@ impl Model {
         if self.tolerance == 0 {
             let message = &self.messages[number];
             return Err(format!(
-                "message {number}: {what}\nits fates: {:?}\nits groups: {:?}",
+                "message {number}: {what}\nits fates: {:?}\nits groups: {:?}\nborne so far: {:#?}",
                 message.fates,
-                self.of(number)
+                self.of(number),
+                self.excused,
             ));
         }
         self.tolerance -= 1;
-        self.excused = format!("message {number}: {what}");
+        self.excused.push(format!("message {number}: {what}"));
         self.counts.spoilt += 1;
         self.messages[number].standing = Standing::Spoilt;
         self.groups.retain(|g| g.number != number);
@@ -341,6 +342,12 @@ impl Model {
             }
         }
         self.agree(number, seen, started, now)?;
+        if self.messages[number].standing == Standing::Spoilt {
+            // What a damaged message looks like says nothing about what followed from it.
+            for (follow_up, _) in decided.drain(..) {
+                self.messages[follow_up].standing = Standing::Spoilt;
+            }
+        }
         Ok(decided)
     }
 
