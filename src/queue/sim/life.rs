@@ -268,6 +268,7 @@ impl<'a, 'b> Life<'a, 'b> {
         let poisoned = self.subject.is_poisoned();
         let flights = std::mem::take(&mut self.flights);
         let together: Vec<(u8, u8)> = flights.iter().filter_map(|f| f.key).collect();
+        let mut answers = Vec::with_capacity(flights.len());
         for flight in flights {
             if !flight.answer.is_finished() {
                 if !poisoned {
@@ -277,7 +278,13 @@ impl<'a, 'b> Life<'a, 'b> {
             }
             let answer = flight.answer.await.map_err(|e| e.to_string())?;
             note!(self.world.trace, "{} was answered {answer:?}", flight.number);
-            self.answered(flight.number, flight.key, answer, &together)?;
+            answers.push((flight.number, flight.key, answer));
+        }
+        // Of several with one key, any may have been the first.
+        let repeats = |answer: &Answer| matches!(answer, Answer::Yes { replayed: true, .. });
+        answers.sort_by_key(|(.., answer)| repeats(answer));
+        for (number, key, answer) in answers {
+            self.answered(number, key, answer, &together)?;
         }
         Ok(())
     }
