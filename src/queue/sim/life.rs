@@ -280,17 +280,26 @@ impl<'a, 'b> Life<'a, 'b> {
             note!(self.world.trace, "{} was answered {answer:?}", flight.number);
             answers.push((flight.number, flight.key, answer));
         }
-        // Of several with one key, any may have been the first.
+        // Of several with one key, any may have been the first; or the key was another's until then.
+        let before = self.world.model.keys.clone();
         let repeats = |answer: &Answer| matches!(answer, Answer::Yes { replayed: true, .. });
         answers.sort_by_key(|(.., answer)| repeats(answer));
         for (number, key, answer) in answers {
-            self.answered(number, key, answer, &together)?;
+            let had = key.and_then(|(name, _)| before.get(&name).copied());
+            self.answered(number, key, answer, &together, had)?;
         }
         Ok(())
     }
 
-    /// `together`: keys of all that were on their way at the same time.
-    fn answered(&mut self, number: usize, key: Option<(u8, u8)>, answer: Answer, together: &[(u8, u8)]) -> Check {
+    /// `together`: keys of all that were on their way at the same time; `had`: who had the key before any of them.
+    fn answered(
+        &mut self,
+        number: usize,
+        key: Option<(u8, u8)>,
+        answer: Answer,
+        together: &[(u8, u8)],
+        had: Option<Key>,
+    ) -> Check {
         let now = self.now();
         let (healthy, stopping) = (self.world.healthy, self.stopping);
         let model = &mut *self.world.model;
@@ -299,11 +308,9 @@ impl<'a, 'b> Life<'a, 'b> {
             known.is_some_and(|k| model.messages[k.holder].standing == Standing::Spoilt) || model.tolerance > 0;
         match answer {
             Answer::Yes { id, replayed: true } => {
-                let Some(known) = known else {
-                    return Err(format!("{number} was answered as a repetition of nothing"));
-                };
-                if number_of(id) != known.holder || key.is_some_and(|(_, print)| print != known.fingerprint) {
-                    return Err(format!("{number} was answered as a repetition of {id}, not of {}", known.holder));
+                let is_it = |k: &Key| k.holder == number_of(id) && key.is_none_or(|(_, print)| print == k.fingerprint);
+                if !known.iter().chain(&had).any(is_it) {
+                    return Err(format!("{number} was answered as a repetition of {id}, not of {known:?} or {had:?}"));
                 }
                 model.messages[number].standing = Standing::Never;
                 model.counts.replayed += 1;
