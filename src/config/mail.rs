@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::reader::Section;
+use super::timeouts::{DeliveryTimeouts, timeouts};
 use super::{files, quantity, value};
 use crate::mail::dkim::SigningKey;
 use crate::model::{Domain, Secret};
@@ -55,6 +56,8 @@ pub struct Delivery {
     pub command_timeout: Duration,
     /// How long the reply to end-of-data may take (RFC 5321 section 4.5.3.2.6: 10 minutes).
     pub data_timeout: Duration,
+    /// How long the single steps may take.
+    pub timeouts: DeliveryTimeouts,
     /// Attempts under way at once, over all sites.
     pub concurrency: usize,
     /// After how long a sender who asked for it is told that a mail is delayed.
@@ -86,6 +89,8 @@ pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
     const SECOND: Duration = Duration::from_secs(1);
     const MINUTE: Duration = Duration::from_secs(60);
     let smtp_port = section.or("smtp_port", 25, value::whole(1..=65_535));
+    let command_timeout = section.or("command_timeout", 5 * MINUTE, quantity::span(SECOND..=60 * MINUTE));
+    let data_timeout = section.or("data_timeout", 10 * MINUTE, quantity::span(SECOND..=60 * MINUTE));
     Delivery {
         smtp_port: u16::try_from(smtp_port).unwrap_or(25),
         allow_private: section.list("allow_private", value::network).unwrap_or_default(),
@@ -93,8 +98,9 @@ pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
         messages_per_connection: section.or("messages_per_connection", 100, value::count(1..=1_000_000)),
         idle: section.or("idle", 30 * SECOND, quantity::span(Duration::ZERO..=10 * MINUTE)),
         connect_timeout: section.or("connect_timeout", 30 * SECOND, quantity::span(SECOND..=10 * MINUTE)),
-        command_timeout: section.or("command_timeout", 5 * MINUTE, quantity::span(SECOND..=60 * MINUTE)),
-        data_timeout: section.or("data_timeout", 10 * MINUTE, quantity::span(SECOND..=60 * MINUTE)),
+        command_timeout,
+        data_timeout,
+        timeouts: timeouts(section, command_timeout, data_timeout),
         concurrency: section.or("concurrency", 1_000, value::count(1..=100_000)),
         delay_notice: section.or("delay_notice", 240 * MINUTE, quantity::span(SECOND..=30 * 1_440 * MINUTE)),
     }

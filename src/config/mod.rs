@@ -24,6 +24,7 @@ mod reader;
 mod relations;
 mod server;
 mod texts;
+mod timeouts;
 mod value;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use quantity::{Rate, parse_bytes, parse_span};
 pub use queue::{Queue, Retry};
 pub use server::{Admin, Auth, Http, Listener, ListenerTls, Server, Tls};
 pub use texts::{Carrier, Protocol};
+pub use timeouts::DeliveryTimeouts;
 
 use mistake::Fault;
 use raw::RawConfig;

@@ -12,7 +12,7 @@ use crate::model::{Channel, Class};
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
 
 /// A small configuration without a mistake; what a test adds starts on line 9.
-const GOOD: &str = r#"[server]
+pub(super) const GOOD: &str = r#"[server]
 hostname = "relay.example.com"
 [http]
 address = "127.0.0.1:8025"
@@ -26,7 +26,7 @@ fn parse(text: &str) -> Checked {
     checked(Path::new("relay.toml"), text, &|name| (name == "GOOD").then(|| "sesame".to_owned())).0
 }
 
-fn good(text: &str) -> (Config, Vec<Warning>) {
+pub(super) fn good(text: &str) -> (Config, Vec<Warning>) {
     parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
 }
 

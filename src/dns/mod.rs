@@ -1,42 +1,46 @@
 //! Names: who takes a domain's mail, and at which addresses a host is found (RFC 5321 section 5.1, RFC 7505).
 //!
 //! **Promises.** A name that does not exist is told apart from a look-up that failed: SERVFAIL, a timeout or an unreachable
-//! server is [`DnsError::Temporary`] and never a reason to bounce. Hosts come in order of preference, equals shuffled;
-//! addresses with IPv6 and IPv4 in turn. Answers are cached by their TTL, within bounds; equal questions asked at the same
-//! time are asked once. Names are always taken as fully qualified: no search list.
+//! server, a referral to somebody else, an endless alias and an answer that makes no sense are [`DnsError::Temporary`] and
+//! never a reason to bounce. Hosts come in order of preference, equals shuffled; addresses with IPv6 and IPv4 in turn.
+//! Answers are kept by their TTL, within bounds, failures briefly (RFC 9520), and all of them together in bounded memory;
+//! equal questions asked at the same time are asked once. Names are always taken as fully qualified: no search list.
 //!
 //! **Does not know** which addresses may be dialled (`net::AddressPolicy`) nor address literals.
 //!
 //! **Fails how.** [`DnsError`]. A name server's bytes are parsed by hickory, which this module alone knows.
 
+mod cache;
+#[cfg(test)]
+mod tests;
 #[doc(hidden)]
 pub mod zone;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError as Answer, NetError};
+use hickory_resolver::net::{DnsError as Answered, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 
+use self::cache::Cache;
+use crate::clock::SharedClock;
 use crate::model::Domain;
 
 /// Most MX records looked at: nobody has more hosts than this, and each costs look-ups and connections.
 const HOSTS_MAX: usize = 32;
 /// Most addresses of one host.
 const ADDRESSES_MAX: usize = 32;
-/// An answer is not believed for longer than this, whatever its TTL says.
-const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
-/// A "no such name" is not believed for longer than this.
-const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(15 * 60);
-/// A TTL of zero would have every mail to a busy domain ask again.
-const TTL_MIN: Duration = Duration::from_secs(5);
 /// Requests in flight to one name server over one TCP connection; hickory's 32 turns bursts into errors.
 const TCP_REQUESTS_MAX: usize = 1024;
+/// Name servers that are asked one by one when the first to answer has no answer.
+const SERVERS_MAX: usize = 8;
 
 /// How names are looked up.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,13 +51,32 @@ pub struct Options {
     pub timeout: Duration,
     /// How often a question is asked again after it failed. Default 2.
     pub attempts: usize,
-    /// Answers kept. Default 65,536.
+    /// Answers kept, those of more than 512 bytes counted as several. Default 65,536.
     pub cache_answers: u64,
+    /// An answer is believed for so long at least: a TTL of zero would have every mail to a busy domain ask again. Default
+    /// 5 s.
+    pub ttl_min: Duration,
+    /// And no longer than this, whatever its TTL says. Default 24 h.
+    pub ttl_max: Duration,
+    /// "No such name" and "no such record" are believed no longer than this. Default 15 min.
+    pub negative_ttl_max: Duration,
+    /// How long a failed look-up is not tried again (RFC 9520 section 3.2: one second at least, five minutes at most).
+    /// Default 2 s.
+    pub failure_ttl: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nameservers: Vec::new(), timeout: Duration::from_secs(3), attempts: 2, cache_answers: 65_536 }
+        Self {
+            nameservers: Vec::new(),
+            timeout: Duration::from_secs(3),
+            attempts: 2,
+            cache_answers: 65_536,
+            ttl_min: Duration::from_secs(5),
+            ttl_max: Duration::from_secs(24 * 3600),
+            negative_ttl_max: Duration::from_secs(15 * 60),
+            failure_ttl: Duration::from_secs(2),
+        }
     }
 }
 
@@ -103,7 +126,26 @@ impl std::error::Error for DnsError {}
 /// The resolver. Cheap to clone; clones share one cache.
 #[derive(Clone)]
 pub struct Resolver {
-    hickory: TokioResolver,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// All name servers at once: the first answer counts.
+    all: TokioResolver,
+    /// Each alone, where there are several: one that refuses to answer is often the quickest.
+    each: Vec<TokioResolver>,
+    options: Options,
+    mx: Cache<Result<Mx, DnsError>>,
+    addresses: Cache<Result<Vec<IpAddr>, DnsError>>,
+}
+
+/// What came of a question.
+struct Answer {
+    records: Result<Lookup, DnsError>,
+    /// How long that may be believed.
+    ttl: Duration,
+    /// Where there is no such record: the name that has none, which stands at the end of the aliases.
+    bare: Option<Name>,
 }
 
 impl fmt::Debug for Resolver {
@@ -117,10 +159,10 @@ impl Resolver {
     ///
     /// # Errors
     /// The system's configuration cannot be read; in words for an operator.
-    pub fn new(options: &Options) -> Result<Self, String> {
-        let runtime = TokioRuntimeProvider::default();
-        let mut builder = if options.nameservers.is_empty() {
-            Hickory::builder(runtime).map_err(|e| format!("the system's name servers cannot be read: {e}"))?
+    pub fn new(options: &Options, clock: SharedClock) -> Result<Self, String> {
+        let config = if options.nameservers.is_empty() {
+            let system = hickory_resolver::system_conf::read_system_conf();
+            system.map_err(|e| format!("the system's name servers cannot be read: {e}"))?.0
         } else {
             let servers = options.nameservers.iter().map(|address| {
                 let mut server = NameServerConfig::udp_and_tcp(address.ip());
@@ -129,20 +171,23 @@ impl Resolver {
                 }
                 server
             });
-            Hickory::builder_with_config(ResolverConfig::from_name_servers(servers.collect()), runtime)
+            ResolverConfig::from_name_servers(servers.collect())
         };
-        let knobs = builder.options_mut();
-        knobs.timeout = options.timeout;
-        knobs.attempts = options.attempts;
-        knobs.cache_size = options.cache_answers;
-        knobs.positive_min_ttl = Some(TTL_MIN);
-        knobs.positive_max_ttl = Some(TTL_MAX);
-        knobs.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
-        knobs.max_active_requests = TCP_REQUESTS_MAX;
-        knobs.try_tcp_on_error = true;
-        knobs.case_randomization = true;
-        let hickory = builder.build().map_err(|e| format!("the resolver cannot be set up: {e}"))?;
-        Ok(Self { hickory })
+        let mut each = Vec::new();
+        if config.name_servers().len() > 1 {
+            for server in config.name_servers().iter().take(SERVERS_MAX) {
+                each.push(hickory(ResolverConfig::from_name_servers(vec![server.clone()]), options)?);
+            }
+        }
+        let answers = usize::try_from(options.cache_answers).unwrap_or(usize::MAX);
+        let shared = Shared {
+            all: hickory(config, options)?,
+            each,
+            options: options.clone(),
+            mx: Cache::new(answers / 2, clock.clone()),
+            addresses: Cache::new(answers / 2, clock),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Who takes mail for `domain`.
@@ -151,33 +196,22 @@ impl Resolver {
     /// [`DnsError::NoSuchName`] or [`DnsError::Temporary`].
     pub async fn mx(&self, domain: &Domain) -> Result<Mx, DnsError> {
         let ascii = domain.to_ascii().map_err(|_| DnsError::NoSuchName)?;
-        let lookup = match self.hickory.lookup(fully_qualified(ascii.as_str())?, RecordType::MX).await {
-            Ok(lookup) => lookup,
-            Err(e) => {
-                return match judged(&e) {
-                    DnsError::NoAddress => Ok(Mx::Implicit(ascii.as_str().to_owned())),
-                    error => Err(error),
-                };
-            }
-        };
-        let records = lookup.answers().iter().filter_map(|record| match &record.data {
-            RData::MX(mx) => Some((mx.preference, &mx.exchange)),
-            _ => None,
-        });
-        let mut hosts = Vec::new();
-        let mut null = false;
-        for (preference, exchange) in records {
-            if exchange.is_root() {
-                null = true;
-            } else {
-                hosts.push(MxHost { preference, name: bare(exchange) });
-            }
+        let name = ascii.as_str();
+        if let Some(known) = self.shared.mx.find(name) {
+            return known.map(shuffled);
         }
-        Ok(match (hosts.is_empty(), null) {
-            (true, true) => Mx::Null,
-            (true, false) => Mx::Implicit(ascii.as_str().to_owned()),
-            (false, _) => Mx::Hosts(in_order(hosts)),
-        })
+        let answer = self.shared.ask(fully_qualified(name)?, RecordType::MX).await;
+        let mx = match answer.records {
+            Ok(lookup) => Ok(exchangers(&lookup, name)),
+            Err(DnsError::NoAddress) => Ok(Mx::Implicit(name.to_owned())),
+            Err(error) => Err(error),
+        };
+        let bytes = match &mx {
+            Ok(Mx::Hosts(hosts)) => hosts.iter().map(|host| size_of::<MxHost>() + host.name.len()).sum(),
+            _ => 0,
+        };
+        self.shared.mx.keep(name, mx.clone(), bytes, answer.ttl);
+        mx
     }
 
     /// The addresses of `host`, IPv6 and IPv4 in turn; not empty.
@@ -185,24 +219,129 @@ impl Resolver {
     /// # Errors
     /// [`DnsError`]; temporary if one family failed and the other has nothing.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
-        let name = fully_qualified(host)?;
-        let (v6, v4) =
-            tokio::join!(self.hickory.lookup(name.clone(), RecordType::AAAA), self.hickory.lookup(name, RecordType::A));
-        let addresses = |lookup: Result<hickory_resolver::lookup::Lookup, NetError>| {
-            let lookup = lookup.map_err(|e| judged(&e))?;
+        // `MX 10 192.0.2.1` names nothing: the zone of all numbers does not exist, and nobody is asked for it.
+        if host.parse::<IpAddr>().is_ok() {
+            return Err(DnsError::NoSuchName);
+        }
+        let key = host.to_ascii_lowercase();
+        if let Some(known) = self.shared.addresses.find(&key) {
+            return known;
+        }
+        let (found, ttl) = self.shared.look_up_addresses(fully_qualified(host)?).await;
+        let bytes = found.as_ref().map_or(0, |addresses| size_of_val(addresses.as_slice()));
+        self.shared.addresses.keep(&key, found.clone(), bytes, ttl);
+        found
+    }
+}
+
+impl Shared {
+    async fn look_up_addresses(&self, name: Name) -> (Result<Vec<IpAddr>, DnsError>, Duration) {
+        let (v6, v4) = tokio::join!(self.ask(name.clone(), RecordType::AAAA), self.ask(name, RecordType::A));
+        let ttl = v6.ttl.min(v4.ttl);
+        let addresses = |records: Result<Lookup, DnsError>| {
+            let lookup = records?;
             let addresses = lookup.answers().iter().filter_map(|record| record.data.ip_addr());
             Ok::<Vec<_>, DnsError>(addresses.take(ADDRESSES_MAX).collect())
         };
-        let (v6, v4) = (addresses(v6), addresses(v4));
+        let bare = v6.bare.or(v4.bare);
+        let (v6, v4) = (addresses(v6.records), addresses(v4.records));
         let found = in_turn(v6.as_deref().unwrap_or_default(), v4.as_deref().unwrap_or_default());
         if !found.is_empty() {
-            return Ok(found);
+            return (Ok(found), ttl);
         }
-        Err(match (v6, v4) {
-            (Err(e @ DnsError::Temporary(_)), _) | (_, Err(e @ DnsError::Temporary(_))) => e,
-            (Err(DnsError::NoSuchName), Err(DnsError::NoSuchName)) => DnsError::NoSuchName,
-            _ => DnsError::NoAddress,
-        })
+        match (v6, v4) {
+            (Err(e @ DnsError::Temporary(_)), _) | (_, Err(e @ DnsError::Temporary(_))) => (Err(e), ttl),
+            (Err(DnsError::NoSuchName), Err(DnsError::NoSuchName)) => (Err(DnsError::NoSuchName), ttl),
+            _ => match self.endless(bare).await {
+                Some(error) => (Err(error), self.options.failure_ttl),
+                None => (Err(DnsError::NoAddress), ttl),
+            },
+        }
+    }
+
+    /// The name at the end of the aliases has no address. One that is itself an alias is no end: a loop, or more aliases
+    /// than anybody follows, and so nothing is known.
+    async fn endless(&self, bare: Option<Name>) -> Option<DnsError> {
+        match self.ask(bare?, RecordType::CNAME).await.records {
+            Ok(_) => Some(DnsError::Temporary("its aliases lead in a circle, or too far".to_owned())),
+            Err(error @ DnsError::Temporary(_)) => Some(error),
+            Err(_) => None,
+        }
+    }
+
+    /// Asks all name servers at once, and then, if the answer was that there is none, one by one.
+    async fn ask(&self, name: Name, kind: RecordType) -> Answer {
+        let mut answer = self.all.lookup(name.clone(), kind).await;
+        for server in &self.each {
+            if !matches!(answer, Err(NetError::Dns(Answered::ResponseCode(_)))) {
+                break;
+            }
+            answer = server.lookup(name.clone(), kind).await;
+        }
+        let Options { ttl_min, ttl_max, negative_ttl_max, failure_ttl, .. } = self.options;
+        let seconds = |ttl: u32| Duration::from_secs(ttl.into());
+        match answer {
+            Ok(lookup) => {
+                let ttl = lookup.answers().iter().map(|record| record.ttl).min().map_or(ttl_min, seconds);
+                Answer { records: Ok(lookup), ttl: ttl.max(ttl_min).min(ttl_max), bare: None }
+            }
+            Err(error) => {
+                let why = judged(&error);
+                let (ttl, bare) = match (&why, error) {
+                    (DnsError::Temporary(_), _) => (failure_ttl, None),
+                    (_, NetError::Dns(Answered::NoRecordsFound(none))) => {
+                        (none.negative_ttl.map_or(ttl_min, seconds), Some(none.query.name().clone()))
+                    }
+                    _ => (ttl_min, None),
+                };
+                let ttl =
+                    if matches!(why, DnsError::Temporary(_)) { ttl } else { ttl.max(ttl_min).min(negative_ttl_max) };
+                Answer { records: Err(why), ttl, bare }
+            }
+        }
+    }
+}
+
+/// A resolver for these servers. It keeps nothing: its cache is bounded in answers, which may be 64 KiB each.
+fn hickory(config: ResolverConfig, options: &Options) -> Result<TokioResolver, String> {
+    let mut builder = Hickory::builder_with_config(config, TokioRuntimeProvider::default());
+    let knobs = builder.options_mut();
+    knobs.timeout = options.timeout;
+    knobs.attempts = options.attempts;
+    knobs.cache_size = 0;
+    knobs.max_active_requests = TCP_REQUESTS_MAX;
+    knobs.try_tcp_on_error = true;
+    knobs.case_randomization = true;
+    builder.build().map_err(|e| format!("the resolver cannot be set up: {e}"))
+}
+
+/// What MX records say. A null MX beside others is none of them (RFC 7505 section 3 forbids it).
+fn exchangers(lookup: &Lookup, domain: &str) -> Mx {
+    let records = lookup.answers().iter().filter_map(|record| match &record.data {
+        RData::MX(mx) => Some((mx.preference, &mx.exchange)),
+        _ => None,
+    });
+    let mut hosts = Vec::new();
+    let mut null = false;
+    for (preference, exchange) in records {
+        if exchange.is_root() {
+            null = true;
+        } else {
+            hosts.push(MxHost { preference, name: bare(exchange) });
+        }
+    }
+    match (hosts.is_empty(), null) {
+        (true, true) => Mx::Null,
+        (true, false) => Mx::Implicit(domain.to_owned()),
+        (false, _) => Mx::Hosts(in_order(hosts)),
+    }
+}
+
+/// Equals share the load of each mail anew, also where the answer was kept.
+fn shuffled(mx: Mx) -> Mx {
+    match mx {
+        Mx::Hosts(hosts) => Mx::Hosts(in_order(hosts)),
+        other => other,
     }
 }
 
@@ -220,8 +359,13 @@ fn bare(name: &Name) -> String {
 /// What an error means. Only an answer that says so makes a name absent; everything else is temporary.
 fn judged(error: &NetError) -> DnsError {
     match error {
-        NetError::Dns(Answer::NoRecordsFound(none)) => match none.response_code {
+        NetError::Dns(Answered::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => DnsError::NoSuchName,
+            // Other servers' names and no SOA: a referral, from a server that does not know the zone it is asked for
+            // (RFC 2308 section 2.2).
+            ResponseCode::NoError if none.ns.is_some() && none.soa.is_none() => {
+                DnsError::Temporary("the name server refers to others".to_owned())
+            }
             ResponseCode::NoError => DnsError::NoAddress,
             other => DnsError::Temporary(other.to_string()),
         },
@@ -242,112 +386,4 @@ fn in_order(mut hosts: Vec<MxHost>) -> Vec<MxHost> {
 /// One of each family in turn: whoever tries two addresses has tried both families.
 fn in_turn(v6: &[IpAddr], v4: &[IpAddr]) -> Vec<IpAddr> {
     (0..v6.len().max(v4.len())).flat_map(|n| [v6.get(n), v4.get(n)]).flatten().copied().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::zone::{Zone, ZoneServer};
-    use super::*;
-
-    fn zone() -> Zone {
-        Zone::new()
-            .mx("many.example", 20, "c.many.example")
-            .mx("many.example", 10, "A.many.example")
-            .mx("many.example", 10, "b.many.example")
-            .mx("many.example", 30, "b.many.example")
-            .a("implicit.example", [192, 0, 2, 1])
-            .mx("null.example", 0, ".")
-            .mx("half.example", 0, ".")
-            .mx("half.example", 5, "mx.half.example")
-            .servfail("broken.example")
-            .silent("silent.example")
-            .a("both.example", [192, 0, 2, 1])
-            .a("both.example", [192, 0, 2, 2])
-            .aaaa("both.example", "2001:db8::1")
-            .cname("alias.example", "both.example")
-            .mx("xn--fsqu00a.xn--55qx5d", 1, "mx.both.example")
-    }
-
-    async fn served() -> (ZoneServer, Resolver) {
-        let server = ZoneServer::start(zone()).await.unwrap();
-        let options = Options {
-            nameservers: vec![server.address()],
-            timeout: Duration::from_millis(250),
-            attempts: 1,
-            ..Options::default()
-        };
-        let resolver = Resolver::new(&options).unwrap();
-        (server, resolver)
-    }
-
-    async fn mx(resolver: &Resolver, domain: &str) -> Result<Mx, DnsError> {
-        resolver.mx(&Domain::parse(domain).unwrap()).await
-    }
-
-    #[tokio::test]
-    async fn hosts_come_by_preference_and_only_once() {
-        let (_server, resolver) = served().await;
-        let Ok(Mx::Hosts(hosts)) = mx(&resolver, "many.example").await else { panic!("hosts expected") };
-        let names: Vec<_> = hosts.iter().map(|h| (h.preference, h.name.as_str())).collect();
-        let equal: std::collections::BTreeSet<_> = names[..2].iter().copied().collect();
-        assert_eq!(equal, [(10, "a.many.example"), (10, "b.many.example")].into());
-        assert_eq!(names[2..], [(20, "c.many.example")]);
-    }
-
-    #[test]
-    fn equal_preferences_are_shuffled() {
-        let host = |name: &str| MxHost { preference: 1, name: name.to_owned() };
-        let firsts: std::collections::HashSet<_> =
-            (0..200).map(|_| in_order(vec![host("a"), host("b")]).remove(0).name).collect();
-        assert_eq!(firsts.len(), 2);
-    }
-
-    #[tokio::test]
-    async fn every_kind_of_answer_is_told_apart() {
-        let (_server, resolver) = served().await;
-        assert_eq!(mx(&resolver, "implicit.example").await, Ok(Mx::Implicit("implicit.example".to_owned())));
-        assert_eq!(mx(&resolver, "null.example").await, Ok(Mx::Null));
-        let only = Mx::Hosts(vec![MxHost { preference: 5, name: "mx.half.example".to_owned() }]);
-        assert_eq!(mx(&resolver, "half.example").await, Ok(only));
-        assert_eq!(mx(&resolver, "absent.example").await, Err(DnsError::NoSuchName));
-        for domain in ["broken.example", "silent.example"] {
-            let answer = mx(&resolver, domain).await;
-            assert!(matches!(answer, Err(DnsError::Temporary(_))), "{domain}: {answer:?}");
-        }
-        let only = Mx::Hosts(vec![MxHost { preference: 1, name: "mx.both.example".to_owned() }]);
-        assert_eq!(mx(&resolver, "例子.公司").await, Ok(only));
-    }
-
-    #[tokio::test]
-    async fn addresses_of_both_families_in_turn() {
-        let (_server, resolver) = served().await;
-        for host in ["both.example", "alias.example"] {
-            let mut found: Vec<_> = resolver.addresses(host).await.unwrap().iter().map(IpAddr::to_string).collect();
-            assert_eq!(found.remove(0), "2001:db8::1", "{host}");
-            found.sort();
-            assert_eq!(found, ["192.0.2.1", "192.0.2.2"], "{host}");
-        }
-        assert_eq!(resolver.addresses("many.example").await, Err(DnsError::NoAddress));
-        assert_eq!(resolver.addresses("absent.example").await, Err(DnsError::NoSuchName));
-        assert_eq!(resolver.addresses("not a name..").await, Err(DnsError::NoSuchName));
-        let broken = resolver.addresses("broken.example").await;
-        assert!(matches!(broken, Err(DnsError::Temporary(_))), "{broken:?}");
-    }
-
-    #[tokio::test]
-    async fn equal_questions_are_asked_once() {
-        let (server, resolver) = served().await;
-        let (a, b) = tokio::join!(mx(&resolver, "null.example"), mx(&resolver, "null.example"));
-        assert_eq!((a, b), (Ok(Mx::Null), Ok(Mx::Null)));
-        assert_eq!(mx(&resolver, "null.example").await, Ok(Mx::Null));
-        assert_eq!(server.questions(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_dead_name_server_is_temporary() {
-        let (server, resolver) = served().await;
-        drop(server);
-        let answer = mx(&resolver, "many.example").await;
-        assert!(matches!(answer, Err(DnsError::Temporary(_))), "{answer:?}");
-    }
 }

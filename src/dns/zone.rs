@@ -1,7 +1,7 @@
-//! A tiny name server for tests: one table, UDP on a loopback port. Not part of the relay.
+//! A tiny name server for tests: one table, UDP and TCP on a loopback port. Not part of the relay.
 //!
-//! **Promises.** Answers MX, A, AAAA and CNAME from its table, NXDOMAIN for names it does not know, and, where asked to,
-//! SERVFAIL or silence. Stops when dropped.
+//! **Promises.** Answers MX, A, AAAA and CNAME from its table and NXDOMAIN for names it does not know; what is too long for
+//! UDP is cut there and whole over TCP. For names that it is told to, it misbehaves: see [`Trick`]. Stops when dropped.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,30 +10,80 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{CNAME, MX};
+use hickory_resolver::proto::rr::rdata::{CNAME, MX, NS, SOA};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use tokio::net::UdpSocket;
-use tokio::task::JoinHandle;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::{JoinHandle, JoinSet};
 
 const TTL: u32 = 60;
+/// Longer answers are cut over UDP; what resolvers ask for by EDNS is no less.
+const UDP_BYTES_MAX: usize = 512;
+/// Ports tried until one is free for UDP and TCP.
+const PORTS_TRIED: usize = 32;
 
 /// What the server knows. Names are written without the final dot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Zone {
     names: HashMap<String, Entry>,
+    ttl: u32,
+    negative_ttl: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
 enum Entry {
     Records(Vec<RData>),
+    Trick(Trick),
+}
+
+/// What a name server may do instead of answering.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trick {
+    /// Says that it failed.
     ServFail,
+    /// Says nothing.
     Silent,
+    /// Says that it will not answer.
+    Refused,
+    /// Does not know the zone and names other servers: a lame delegation.
+    Lame,
+    /// Says a response code that nobody knows.
+    OddCode,
+    /// Says that the answer is too long, also over TCP.
+    Truncated,
+    /// Answers another question's number.
+    WrongId,
+    /// Answers another question.
+    WrongQuestion,
+    /// Answers the question with somebody else's records.
+    WrongOwner,
+    /// Says bytes that are no DNS message, behind the right number.
+    Garbage,
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self { names: HashMap::new(), ttl: TTL, negative_ttl: None }
+    }
 }
 
 impl Zone {
     /// An empty zone.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// All records have this TTL, in seconds.
+    #[must_use]
+    pub fn ttl(self, ttl: u32) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// Answers without records have an SOA record that lets them be believed so long, in seconds.
+    #[must_use]
+    pub fn negative_ttl(self, ttl: u32) -> Self {
+        Self { negative_ttl: Some(ttl), ..self }
     }
 
     /// Adds an MX record; `.` is the null MX.
@@ -63,30 +113,43 @@ impl Zone {
         self.record(name, RData::CNAME(CNAME(target)))
     }
 
+    /// The name exists and has nothing.
+    #[must_use]
+    pub fn bare(mut self, name: &str) -> Self {
+        self.names.entry(name.to_lowercase()).or_insert_with(|| Entry::Records(Vec::new()));
+        self
+    }
+
+    /// Every question about this name is answered so.
+    #[must_use]
+    pub fn trick(mut self, name: &str, trick: Trick) -> Self {
+        self.names.insert(name.to_lowercase(), Entry::Trick(trick));
+        self
+    }
+
     /// Every question about this name fails.
     #[must_use]
-    pub fn servfail(mut self, name: &str) -> Self {
-        self.names.insert(name.to_lowercase(), Entry::ServFail);
-        self
+    pub fn servfail(self, name: &str) -> Self {
+        self.trick(name, Trick::ServFail)
     }
 
     /// No question about this name is answered.
     #[must_use]
-    pub fn silent(mut self, name: &str) -> Self {
-        self.names.insert(name.to_lowercase(), Entry::Silent);
-        self
+    pub fn silent(self, name: &str) -> Self {
+        self.trick(name, Trick::Silent)
     }
 
     fn record(mut self, name: &str, data: RData) -> Self {
-        match self.names.entry(name.to_lowercase()).or_insert_with(|| Entry::Records(Vec::new())) {
-            Entry::Records(records) => records.push(data),
-            Entry::ServFail | Entry::Silent => {}
+        if let Entry::Records(records) =
+            self.names.entry(name.to_lowercase()).or_insert_with(|| Entry::Records(Vec::new()))
+        {
+            records.push(data);
         }
         self
     }
 
     /// The answer to a question, or none.
-    fn answer(&self, question: &Message) -> Option<Message> {
+    fn answer(&self, question: &Message) -> Option<Vec<u8>> {
         let mut answer = Message::response(question.metadata.id, OpCode::Query);
         answer.metadata.message_type = MessageType::Response;
         answer.metadata.recursion_desired = true;
@@ -99,8 +162,7 @@ impl Zone {
             match self.names.get(owner.to_ascii().trim_end_matches('.').to_lowercase().as_str()) {
                 None if answer.answers.is_empty() => answer.metadata.response_code = ResponseCode::NXDomain,
                 None => {}
-                Some(Entry::ServFail) => answer.metadata.response_code = ResponseCode::ServFail,
-                Some(Entry::Silent) => return None,
+                Some(Entry::Trick(trick)) => return self.tricked(*trick, &owner, answer),
                 Some(Entry::Records(records)) => {
                     let asked = |data: &&RData| {
                         data.record_type() == query.query_type() || data.record_type() == RecordType::CNAME
@@ -110,9 +172,9 @@ impl Zone {
                         _ => None,
                     });
                     for data in records.iter().filter(asked) {
-                        answer.add_answer(Record::from_rdata(owner.clone(), TTL, data.clone()));
+                        answer.add_answer(Record::from_rdata(owner.clone(), self.ttl, data.clone()));
                     }
-                    if let Some(target) = alias {
+                    if let Some(target) = alias.filter(|_| query.query_type() != RecordType::CNAME) {
                         owner = target;
                         continue;
                     }
@@ -120,7 +182,46 @@ impl Zone {
             }
             break;
         }
-        Some(answer)
+        if let Some(ttl) = self.negative_ttl.filter(|_| answer.answers.is_empty()) {
+            let soa = SOA::new(absolute("ns.example"), absolute("hostmaster.example"), 1, 60, 60, 60, ttl);
+            answer.add_authority(Record::from_rdata(owner, ttl, RData::SOA(soa)));
+        }
+        answer.to_vec().ok()
+    }
+
+    fn tricked(&self, trick: Trick, owner: &Name, mut answer: Message) -> Option<Vec<u8>> {
+        // What a spoofer would like to be believed.
+        let forged =
+            |owner: &Name| Record::from_rdata(owner.clone(), self.ttl, RData::from(IpAddr::from([127, 0, 0, 1])));
+        match trick {
+            Trick::Silent => return None,
+            Trick::ServFail => answer.metadata.response_code = ResponseCode::ServFail,
+            Trick::Refused => answer.metadata.response_code = ResponseCode::Refused,
+            Trick::OddCode => answer.metadata.response_code = ResponseCode::Unknown(12),
+            Trick::Lame => {
+                let elsewhere = RData::NS(NS(absolute("ns.elsewhere.example")));
+                answer.add_authority(Record::from_rdata(owner.base_name(), self.ttl, elsewhere));
+            }
+            Trick::Truncated => answer.metadata.truncation = true,
+            Trick::WrongId => {
+                answer.metadata.id = answer.metadata.id.wrapping_add(1);
+                answer.add_answer(forged(owner));
+            }
+            Trick::WrongQuestion => {
+                let mut query = answer.queries.pop()?;
+                query.set_name(absolute("another.example"));
+                answer.add_query(query);
+                answer.add_answer(forged(owner));
+            }
+            Trick::WrongOwner => {
+                answer.add_answer(forged(&absolute("another.example")));
+            }
+            Trick::Garbage => {
+                let id = answer.metadata.id.to_be_bytes();
+                return Some([&id[..], &[0xff; 40]].concat());
+            }
+        }
+        answer.to_vec().ok()
     }
 }
 
@@ -134,8 +235,15 @@ fn absolute(name: &str) -> Name {
 #[derive(Debug)]
 pub struct ZoneServer {
     address: SocketAddr,
-    questions: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
+    shared: Arc<Shared>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+#[derive(Debug)]
+struct Shared {
+    zone: Mutex<Zone>,
+    questions: AtomicUsize,
+    over_tcp: AtomicUsize,
 }
 
 impl ZoneServer {
@@ -144,21 +252,12 @@ impl ZoneServer {
     /// # Errors
     /// The system's.
     pub async fn start(zone: Zone) -> io::Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = socket.local_addr()?;
-        let questions = Arc::new(AtomicUsize::new(0));
-        let counted = questions.clone();
-        let task = tokio::spawn(async move {
-            let mut packet = [0; 4096];
-            while let Ok((n, from)) = socket.recv_from(&mut packet).await {
-                counted.fetch_add(1, Ordering::SeqCst);
-                let answer = Message::from_vec(&packet[..n]).ok().and_then(|question| zone.answer(&question));
-                if let Some(Ok(bytes)) = answer.map(|a| a.to_vec()) {
-                    let _ = socket.send_to(&bytes, from).await;
-                }
-            }
-        });
-        Ok(Self { address, questions, task })
+        let (udp, tcp) = sockets().await?;
+        let address = udp.local_addr()?;
+        let (questions, over_tcp) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { zone: Mutex::new(zone), questions, over_tcp });
+        let tasks = [tokio::spawn(serve_udp(udp, shared.clone())), tokio::spawn(serve_tcp(tcp, shared.clone()))];
+        Ok(Self { address, shared, tasks })
     }
 
     /// Where it listens.
@@ -168,12 +267,83 @@ impl ZoneServer {
 
     /// How many questions have come.
     pub fn questions(&self) -> usize {
-        self.questions.load(Ordering::SeqCst)
+        self.shared.questions.load(Ordering::SeqCst)
+    }
+
+    /// How many of them came over TCP.
+    pub fn questions_over_tcp(&self) -> usize {
+        self.shared.over_tcp.load(Ordering::SeqCst)
+    }
+
+    /// From now on it says something else.
+    pub fn serve(&self, zone: Zone) {
+        *self.shared.zone.lock() = zone;
     }
 }
 
 impl Drop for ZoneServer {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// One port for both.
+async fn sockets() -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = 0;
+    loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && tries < PORTS_TRIED => tries += 1,
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl Shared {
+    fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        let question = Message::from_vec(question).ok()?;
+        self.zone.lock().answer(&question)
+    }
+}
+
+async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
+    let mut packet = [0; 4096];
+    while let Ok((n, from)) = socket.recv_from(&mut packet).await {
+        let Some(mut answer) = shared.answer(&packet[..n]) else { continue };
+        if answer.len() > UDP_BYTES_MAX
+            && let Ok(whole) = Message::from_vec(&answer)
+        {
+            let mut cut = Message::response(whole.metadata.id, OpCode::Query);
+            cut.metadata = whole.metadata;
+            cut.metadata.truncation = true;
+            cut.add_queries(whole.queries);
+            answer = cut.to_vec().unwrap_or_default();
+        }
+        let _ = socket.send_to(&answer, from).await;
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
+    // Ends with this task, and the connections with it.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(converse(stream, shared.clone()));
+    }
+}
+
+async fn converse(mut stream: TcpStream, shared: Arc<Shared>) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut question = vec![0; length.into()];
+        if stream.read_exact(&mut question).await.is_err() {
+            return;
+        }
+        shared.over_tcp.fetch_add(1, Ordering::SeqCst);
+        let Some(answer) = shared.answer(&question) else { continue };
+        let Ok(length) = u16::try_from(answer.len()) else { return };
+        if stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await.is_err() {
+            return;
+        }
     }
 }

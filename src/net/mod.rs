@@ -90,10 +90,10 @@ pub async fn connect(
     if let Some(source) = source.filter(|s| s.is_ipv4() == address.is_ipv4()) {
         socket.bind(SocketAddr::new(source, 0)).map_err(ConnectError::Io)?;
     }
+    // Before connecting: on a connection that the peer has reset at once it would fail with an error of its own.
+    socket.set_nodelay(true).map_err(ConnectError::Io)?;
     let connecting = tokio::time::timeout(timeout, socket.connect(address));
-    let stream = connecting.await.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Io)?;
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    Ok(stream)
+    connecting.await.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Io)
 }
 
 /// What an idle socket has to tell.

@@ -149,7 +149,8 @@ impl Relay {
             notices: Arc::new(ArcSwap::from_pointee(options::notices(&config))),
         };
         let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics).await?;
-        let resolver = Resolver::new(&options::dns(&config)).map_err(|e| StartError::failed("dns")(&e))?;
+        let resolver =
+            Resolver::new(&options::dns(&config), clock.clone()).map_err(|e| StartError::failed("dns")(&e))?;
         let signer = Arc::new(reload::LiveSigner { signers: live.signers.clone(), clock: clock.clone() });
         let mail = Arc::new(MailEgress::new(live.email.clone(), resolver, metrics.clone(), clock.clone(), signer));
         let core = Arc::new(Core {

@@ -75,14 +75,16 @@ pub(super) fn email(config: &Config) -> email::Options {
         idle: delivery.idle,
         timeouts: Timeouts {
             connect: delivery.connect_timeout,
-            greeting: delivery.command_timeout,
+            greeting: delivery.timeouts.greeting,
             hello: delivery.command_timeout,
-            mail: delivery.command_timeout,
-            recipient: delivery.command_timeout,
-            data: delivery.command_timeout,
-            block: delivery.data_timeout,
+            tls: delivery.timeouts.tls,
+            mail: delivery.timeouts.mail,
+            recipient: delivery.timeouts.recipient,
+            data: delivery.timeouts.data_command,
+            block: delivery.timeouts.block,
             end_of_data: delivery.data_timeout,
-            ..Timeouts::default()
+            quit: delivery.timeouts.quit,
+            opening: delivery.timeouts.opening,
         },
         ..email::Options::default()
     }

@@ -166,3 +166,25 @@ impl Connection {
         let _ = timeout(within, self.stream.shutdown()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::PEER_REPLY_BYTES_MAX;
+
+    #[tokio::test]
+    async fn a_peer_that_talks_without_end_fills_no_memory() {
+        for chunk in [&b"250 "[..], b"250-never ending\r\n", b"\0"] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (client, server) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+            let mut server = server.unwrap().0;
+            let talking = tokio::spawn(async move { while server.write_all(&chunk.repeat(1000)).await.is_ok() {} });
+            let mut connection = Connection::new(client.unwrap(), &Arc::new(Metrics::new()));
+            let lost = connection.reply(Duration::from_secs(20)).await.unwrap_err();
+            assert!(matches!(lost, Lost::Fault(_)), "{lost:?}");
+            assert!(connection.incoming.capacity() <= 4 * PEER_REPLY_BYTES_MAX, "{}", connection.incoming.capacity());
+            drop(connection);
+            talking.await.unwrap();
+        }
+    }
+}

@@ -4,13 +4,16 @@
 //!
 //! ```text
 //! S: 250 ok        says this line          C: MAIL FROM:<   expects a line that starts so; BDAT swallows its chunk
-//! DATA             reads to the lone dot   TLS              shakes hands as the server
+//! B: 250 ok\xff\n  says these bytes        DATA             reads to the lone dot
+//! TLS              shakes hands as the server
 //! CLOSE            hangs up                RESET            hangs up with an RST
-//! STALL            waits for the client to hang up          FLOOD  talks without end
+//! STALL            waits for the client to hang up          DEAF   reads nothing more and does not hang up either
+//! FLOOD            says lines without end  ENDLESS          says one line without end
+//! DRIP             says one line without end, a byte now and then
 //! HEAR             waits for the client to say something
 //! ```
 //!
-//! Lines said one after the other go in one write.
+//! Lines and bytes said one after the other go in one write.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,6 +25,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// What clients said, one entry a connection; content is on one line, escaped.
 pub(super) type Transcript = Vec<Vec<String>>;
@@ -29,7 +33,8 @@ pub(super) type Transcript = Vec<Vec<String>>;
 pub(super) struct Host {
     pub(super) address: SocketAddr,
     heard: Arc<Mutex<Transcript>>,
-    task: JoinHandle<()>,
+    /// Gives back those connections that nobody reads any more: they stay open until it is asked.
+    task: JoinHandle<Vec<Line>>,
 }
 
 trait Wire: AsyncRead + AsyncWrite + Send {}
@@ -43,16 +48,23 @@ impl Host {
     }
 
     pub(super) async fn start_at(address: SocketAddr, dialogues: &[&str]) -> Self {
+        Self::start_with(address, dialogues, own_certificate()).await
+    }
+
+    /// With TLS settings of the test's own.
+    pub(super) async fn start_with(address: SocketAddr, dialogues: &[&str], tls: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Transcript::new()));
         let (dialogues, transcript) = (dialogues.iter().map(|d| (*d).to_owned()).collect::<Vec<_>>(), heard.clone());
         let task = tokio::spawn(async move {
+            let mut deaf = Vec::new();
             for dialogue in dialogues {
                 let (stream, _) = listener.accept().await.unwrap();
                 transcript.lock().push(Vec::new());
-                play(stream, &dialogue, &transcript).await;
+                deaf.extend(play(stream, &dialogue, &transcript, &tls).await);
             }
+            deaf
         });
         Self { address, heard, task }
     }
@@ -64,20 +76,30 @@ impl Host {
     }
 }
 
-async fn play(stream: TcpStream, dialogue: &str, transcript: &Arc<Mutex<Transcript>>) {
+/// Plays one dialogue; gives the connection back if it is to stay open, unread.
+async fn play(
+    stream: TcpStream,
+    dialogue: &str,
+    transcript: &Arc<Mutex<Transcript>>,
+    tls: &Arc<ServerConfig>,
+) -> Option<Line> {
     let hear = |line: String| transcript.lock().last_mut().unwrap().push(line);
     // A second handle of the socket, to make its close a reset.
     let socket = socket2::SockRef::from(&stream).try_clone().unwrap();
     let mut line: Line = BufReader::new(Box::pin(stream));
-    let mut saying = String::new();
+    let mut saying = Vec::new();
     for step in dialogue.lines().map(str::trim).filter(|l| !l.is_empty()) {
         if let Some(words) = step.strip_prefix("S:") {
-            saying.push_str(words.trim_start());
-            saying.push_str("\r\n");
+            saying.extend_from_slice(words.trim_start().as_bytes());
+            saying.extend_from_slice(b"\r\n");
+            continue;
+        }
+        if let Some(bytes) = step.strip_prefix("B:") {
+            saying.extend(unescaped(bytes.trim_start()));
             continue;
         }
         // A client that has hung up shows in what it was expected to say.
-        let _ = line.get_mut().write_all(std::mem::take(&mut saying).as_bytes()).await;
+        let _ = line.get_mut().write_all(&std::mem::take(&mut saying)).await;
         let _ = line.get_mut().flush().await;
         match step.split_once(' ').unwrap_or((step, "")) {
             ("C:", expected) => {
@@ -99,25 +121,51 @@ async fn play(stream: TcpStream, dialogue: &str, transcript: &Arc<Mutex<Transcri
                 hear(content.escape_ascii().to_string());
             }
             ("TLS", _) => {
-                let secured = acceptor().accept(line).await.unwrap();
+                let secured = TlsAcceptor::from(tls.clone()).accept(line).await.unwrap();
                 line = BufReader::new(Box::pin(secured));
             }
             ("HEAR", _) => assert!(!line.fill_buf().await.unwrap().is_empty(), "the client hung up"),
-            ("CLOSE", _) => return,
+            ("CLOSE", _) => return None,
             ("RESET", _) => {
                 socket.set_linger(Some(Duration::ZERO)).unwrap();
-                return;
+                return None;
             }
+            ("DEAF", _) => return Some(line),
             ("STALL", _) => {
                 let mut rest = Vec::new();
                 let _ = line.read_to_end(&mut rest).await;
             }
             ("FLOOD", _) => while line.get_mut().write_all(b"250-never ending\r\n").await.is_ok() {},
+            ("ENDLESS", _) => while line.get_mut().write_all(b"250 never ending ").await.is_ok() {},
+            ("DRIP", _) => {
+                let mut now_and_then = tokio::time::interval(Duration::from_millis(20));
+                while line.get_mut().write_all(b"2").await.is_ok() && line.get_mut().flush().await.is_ok() {
+                    now_and_then.tick().await;
+                }
+            }
             (other, _) => panic!("no such step: {other}"),
         }
     }
-    let _ = line.get_mut().write_all(saying.as_bytes()).await;
+    let _ = line.get_mut().write_all(&saying).await;
     let _ = line.get_mut().flush().await;
+    None
+}
+
+/// With `\r`, `\n` and `\xff` read as the bytes they stand for.
+fn unescaped(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some((before, escape)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let (byte, length) = match escape.as_bytes()[0] {
+            b'r' => (b'\r', 1),
+            b'n' => (b'\n', 1),
+            _ => (u8::from_str_radix(&escape[1..3], 16).unwrap(), 3),
+        };
+        bytes.push(byte);
+        rest = &escape[length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
 }
 
 async fn read_line(line: &mut Line) -> String {
@@ -128,8 +176,8 @@ async fn read_line(line: &mut Line) -> String {
     said.trim_end().to_owned()
 }
 
-fn acceptor() -> TlsAcceptor {
+fn own_certificate() -> Arc<ServerConfig> {
     let own = rcgen::generate_simple_self_signed(vec!["mx.example.net".to_owned()]).unwrap();
     let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
-    TlsAcceptor::from(Arc::new(crate::net::tls::server_config(certificate.as_bytes(), key.as_bytes()).unwrap()))
+    Arc::new(crate::net::tls::server_config(certificate.as_bytes(), key.as_bytes()).unwrap())
 }

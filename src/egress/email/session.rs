@@ -2,7 +2,8 @@
 //!
 //! **Promises.** Hosts and their addresses are walked in order while they fail before a transaction; the walk is bounded in
 //! hosts, addresses and time. A host whose TLS fails is tried again in clear and that is remembered for a while. What was
-//! said before TLS counts for nothing after it; bytes injected before it end the session.
+//! said before TLS counts for nothing after it; bytes injected before it end the session, as does every reply that comes
+//! before its command.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,8 +16,9 @@ use super::hosts::{self, Host};
 use super::options::{Options, TlsMode};
 use super::verdict::{Setback, takes_no_mail, with_reply};
 use crate::model::{EnhancedStatus, Failure, Peer, Reply, Scope, Stage};
-use crate::net;
+use crate::net::{self, ConnectError};
 use crate::route::MailHop;
+use crate::wire::smtp::client::ReplyFault;
 use crate::wire::smtp::client::dialogue::{AwaitGreeting, AwaitHello, Greeted, Hello, Idle, Tls};
 
 /// A connection ready for a transaction.
@@ -167,10 +169,13 @@ impl Dial<'_> {
         let timeouts = &self.options.timeouts;
         let tcp = net::connect(self.address, self.options.source, timeouts.connect, self.policy)
             .await
-            .map_err(|e| no_answer(Some(self.peer(None)), e.to_string()))?;
+            .map_err(|e| self.not_connected(e))?;
         let mut connection = Connection::new(tcp, &self.egress.metrics);
         let greeting = connection.reply(timeouts.greeting).await.map_err(|lost| self.lost(Stage::Connect, &lost))?;
         let greeted = AwaitGreeting.on_reply(greeting).map_err(|reply| self.refused(&reply, Stage::Connect))?;
+        if let Some(setback) = self.out_of_step(&connection, Stage::Connect) {
+            return Err(setback.into());
+        }
         let idle = self.hello(&mut connection, greeted).await?;
         if !tls {
             return Ok(self.session(connection, idle, None));
@@ -187,6 +192,7 @@ impl Dial<'_> {
         // Whoever put bytes behind the 220 is no friend: this host gets nothing in clear either.
         match asked.on_reply(reply, more).map_err(|fault| self.lost(Stage::Tls, &Lost::Fault(fault)))? {
             Tls::Refused(idle, _) => Ok(self.session(connection, idle, None)),
+            Tls::Closing(reply) => Err(self.refused(&reply, Stage::Tls).into()),
             Tls::Begin(handshake) => {
                 let securing = connection.secure(self.server_name(), timeouts.tls).await;
                 let (mut connection, description) = securing.map_err(|_| Trouble::TlsBroken)?;
@@ -207,11 +213,26 @@ impl Dial<'_> {
             let reply = connection.reply(within).await.map_err(|lost| self.lost(Stage::Hello, &lost))?;
             out.clear();
             match awaited.on_reply(reply, hostname, &mut out) {
-                Hello::Accepted(idle) => return Ok(idle),
+                Hello::Accepted(idle) => return self.out_of_step(connection, Stage::Hello).map_or(Ok(idle), Err),
                 Hello::Again(again) => awaited = again,
                 Hello::Refused(reply) => return Err(self.refused(&reply, Stage::Hello)),
             }
         }
+    }
+
+    /// No answer, unless the peer did answer and reset the connection before we could look at it.
+    fn not_connected(&self, error: ConnectError) -> Setback {
+        match error {
+            ConnectError::Io(e) if e.kind() == std::io::ErrorKind::ConnectionReset => {
+                self.lost(Stage::Connect, &Lost::Io(e))
+            }
+            other => no_answer(Some(self.peer(None)), other.to_string()),
+        }
+    }
+
+    /// A peer that has said more than it was asked would answer the next command before hearing it.
+    fn out_of_step(&self, connection: &Connection, stage: Stage) -> Option<Setback> {
+        connection.has_more().then(|| self.lost(stage, &Lost::Fault(ReplyFault::Unasked)))
     }
 
     fn session(&self, connection: Connection, idle: Idle, tls: Option<String>) -> Session {

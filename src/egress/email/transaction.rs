@@ -1,7 +1,8 @@
 //! One mail transaction over a session: the I/O that `wire::smtp::client::exchange` asks for.
 //!
 //! **Promises.** Whatever the peer answered before a connection broke is kept. It is known whether all of the content had
-//! gone, and so whether the peer may have taken a mail whose answer never came.
+//! gone, and so whether the peer may have taken a mail whose answer never came. A yes that comes before its question is
+//! none: the content stays here.
 
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use super::options::Timeouts;
 use super::session::Session;
 use super::verdict::Loss;
 use crate::model::{MailData, Reply, Stage};
-use crate::wire::smtp::client::Outgoing;
 use crate::wire::smtp::client::dialogue::Idle;
 use crate::wire::smtp::client::exchange::{Answers, AwaitEnd, Exchange, Next, Over, Plan, SendContent, Withdraw};
+use crate::wire::smtp::client::{Outgoing, ReplyFault};
 
 /// How long to listen for a peer's last words after it stopped listening to ours.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -88,6 +89,10 @@ type Step<'p> = Result<Next<'p>, Box<Ended>>;
 impl Run<'_, '_> {
     async fn exchange<'p>(&mut self, mut exchange: Exchange<'p>) -> Step<'p> {
         self.out.clear();
+        if exchange.is_answered() && self.session.connection.has_more() {
+            let stage = exchange.awaits();
+            return Err(self.broken(exchange.into_answers(), stage, &Lost::Fault(ReplyFault::Unasked)));
+        }
         let with_content = exchange.write(&mut self.out);
         let stage = exchange.awaits();
         if with_content {
@@ -115,6 +120,10 @@ impl Run<'_, '_> {
 
     async fn send<'p>(&mut self, send: SendContent) -> Step<'p> {
         self.out.clear();
+        if self.session.connection.has_more() {
+            // A verdict on a mail that has not been given: a refusal is believed, a yes is not.
+            return Err(self.last_words(send.sent(), &Lost::Fault(ReplyFault::Unasked)).await);
+        }
         let (signature, data) = (self.load.signature, self.load.data);
         let content = if send.announce(&mut self.out) {
             Outgoing::chunk(&self.out, signature, data)
@@ -132,12 +141,14 @@ impl Run<'_, '_> {
         }
     }
 
-    /// The peer hung up amid the content; a refusal it left behind counts, a yes to half a mail does not.
+    /// The peer hung up or stopped reading amid the content, or spoke before it; a refusal it left behind counts, a yes to half a mail does not.
     async fn last_words(&mut self, end: AwaitEnd, lost: &Lost) -> Box<Ended> {
-        let last = match lost {
-            Lost::Timeout | Lost::Fault(_) => None,
-            Lost::Closed | Lost::Io(_) => self.session.connection.reply(LAST_WORDS).await.ok(),
+        let within = match lost {
+            // It has had its time; only what has come already is read.
+            Lost::Timeout => Duration::ZERO,
+            Lost::Closed | Lost::Io(_) | Lost::Fault(_) => LAST_WORDS,
         };
+        let last = self.session.connection.reply(within).await.ok();
         match last.filter(|reply| reply.code >= 400) {
             Some(reply) => Box::new(Ended { answers: end.on_reply(reply).answers, loss: None }),
             None => self.broken(end.into_answers(), Stage::Data, lost),

@@ -162,17 +162,20 @@ pub enum Tls {
     Begin(Handshake),
     /// Not now: the conversation may go on in clear.
     Refused(Idle, Reply),
+    /// The peer hangs up.
+    Closing(Reply),
 }
 
 impl AwaitTls {
     /// The answer; `more` says that further bytes came with it in clear.
     ///
     /// # Errors
-    /// Bytes behind the 220 were put there by somebody in between, to be taken for the peer's own later.
+    /// Bytes behind the reply were put there by somebody in between, to be taken for the peer's own later.
     pub fn on_reply(self, reply: Reply, more: bool) -> Result<Tls, ReplyFault> {
         match reply.code {
-            220 if more => Err(ReplyFault::NotAReply),
+            _ if more => Err(ReplyFault::Unasked),
             220 => Ok(Tls::Begin(Handshake(()))),
+            421 => Ok(Tls::Closing(reply)),
             _ => Ok(Tls::Refused(self.0, reply)),
         }
     }
@@ -217,8 +220,10 @@ mod tests {
 
         let capabilities = Capabilities { starttls: true, ..Capabilities::default() };
         let asked = |out: &mut Vec<u8>| Idle::after(capabilities, false).starttls(out).unwrap();
-        assert!(matches!(asked(&mut out).on_reply(reply(220), true), Err(ReplyFault::NotAReply)));
-        assert!(matches!(asked(&mut out).on_reply(reply(454), true), Ok(Tls::Refused(..))));
+        assert!(matches!(asked(&mut out).on_reply(reply(220), true), Err(ReplyFault::Unasked)));
+        assert!(matches!(asked(&mut out).on_reply(reply(454), true), Err(ReplyFault::Unasked)));
+        assert!(matches!(asked(&mut out).on_reply(reply(454), false), Ok(Tls::Refused(..))));
+        assert!(matches!(asked(&mut out).on_reply(reply(421), false), Ok(Tls::Closing(_))));
         assert!(matches!(asked(&mut out).on_reply(reply(220), false), Ok(Tls::Begin(_))));
 
         let soiled = Idle::after(capabilities, true);

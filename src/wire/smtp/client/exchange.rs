@@ -116,6 +116,11 @@ impl<'a> Exchange<'a> {
         false
     }
 
+    /// True while the peer owes no answer: what it says now answers nothing.
+    pub fn is_answered(&self) -> bool {
+        self.answers.count() == self.written
+    }
+
     /// Whose answer is awaited next.
     pub fn awaits(&self) -> Stage {
         match self.answers.count() {

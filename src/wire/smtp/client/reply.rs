@@ -23,6 +23,8 @@ pub enum ReplyFault {
     CodesDiffer,
     /// More bytes than any honest peer sends in one transaction.
     TooLong,
+    /// A reply came before its command: whatever is said next, it would be taken for the answer to it.
+    Unasked,
 }
 
 impl fmt::Display for ReplyFault {
@@ -31,6 +33,7 @@ impl fmt::Display for ReplyFault {
             Self::NotAReply => "the peer sent something that is no SMTP reply",
             Self::CodesDiffer => "the peer sent a reply whose lines carry different codes",
             Self::TooLong => "the peer's replies are longer than any honest peer's",
+            Self::Unasked => "the peer answered what it had not been asked",
         })
     }
 }
