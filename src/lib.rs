@@ -17,6 +17,7 @@ pub mod model;
 pub mod net;
 pub mod peers;
 pub mod policy;
+pub mod provider;
 pub mod queue;
 pub mod relay;
 pub mod route;

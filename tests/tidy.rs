@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 9] = [
     &["model", "clock", "limits"],
     &["wire", "mail", "sms"],
     &["storage", "net", "dns"],
-    &["schedule", "route", "policy", "event"],
+    &["schedule", "route", "provider", "policy", "event"],
     &["queue", "egress"],
     &["ingress", "dispatch"],
     &["admin", "peers"],

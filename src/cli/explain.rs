@@ -125,6 +125,9 @@ fn attempt_for_people(number: usize, attempt: &AttemptView) -> String {
             let _ = writeln!(out, "      {}{}", printable(before), printable(line));
         }
     }
+    if let Some(rule) = &attempt.rule {
+        let _ = writeln!(out, "      {} {}", paint(DIM, "rule"), printable(rule));
+    }
     out
 }
 
@@ -139,6 +142,7 @@ mod tests {
             outcome: "delayed".into(),
             stage: Some("rcpt".into()),
             reply: Some("451 4.7.1 later,\nplease\u{1b}[2J".into()),
+            rule: Some("any-greylist (greylist)".into()),
             reason: None,
             host: Some("mx1.example.net".into()),
             address: Some("192.0.2.1:25".into()),
@@ -181,7 +185,8 @@ mod tests {
              2 earlier attempts not listed\n    \
              attempt 3  2026-11-23T06:24:01.000000Z  delayed  mx1.example.net  192.0.2.1:25  12 ms\n      \
              rcpt: 451 4.7.1 later,\n      \
-             please\u{fffd}[2J\n    \
+             please\u{fffd}[2J\n      \
+             rule any-greylist (greylist)\n    \
              its next attempt\n    \
              next attempt 2026-11-23T06:25:00.000000Z\n"
         );

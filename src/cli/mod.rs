@@ -17,6 +17,7 @@ mod load;
 mod logging;
 mod output;
 mod pause;
+mod providers;
 mod queue;
 mod resume;
 mod sandbox;
@@ -57,6 +58,7 @@ enum Command {
     Sink(sink::Args),
     Load(load::Args),
     Spool(spool::Args),
+    Providers(providers::Args),
 }
 
 /// Why a command did not end well.
@@ -117,6 +119,7 @@ impl Command {
             Self::Sink(args) => args.run(),
             Self::Load(args) => args.run(),
             Self::Spool(args) => args.run(),
+            Self::Providers(args) => args.run(),
         }
     }
 }

@@ -1,20 +1,23 @@
-//! Files and environment variables that a configuration names: certificates, keys, secrets.
+//! Files and environment variables that a configuration names: certificates, keys, secrets, the provider table.
 //!
 //! **Promises.** Relative names resolve against the configuration file's directory. A file that cannot be read is a mistake
 //! at the key that names it; a secret that every user of the machine may read is a warning. No content is ever repeated.
 //!
-//! **Does not know** what is inside, beyond whether it looks like PEM of the right kind.
+//! **Does not know** what is inside, beyond whether it looks like PEM of the right kind; of a provider table, what that module
+//! says.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::mistake::Fault;
+use super::mistake::{Fault, Mistake};
 use super::reader::{Notes, Section};
 use super::value;
 use crate::model::Secret;
+use crate::provider::Table;
 
 /// Largest file taken: no certificate chain, key or password comes near it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -102,6 +105,28 @@ pub(super) fn password(section: &mut Section<'_>) -> Option<(&'static str, Secre
         None => {
             let right = "set it in the environment of the relay, and of check";
             section.mistake("password_env", format!("environment variable {name} is not set"), right);
+            None
+        }
+    }
+}
+
+/// Reads the provider table that a key names. Its mistakes are reported where they stand, in that file.
+pub(super) fn providers(section: &mut Section<'_>, key: &'static str) -> Option<Arc<Table>> {
+    let name = section.optional(key, value::text)?;
+    let path = resolve(section.notes, &name);
+    let bytes = load(section, key, &path)?;
+    let Ok(text) = String::from_utf8(bytes) else {
+        section.mistake(key, format!("{} is not UTF-8", path.display()), "begin with a copy of config/providers.toml");
+        return None;
+    };
+    match Table::parse(&text) {
+        Ok(table) => Some(Arc::new(table)),
+        Err(mistakes) => {
+            for mistake in mistakes {
+                let crate::provider::Mistake { line, column, key: place, wrong, right } = mistake;
+                let mistake = Mistake { file: path.clone(), line, column, key: place, wrong, right };
+                section.notes.mistake_elsewhere(&section.key_of(key), mistake);
+            }
             None
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,6 +12,7 @@ use super::timeouts::{DeliveryTimeouts, timeouts};
 use super::{files, quantity, value};
 use crate::mail::dkim::SigningKey;
 use crate::model::{Domain, Secret};
+use crate::provider::Table;
 use crate::route::FixedRoute;
 
 /// `[[dkim]]`: one key that signs for one domain. A domain may have several.
@@ -62,6 +64,8 @@ pub struct Delivery {
     pub concurrency: usize,
     /// After how long a sender who asked for it is told that a mail is delayed.
     pub delay_notice: Duration,
+    /// Limits of mailbox providers, and what their replies mean.
+    pub providers: Arc<Table>,
 }
 
 pub(super) fn dkim(section: &mut Section<'_>) -> Option<Dkim> {
@@ -103,6 +107,7 @@ pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
         timeouts: timeouts(section, command_timeout, data_timeout),
         concurrency: section.or("concurrency", 1_000, value::count(1..=100_000)),
         delay_notice: section.or("delay_notice", 240 * MINUTE, quantity::span(SECOND..=30 * 1_440 * MINUTE)),
+        providers: files::providers(section, "providers").unwrap_or_else(Table::shipped),
     }
 }
 

@@ -65,6 +65,11 @@ impl<'a> Notes<'a> {
         self.mistakes.borrow_mut().push((offset, mistake));
     }
 
+    /// Reports a mistake in another file, which a key names.
+    pub(super) fn mistake_elsewhere(&self, key: &str, mistake: Mistake) {
+        self.mistakes.borrow_mut().push((self.place(key), mistake));
+    }
+
     /// Reports a warning at a key.
     pub(super) fn warn(&self, key: &str, what: impl Into<String>, advice: impl Into<String>) {
         let offset = self.place(key);

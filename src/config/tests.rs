@@ -432,6 +432,30 @@ fn files_are_loaded_and_open_secrets_are_told() {
     assert!(!format!("{found:?}").contains("hunter2"));
 }
 
+#[test]
+fn a_provider_table_is_checked_where_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    let parse = |table: &str| {
+        std::fs::write(dir.path().join("mine.toml"), table).unwrap();
+        Config::parse(&file, &format!("{GOOD}[delivery]\nproviders = \"mine.toml\"\n"))
+    };
+    let (config, _) = parse("[[provider]]\nname = \"any\"\n").unwrap();
+    assert_eq!(config.delivery.providers.providers().len(), 1);
+    let (config, _) = good(GOOD);
+    assert_eq!(config.delivery.providers, crate::provider::Table::shipped(), "without the key it is the shipped one");
+
+    let found = parse("[[provider]]\nname = \"any\"\nconnections = 0\n[[provider]]\nname = \"a\"\n").unwrap_err();
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let at = dir.path().join("mine.toml").display().to_string();
+    let first = format!("{at}:3: provider[0].connections: bad number; expected a whole number from 1 to 1000000");
+    assert_eq!(shown, [first, format!("{at}:4: provider[1].mx: missing; add mx = [\"google.com\"]")]);
+
+    std::fs::remove_file(dir.path().join("mine.toml")).unwrap();
+    let found = Config::parse(&file, &format!("{GOOD}[delivery]\nproviders = \"mine.toml\"\n")).unwrap_err();
+    assert_eq!((found.len(), found[0].line, found[0].key.as_str()), (1, 10, "delivery.providers"));
+}
+
 proptest! {
     /// Lines that could stand in a configuration, in any order, with any values.
     #[test]

@@ -1,6 +1,6 @@
 //! The catalogue of metrics: every series the relay exports is declared here, with its help text.
 //!
-//! **Promises.** Prefix `postrider_`, units in names, bounded labels: carrier, client, class, channel, outcome; never a
+//! **Promises.** Prefix `postrider_`, units in names, bounded labels: provider, carrier, client, class, channel, outcome; never a
 //! domain, an address or a campaign. Handles are cheap to keep and to bump; hot paths keep the child, not the family.
 //!
 //! **Fails how.** A name declared twice is our bug and panics at start.
@@ -43,6 +43,8 @@ pub struct Metrics {
     pub mail_connections_made: IntCounter,
     /// Mails sent over a connection that had carried one before.
     pub mail_connections_reused: IntCounter,
+    /// Refusals of mail hosts, by provider and the class that the provider table gives them (`none` if no row knows them).
+    pub replies: IntCounterVec,
     /// One while a carrier's bind is up, by carrier.
     pub carrier_up: IntGaugeVec,
     /// Window slots in use, by carrier.
@@ -105,6 +107,11 @@ impl Metrics {
             mail_connections: gauge("mail_connections", "Outbound SMTP connections open."),
             mail_connections_made: counter("mail_connections_made_total", "Outbound SMTP connections made."),
             mail_connections_reused: counter("mail_connections_reused_total", "Mails sent over a reused connection."),
+            replies: counters(
+                "replies_total",
+                "Refusals of mail hosts, as the provider table judges them.",
+                &["provider", "class"],
+            ),
             carrier_up: gauges("carrier_up", "1 while the carrier's bind is up.", &["carrier"]),
             carrier_window_used: gauges("carrier_window_used", "Window slots in use.", &["carrier"]),
             carrier_parts: counters("carrier_parts_total", "Parts submitted.", &["carrier", "result"]),

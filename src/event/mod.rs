@@ -121,6 +121,12 @@ pub struct Fact {
     /// What the other side said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplyFact>,
+    /// Where in the dialogue the attempt ended, when it did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<&'static str>,
+    /// The row of the provider table that judged the reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleFact>,
     /// Why, where no reply says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -157,6 +163,8 @@ impl Fact {
             attempt: None,
             next_attempt: None,
             reply: None,
+            stage: None,
+            rule: None,
             reason: None,
             bounce: None,
             peer: None,
@@ -177,6 +185,15 @@ pub struct ReplyFact {
     pub enhanced: Option<String>,
     /// The text.
     pub text: String,
+}
+
+/// A row of the provider table as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RuleFact {
+    /// Its id.
+    pub id: Arc<str>,
+    /// The class of the replies it knows.
+    pub class: Arc<str>,
 }
 
 /// A bounce's class as events show it.

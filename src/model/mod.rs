@@ -27,7 +27,7 @@ pub use envelope::{
     RecipientIndex, Ret, Submission, TextOrigin,
 };
 pub use id::MessageId;
-pub use outcome::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Relayed, Reply, Scope, Stage};
+pub use outcome::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Relayed, Reply, Rule, Scope, Stage};
 pub use secret::Secret;
 pub use text::{CarrierMessageId, PartState, Receipt, ReceiptState, SenderId, SmsText, TextProgress};
 

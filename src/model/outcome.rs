@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RecipientIndex, TextProgress};
@@ -57,12 +58,32 @@ pub struct Failure {
     pub cause: Option<String>,
     /// The next hop asked us to slow down.
     pub throttled: bool,
+    /// The row of the provider table that judged the reply, if one did.
+    pub rule: Option<Rule>,
+    /// It is of no use to try again sooner. Not kept on disk: the time at which it is due is.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure without a reply.
     pub fn without_reply(scope: Scope, stage: Stage, status: EnhancedStatus, cause: impl Into<String>) -> Self {
-        Self { scope, stage, status, reply: None, cause: Some(cause.into()), throttled: false }
+        let cause = Some(cause.into());
+        Self { scope, stage, status, reply: None, cause, throttled: false, rule: None, retry_after: None }
+    }
+}
+
+/// A row of the provider table, as it is shown.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Rule {
+    /// Its stable id, such as `gmail-rate-ip`.
+    pub id: Arc<str>,
+    /// The class of the replies it knows, such as `rate-ip`.
+    pub class: Arc<str>,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.id, self.class)
     }
 }
 
@@ -85,6 +106,34 @@ pub enum Scope {
     Source,
     /// The whole destination.
     Site,
+}
+
+impl Scope {
+    /// All scopes, from narrow to wide.
+    pub const ALL: [Self; 8] = [
+        Self::Recipient,
+        Self::Message,
+        Self::Campaign,
+        Self::SenderDomain,
+        Self::Connection,
+        Self::Host,
+        Self::Source,
+        Self::Site,
+    ];
+
+    /// The word used in events and in the provider table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recipient => "recipient",
+            Self::Message => "message",
+            Self::Campaign => "campaign",
+            Self::SenderDomain => "sender-domain",
+            Self::Connection => "connection",
+            Self::Host => "host",
+            Self::Source => "source",
+            Self::Site => "site",
+        }
+    }
 }
 
 /// Where in the dialogue an attempt ended.

@@ -312,7 +312,7 @@ impl Queue {
         let unreachable = outcomes.iter().any(|o| match &o.outcome {
             Outcome::Delayed(f) if is_shared && f.stage == Stage::Dns => false,
             Outcome::Delayed(f) => {
-                matches!(f.scope, Scope::Host | Scope::Site | Scope::Connection)
+                matches!(f.scope, Scope::Connection | Scope::Host | Scope::Source | Scope::Site)
                     && matches!(f.stage, Stage::Dns | Stage::Connect | Stage::Hello | Stage::Tls)
             }
             _ => false,

@@ -305,6 +305,7 @@ pub(super) fn attempt_view(attempt: &Attempt) -> AttemptView {
         outcome: attempt.outcome.as_str().to_owned(),
         stage: attempt.stage.map(|s| s.as_str().to_owned()),
         reply: attempt.reply.as_ref().map(ToString::to_string),
+        rule: attempt.rule.as_ref().map(ToString::to_string),
         reason: attempt.cause.clone(),
         host: attempt.peer.as_ref().map(|p| p.host.clone()),
         address: attempt.peer.as_ref().and_then(|p| p.address).map(|a| a.to_string()),

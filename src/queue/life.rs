@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::event::Kind;
-use crate::model::{EnhancedStatus, PartState, Peer, RecipientIndex, Reply, Scope, Stage, TextProgress};
+use crate::model::{EnhancedStatus, PartState, Peer, RecipientIndex, Reply, Rule, Scope, Stage, TextProgress};
 use crate::storage::Position;
 
 /// Attempts listed per recipient; older ones are only counted.
@@ -102,6 +102,8 @@ pub(super) struct Attempt {
     pub(super) cause: Option<String>,
     /// The next hop asked us to slow down.
     pub(super) throttled: bool,
+    /// The row of the provider table that judged the reply.
+    pub(super) rule: Option<Rule>,
     pub(super) peer: Option<Peer>,
     pub(super) duration: Duration,
 }
@@ -242,6 +244,7 @@ pub(super) mod tests {
             reply: None,
             cause: None,
             throttled,
+            rule: None,
             peer: None,
             duration: Duration::ZERO,
         }

@@ -306,6 +306,7 @@ impl Queue {
                         reply: None,
                         cause: Some(cause),
                         throttled: false,
+                        rule: None,
                         peer: None,
                         duration: Duration::ZERO,
                     }),

@@ -38,8 +38,9 @@ pub(super) const CHANGE: u8 = 2;
 /// Kind of an idempotency key record.
 pub(super) const KEY: u8 = 3;
 
-/// The version written; older ones are read. Version 2 brought a change's number and the change before it.
-const VERSION: u8 = 2;
+/// The version written; older ones are read. Version 2 brought a change's number and the change before it, version 3 the
+/// rule that judged an attempt's reply.
+const VERSION: u8 = 3;
 /// The oldest version that is read.
 const VERSION_MIN: u8 = 1;
 

@@ -29,6 +29,13 @@ impl Retry {
         let pause = self.schedule.get(step).copied().unwrap_or(Duration::from_secs(60));
         now.plus(jittered(pause, chance))
     }
+
+    /// Before when an attempt is of no use, because the next hop asked for this pause. It is stretched, never shortened; and
+    /// at most half of the message's usual time is given to it, so that a code that lives for minutes still gets its try.
+    pub(super) fn not_before(&self, now: Timestamp, pause: Duration, chance: f64) -> Timestamp {
+        let stretched = pause.mul_f64(1.0 + JITTER * chance.clamp(0.0, 1.0));
+        now.plus(stretched.min(self.expire / 2))
+    }
 }
 
 /// When a throttled recipient is tried again; `times` counts the answers of that kind.
@@ -52,5 +59,14 @@ mod tests {
         assert_eq!((due(1, 0.0), due(1, 1.0)), (51, 69));
         assert_eq!(after_throttling(Timestamp(0), 0, 0.5).seconds(), 1);
         assert_eq!(after_throttling(Timestamp(0), 99, 0.5).seconds(), 30);
+    }
+
+    #[test]
+    fn a_pause_asked_for_is_stretched_but_leaves_time_for_a_try() {
+        let hour = Duration::from_secs(3_600);
+        let retry = |expire| Retry { schedule: vec![Duration::from_secs(5)], expire };
+        let due = |expire, chance| retry(expire).not_before(Timestamp(0), hour, chance).seconds();
+        assert_eq!((due(72 * hour, 0.0), due(72 * hour, 1.0)), (3_600, 4_140));
+        assert_eq!(due(hour / 12, 0.5), 150);
     }
 }

@@ -6,10 +6,10 @@ use super::entry::{Entry, Track};
 use super::life::{Attempt, Change, End, PartReceipt, State};
 use super::retry::{Retry, after_throttling};
 use crate::clock::Timestamp;
-use crate::event::{BounceFact, Fact, Kind, PeerFact, ReplyFact, mask};
+use crate::event::{BounceFact, Fact, Kind, PeerFact, ReplyFact, RuleFact, mask};
 use crate::model::{
     Address, Channel, Class, ClientName, Envelope, MessageId, Outcome, PartState, Receipt, ReceiptState,
-    RecipientIndex, RecipientOutcome, Reply, Scope, TextProgress,
+    RecipientIndex, RecipientOutcome, Reply, Stage, TextProgress,
 };
 
 /// What an attempt's outcome does to a recipient's life. `masked` is an address that must not be shown, `chance` is uniform
@@ -43,6 +43,7 @@ pub(super) fn change_after(
             } else {
                 retry.next(now, u32::from(track.tally().attempts_made) + 1, chance)
             };
+            let due = failure.retry_after.map_or(due, |pause| due.max(retry.not_before(now, pause, chance)));
             (State::Queued { due }, Kind::Delayed, Some(failure))
         }
     };
@@ -66,6 +67,7 @@ pub(super) fn change_after(
             reply,
             cause: failure.and_then(|f| f.cause.as_deref()).map(|cause| kept(cause, masked)),
             throttled,
+            rule: failure.and_then(|f| f.rule.clone()),
             peer: outcome.peer,
             duration: outcome.duration,
         }),
@@ -241,6 +243,8 @@ pub(super) fn fact_of(
             enhanced: r.enhanced.map(|e| e.to_string()),
             text: r.text.clone(),
         });
+        fact.stage = attempt.stage.map(Stage::as_str);
+        fact.rule = attempt.rule.as_ref().map(|r| RuleFact { id: r.id.clone(), class: r.class.clone() });
         fact.reason.clone_from(&attempt.cause);
         if matches!(kind, Kind::Bounced | Kind::Undelivered) {
             fact.bounce = bounce_of(attempt);
@@ -254,16 +258,7 @@ pub(super) fn fact_of(
 
 /// How events class a failure for good.
 fn bounce_of(attempt: &Attempt) -> Option<BounceFact> {
-    let category = match attempt.scope? {
-        Scope::Recipient => "recipient",
-        Scope::Message => "message",
-        Scope::Campaign => "campaign",
-        Scope::SenderDomain => "sender-domain",
-        Scope::Connection => "connection",
-        Scope::Host => "host",
-        Scope::Source => "source",
-        Scope::Site => "site",
-    };
+    let category = attempt.scope?.as_str();
     let soft = attempt.status.is_some_and(|s| s.class == 4);
     Some(BounceFact { kind: if soft { "soft" } else { "hard" }, category })
 }

@@ -17,7 +17,7 @@ use crate::event::log as event_log;
 use crate::model::{
     Address, BodyKind, CarrierMessageId, Class, Content, EnhancedStatus, Envelope, Failure, Idempotency, MailData,
     MailOrigin, Mailbox, Number, Origin, Outcome, PartState, Receipt, ReceiptState, Recipient, RecipientOutcome,
-    Relayed, Reply, Responsibility, ReversePath, Scope, SmsText, Stage, Submission, TextOrigin, TextProgress,
+    Relayed, Reply, Responsibility, ReversePath, Rule, Scope, SmsText, Stage, Submission, TextOrigin, TextProgress,
 };
 use crate::route::TextRoute;
 use crate::schedule::SiteId;
@@ -279,6 +279,33 @@ async fn recipients_of_one_lane_go_together_and_end_one_by_one() {
     let all = outcomes(&again, &relayed());
     again.settle(all, Vec::new()).await;
     assert_eq!(status(&queue, id).await, "delivered");
+}
+
+#[tokio::test]
+async fn a_pause_that_a_provider_asks_for_is_kept_and_its_rule_is_shown() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open().await;
+    let id = queue.accept(bench.mail(&["x@example.net"])).await.unwrap().message_id();
+    let Outcome::Delayed(failure) = delayed() else { panic!("delayed expected") };
+    let rule = Rule { id: "qq-rate-ip".into(), class: "rate-ip".into() };
+    let hour = Duration::from_secs(3_600);
+    let waits = Outcome::Delayed(Failure { rule: Some(rule), retry_after: Some(hour), ..failure });
+    let turn = lease(&queue);
+    let all = outcomes(&turn, &waits);
+    turn.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    bench.clock.advance(hour - Duration::from_secs(1));
+    assert!(try_lease(&queue).is_none(), "the first pause of the schedule is a minute");
+    bench.close(queue).await;
+
+    let (queue, _) = bench.open().await;
+    let view = queue.message(id, None).await.unwrap();
+    assert_eq!(view.recipients[0].attempts[0].rule.as_deref(), Some("qq-rate-ip (rate-ip)"));
+    bench.clock.advance(hour / 4);
+    drop(lease(&queue));
+    bench.close(queue).await;
+    let events = std::fs::read_to_string(bench.event_file()).unwrap();
+    assert!(events.contains(r#""stage":"rcpt","rule":{"id":"qq-rate-ip","class":"rate-ip"}"#), "{events}");
 }
 
 #[tokio::test]

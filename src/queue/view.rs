@@ -75,6 +75,9 @@ pub struct AttemptView {
     /// The other side's reply, whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
+    /// The row of the provider table that judged the reply, and the class it gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Why, when no reply says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

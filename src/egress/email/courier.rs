@@ -151,12 +151,19 @@ impl MailCourier {
             }
             break (session, notifies, ended);
         };
-        let standing = Standing { secured: session.peer.tls.is_some(), notifies };
+        let provider = options.providers.provider_of(&session.peer.host);
+        let standing = Standing { provider, secured: session.peer.tls.is_some(), notifies };
         if ended.loss.as_ref().is_some_and(|loss| loss.answer_lost) {
             self.egress.answers_lost.inc();
         }
         for (n, addressee) in group.iter().enumerate() {
             let outcome = outcome(&ended.answers, ended.loss.as_ref(), n, standing);
+            if let Outcome::Delayed(failure) | Outcome::Failed(failure) = &outcome
+                && failure.reply.is_some()
+            {
+                let class = failure.rule.as_ref().map_or("none", |rule| &rule.class);
+                self.egress.count_refusal(provider, class);
+            }
             ledger.enter(addressee.index, outcome, Some(&session.peer));
         }
         self.keep(session, options).await;

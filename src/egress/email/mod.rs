@@ -39,6 +39,7 @@ use parking_lot::Mutex;
 use crate::clock::{Mono, SharedClock};
 use crate::dns::Resolver;
 use crate::event::metrics::Metrics;
+use crate::provider::Provider;
 
 pub use courier::MailCourier;
 pub use locate::Located;
@@ -79,6 +80,11 @@ impl MailEgress {
     /// How long a courier's connection may stay open without work; dispatch enforces it.
     pub fn idle(&self) -> Duration {
         self.options.load().idle
+    }
+
+    /// Counts a refusal under what the provider table takes it to be.
+    fn count_refusal(&self, provider: &Provider, class: &str) {
+        self.metrics.replies.with_label_values(&[&*provider.name, class]).inc();
     }
 
     fn tls_is_broken(&self, host: &str) -> bool {

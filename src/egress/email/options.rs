@@ -1,9 +1,12 @@
 //! What an administrator may set about outgoing mail.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::provider::Table;
 
 /// Outgoing mail.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +35,8 @@ pub struct Options {
     pub chunk_at_once_bytes_max: u64,
     /// TLS. Default opportunistic.
     pub tls: TlsMode,
+    /// What providers' replies mean. Default the shipped table.
+    pub providers: Arc<Table>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
 }
@@ -87,6 +92,7 @@ impl Default for Options {
             addresses_per_host: 2,
             chunk_at_once_bytes_max: 256 * 1024,
             tls: TlsMode::Opportunistic,
+            providers: Table::shipped(),
             timeouts: Timeouts::default(),
         }
     }

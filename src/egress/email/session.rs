@@ -37,14 +37,14 @@ pub(super) struct Session {
 /// Why a host could not be talked to.
 enum Trouble {
     /// This address is of no use now.
-    Setback(Setback),
+    Setback(Box<Setback>),
     /// It offers TLS and fails in it: to be tried in clear.
     TlsBroken,
 }
 
 impl From<Setback> for Trouble {
     fn from(setback: Setback) -> Self {
-        Self::Setback(setback)
+        Self::Setback(Box::new(setback))
     }
 }
 
@@ -152,13 +152,13 @@ impl Dial<'_> {
         let tls = self.options.tls == TlsMode::Opportunistic && !self.egress.tls_is_broken(&self.host.name);
         match self.converse(tls).await {
             Ok(session) => Ok(session),
-            Err(Trouble::Setback(setback)) => Err(setback),
+            Err(Trouble::Setback(setback)) => Err(*setback),
             Err(Trouble::TlsBroken) => {
                 tracing::debug!(host = self.host.name, address = %self.address, "TLS fails, going on in clear");
                 self.egress.remember_broken_tls(&self.host.name);
                 match self.converse(false).await {
                     Ok(session) => Ok(session),
-                    Err(Trouble::Setback(setback)) => Err(setback),
+                    Err(Trouble::Setback(setback)) => Err(*setback),
                     Err(Trouble::TlsBroken) => Err(self.lost(Stage::Tls, &Lost::Closed)),
                 }
             }
@@ -249,10 +249,14 @@ impl Dial<'_> {
     }
 
     /// A refusal before any transaction. What it says of us or of the host, it says of no recipient: unless the host takes
-    /// no mail at all, it is temporary.
+    /// no mail at all, it is temporary. A provider may give the code for that another meaning.
     fn refused(&self, reply: &Reply, stage: Stage) -> Setback {
-        let permanent = takes_no_mail(reply);
-        let failure = with_reply(reply, stage, Scope::Host, permanent);
+        let provider = self.options.providers.provider_of(&self.host.name);
+        let judgement = provider.judge(reply, stage);
+        self.egress.count_refusal(provider, judgement.class());
+        let permanent = takes_no_mail(reply) && judgement.row.is_none_or(|row| row.action.is_final());
+        let scope = judgement.blames.unwrap_or(Scope::Host);
+        let failure = with_reply(reply, stage, scope, permanent, &judgement);
         Setback { failure, permanent, peer: Some(self.peer(None)) }
     }
 

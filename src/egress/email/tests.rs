@@ -3,6 +3,7 @@
 mod certificates;
 mod hostile;
 mod names;
+mod providers;
 mod sites;
 mod walks;
 
@@ -15,10 +16,9 @@ use super::*;
 use crate::clock::{ManualClock, SystemClock, Timestamp};
 use crate::dns;
 use crate::dns::zone::{Zone, ZoneServer};
-use crate::model::Consignment;
 use crate::model::{
-    Address, BodyKind, Class, Content, Domain, Envelope, MailData, MailOrigin, Mailbox, MessageId, Origin, Outcome,
-    Recipient, RecipientOutcome, ReversePath,
+    Address, BodyKind, Class, Consignment, Content, Domain, Envelope, MailData, MailOrigin, Mailbox, MessageId, Origin,
+    Outcome, Recipient, RecipientOutcome, ReversePath,
 };
 use crate::route::MailHop;
 

@@ -144,7 +144,16 @@ impl Tally {
 fn answered(status: CommandStatus, scope: Scope) -> Failure {
     let reply = Reply { code: status.0, enhanced: None, text: status.to_string() };
     let status = status.enhanced();
-    Failure { scope, stage: Stage::Submit, status, reply: Some(reply), cause: None, throttled: false }
+    Failure {
+        scope,
+        stage: Stage::Submit,
+        status,
+        reply: Some(reply),
+        cause: None,
+        throttled: false,
+        rule: None,
+        retry_after: None,
+    }
 }
 
 #[cfg(test)]

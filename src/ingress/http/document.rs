@@ -114,6 +114,8 @@ struct AttemptSchema {
     stage: Option<String>,
     /// The other side's reply, whole.
     reply: Option<String>,
+    /// The row of the provider table that judged the reply, and the class it gives it.
+    rule: Option<String>,
     /// Why, when no reply says so.
     reason: Option<String>,
     /// The host or carrier.

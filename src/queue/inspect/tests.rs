@@ -122,6 +122,7 @@ fn delayed() -> Attempt {
         reply: Some(Reply { code: 452, enhanced: EnhancedStatus::parse("4.2.2"), text: "mailbox full".into() }),
         cause: None,
         throttled: false,
+        rule: None,
         peer: None,
         duration: Duration::from_millis(3),
     }

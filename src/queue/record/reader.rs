@@ -9,7 +9,8 @@ use crate::clock::Timestamp;
 use crate::event::Kind;
 use crate::model::{
     Address, BodyKind, Class, EnhancedStatus, Envelope, Idempotency, MailOrigin, Mailbox, MessageId, Notify, Number,
-    Origin, OriginalRecipient, PartState, Peer, Recipient, Reply, Ret, ReversePath, SenderId, TextOrigin, TextProgress,
+    Origin, OriginalRecipient, PartState, Peer, Recipient, Reply, Ret, ReversePath, Rule, SenderId, TextOrigin,
+    TextProgress,
 };
 use crate::queue::life::{Attempt, Change, Life, PartReceipt, State, Tally};
 use crate::storage::Position;
@@ -156,9 +157,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A field that the first version did not have.
-    fn since_2<T: Default>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
-        if self.1 >= 2 { read(self) } else { Ok(T::default()) }
+    /// A field that versions before `version` did not have.
+    fn since<T: Default>(&mut self, version: u8, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+        if self.1 >= version { read(self) } else { Ok(T::default()) }
     }
 
     pub(super) fn position(&mut self) -> Read<Position> {
@@ -168,7 +169,7 @@ impl<'a> Reader<'a> {
     pub(super) fn life(&mut self) -> Read<Life> {
         Ok(Life {
             state: self.state()?,
-            sequence: self.since_2(|r| r.u32("sequence"))?,
+            sequence: self.since(2, |r| r.u32("sequence"))?,
             attempts_made: self.u32("attempts_made")?,
             attempts: self.list("attempts", |r| r.attempt())?,
             progress: self.option("progress", |r| r.progress().map(Box::new))?,
@@ -179,12 +180,12 @@ impl<'a> Reader<'a> {
     pub(super) fn change(&mut self) -> Read<Change> {
         Ok(Change {
             recipient: self.u32("recipient")?,
-            sequence: self.since_2(|r| r.u32("sequence"))?,
-            previous: self.since_2(|r| r.option("previous", Self::position))?,
+            sequence: self.since(2, |r| r.u32("sequence"))?,
+            previous: self.since(2, |r| r.option("previous", Self::position))?,
             state: self.state()?,
             attempt: self.option("attempt", |r| r.attempt())?,
             counts: self.flag("counts")?,
-            tally: self.since_2(|r| r.tally().map(Some))?,
+            tally: self.since(2, |r| r.tally().map(Some))?,
             progress: self.option("progress", |r| r.progress().map(Box::new))?,
             receipt: self.option("receipt", |r| r.receipt().map(Box::new))?,
         })
@@ -238,6 +239,9 @@ impl<'a> Reader<'a> {
                 })
             })?,
             duration: Duration::from_micros(self.u64("duration")?),
+            rule: self.since(3, |r| {
+                r.option("rule", |r| Ok(Rule { id: r.text("rule id")?, class: r.text("rule class")? }))
+            })?,
         })
     }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::event::Kind;
 use crate::model::{
     Address, BodyKind, Class, EnhancedStatus, MailOrigin, Mailbox, Notify, Number, Origin, OriginalRecipient,
-    PartState, Peer, Recipient, Reply, Ret, ReversePath, SenderId, TextOrigin, TextProgress,
+    PartState, Peer, Recipient, Reply, Ret, ReversePath, Rule, SenderId, TextOrigin, TextProgress,
 };
 use crate::queue::life::{Attempt, PartReceipt, State, Tally};
 use crate::storage::Position;
@@ -65,6 +65,7 @@ fn attempt(stage: Option<Stage>, outcome: Kind) -> Attempt {
         reply: Some(Reply { code: 550, enhanced: EnhancedStatus::parse("5.1.1"), text: "no\nsuch user".into() }),
         cause: Some("why".into()),
         throttled: true,
+        rule: Some(Rule { id: "gmail-rate-ip".into(), class: "rate-ip".into() }),
         peer: Some(Peer { host: "mx".into(), address: "[::1]:25".parse().ok(), tls: Some("TLSv1.3".into()) }),
         duration: Duration::from_millis(12),
     }
@@ -147,6 +148,27 @@ fn another_version_is_refused_by_name() {
     let mut payload = write_accept(&text(), &[Life::new(Timestamp(4))]).to_vec();
     payload[0] = 9;
     assert_eq!(read_accept(MessageId::from_bytes([7; 16]), &payload), Err(RecordError { field: "version" }));
+}
+
+#[test]
+fn the_second_version_knows_no_rules() {
+    let change = Change {
+        recipient: 0,
+        sequence: 1,
+        previous: None,
+        state: State::Queued { due: Timestamp(1) },
+        attempt: Some(Attempt { rule: None, ..attempt(Some(Stage::Recipient), Kind::Delayed) }),
+        counts: true,
+        tally: Some(Tally::default()),
+        progress: None,
+        receipt: None,
+    };
+    let mut payload = write_changes(std::slice::from_ref(&change)).to_vec();
+    // Behind the rule stand counts, tally, progress and receipt.
+    let rule = payload.len() - 7;
+    assert_eq!(payload.remove(rule), 0);
+    payload[0] = 2;
+    assert_eq!(read_changes(&payload).unwrap(), [change]);
 }
 
 #[test]

@@ -189,6 +189,10 @@ impl Writer {
             w.option(p.tls.as_deref(), Self::text);
         });
         self.u64(u64::try_from(a.duration.as_micros()).unwrap_or(u64::MAX));
+        self.option(a.rule.as_ref(), |w, rule| {
+            w.text(&rule.id);
+            w.text(&rule.class);
+        });
     }
 
     pub(super) fn status(&mut self, e: EnhancedStatus) {

@@ -17,6 +17,7 @@ fn view(id: MessageId) -> MessageView {
         outcome: "delayed".to_owned(),
         stage: some(),
         reply: some(),
+        rule: some(),
         reason: some(),
         host: some(),
         address: some(),
