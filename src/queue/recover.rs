@@ -54,7 +54,7 @@ pub(super) struct Gathered {
     pub(super) messages: HashMap<MessageId, Summary>,
     /// What has happened, as far as their records tell, to recipients of messages that stand in sidecars, or have ended.
     pub(super) later: HashMap<(MessageId, RecipientIndex), Later>,
-    /// Where messages lie now whose older places may still be told of.
+    /// Where messages lie, or last lay, whose older places may still be told of.
     pub(super) moved: HashMap<MessageId, Position>,
     /// Accept and key records that a younger one has replaced: a crash came between a move and the release of the old place.
     pub(super) replaced: Vec<Position>,
@@ -146,13 +146,15 @@ impl Gathered {
         Ok(())
     }
 
-    /// A message that stands in its segment's sidecar, if it still lives there; older places of it count no more.
+    /// A message that was moved to a segment with a sidecar, which tells of it if it still lives there. Older places of it
+    /// count no more, also if it has ended since.
     fn accepted_elsewhere(&mut self, id: MessageId, record: &RecoveredRecord) {
-        if record.live && record.about.is_some() {
-            self.moved.insert(id, record.position);
-            let older = self.messages.remove(&id);
-            self.replaced.extend(older.map(|older| Position::from(older.of.spot)));
+        if record.about.is_none() {
+            return;
         }
+        let older = self.messages.remove(&id);
+        self.replaced.extend(older.map(|older| Position::from(older.of.spot)));
+        self.moved.insert(id, record.position);
     }
 
     fn change(&mut self, id: MessageId, record: &RecoveredRecord, change: Change, tail: &Tail) {
@@ -283,4 +285,35 @@ pub(super) fn open(
     let queue = Queue { shared };
     tokio::spawn(Load::new(queue.clone(), gathered).run());
     Ok((queue, recovery))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_message_was_moved_to_is_known_although_it_has_ended_there() {
+        let id = MessageId::from_bytes([7; 16]);
+        let old = Position { segment: 1, offset: 64, length: 200 };
+        let new = Position { segment: 3, ..old };
+        for live in [true, false] {
+            let mut gathered = Gathered::default();
+            gathered.take(
+                Recovered::Record(RecoveredRecord {
+                    position: new,
+                    kind: record::ACCEPT,
+                    key: id.to_bytes(),
+                    about: Some(old),
+                    live,
+                    covered: true,
+                    payload: bytes::Bytes::new(),
+                    body_bytes: None,
+                }),
+                &Tail::default(),
+            );
+            // Or an older sidecar, which still tells of the old place, would be believed.
+            assert_eq!(gathered.now_at(id), Some(new), "live: {live}");
+            assert_eq!(gathered.strange, 0);
+        }
+    }
 }
