@@ -466,13 +466,14 @@ impl<'a, 'b> Life<'a, 'b> {
         Ok(())
     }
 
-    /// Delivers everything that is left, to see that nothing was forgotten.
+    /// Delivers everything that is left, to see that nothing was forgotten. Long enough for everything to run out of time:
+    /// among a million seeds there is one whose next hop has never a good word.
     pub(super) async fn drain(&mut self) -> Check {
         self.subject.hold(false);
         while !self.leases.is_empty() {
             self.give_back().await?;
         }
-        for round in 0..400 {
+        for round in 0..4_000 {
             self.settle_down().await?;
             if self.world.model.messages.iter().all(|m| m.standing != Standing::Taken || m.has_ended()) {
                 return self.free_space().await;
