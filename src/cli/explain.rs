@@ -117,6 +117,9 @@ fn attempt_for_people(number: usize, attempt: &AttemptView) -> String {
     for word in peer.into_iter().flatten() {
         let _ = write!(out, "  {}", printable(word));
     }
+    if let Some(source) = &attempt.source {
+        let _ = write!(out, "  from {}", printable(source));
+    }
     let _ = writeln!(out, "  {}", paint(DIM, &format!("{} ms", attempt.duration_ms)));
     let stage = attempt.stage.as_deref().map(|s| format!("{s}: ")).unwrap_or_default();
     for text in [attempt.reply.as_deref(), attempt.reason.as_deref()].into_iter().flatten() {
@@ -147,6 +150,7 @@ mod tests {
             host: Some("mx1.example.net".into()),
             address: Some("192.0.2.1:25".into()),
             tls: None,
+            source: Some("mta1".into()),
             duration_ms: 12,
         };
         let recipient = RecipientView {
@@ -183,7 +187,7 @@ mod tests {
              reference order-7\n  \
              to lin@example.net  delayed  lane example.net  site mx mx1.example.net\n    \
              2 earlier attempts not listed\n    \
-             attempt 3  2026-11-23T06:24:01.000000Z  delayed  mx1.example.net  192.0.2.1:25  12 ms\n      \
+             attempt 3  2026-11-23T06:24:01.000000Z  delayed  mx1.example.net  192.0.2.1:25  from mta1  12 ms\n      \
              rcpt: 451 4.7.1 later,\n      \
              please\u{fffd}[2J\n      \
              rule any-greylist (greylist)\n    \

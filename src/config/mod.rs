@@ -23,6 +23,7 @@ mod raw;
 mod reader;
 mod relations;
 mod server;
+mod sources;
 mod texts;
 mod timeouts;
 mod value;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use crate::egress::email::Sources;
 use crate::policy::Clients;
 use crate::route::Routes;
 
@@ -79,6 +81,8 @@ pub struct Config {
     pub queue: Queue,
     /// How mail leaves.
     pub delivery: Delivery,
+    /// Whence mail leaves.
+    pub sources: Sources,
     /// Fixed mail routes and text routes.
     pub routes: Routes,
     /// Accounts with carriers.

@@ -7,8 +7,10 @@ use super::mail::{self, Delivery, Dkim, Dns};
 use super::queue::{self, Queue};
 use super::reader::{Placed, Section};
 use super::server::{self, Admin, Http, Listener, Server, Tls};
+use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
 use super::{Config, Events, clients};
+use crate::egress::email::Source;
 use crate::policy::{Client, Clients};
 use crate::route::{FixedRoute, Routes, TextRoute};
 
@@ -24,6 +26,8 @@ pub(super) struct RawConfig {
     pub(super) dns: Dns,
     pub(super) queue: Queue,
     pub(super) delivery: Delivery,
+    pub(super) sources: Vec<Placed<Source>>,
+    pub(super) pools: Vec<Placed<PoolSection>>,
     pub(super) routes: Vec<Placed<FixedRoute>>,
     pub(super) carriers: Vec<Placed<Carrier>>,
     pub(super) sms_routes: Vec<Placed<TextRoute>>,
@@ -48,6 +52,8 @@ impl RawConfig {
             dns: root.table("dns", mail::dns),
             queue: root.table("queue", queue::queue),
             delivery: root.table("delivery", mail::delivery),
+            sources: root.tables("source", sources::source),
+            pools: root.tables("pool", sources::pool),
             routes: root.tables("route", mail::route),
             carriers: root.tables("carrier", texts::carrier),
             sms_routes: root.tables("sms_route", texts::sms_route),
@@ -75,6 +81,7 @@ impl RawConfig {
             dns: self.dns,
             queue: self.queue,
             delivery: self.delivery,
+            sources: sources::resolved(values(self.sources), values(self.pools)),
             routes: Routes { mail: values(self.routes), text: values(self.sms_routes) },
             carriers: values(self.carriers),
             limits: self.limits,

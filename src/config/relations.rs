@@ -9,6 +9,7 @@ use super::mistake::{among, shortened};
 use super::raw::RawConfig;
 use super::reader::Notes;
 use super::server::ListenerTls;
+use crate::egress::email::Whose;
 use crate::model::Channel;
 
 pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
@@ -18,6 +19,7 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
     signatures(raw, notes);
     mail_routes(raw, notes);
     text_routes(raw, notes);
+    pools(raw, notes);
 }
 
 /// Two ends cannot listen on one address.
@@ -110,6 +112,46 @@ fn text_routes(raw: &RawConfig, notes: &Notes<'_>) {
         if !raw.sms_routes.iter().any(|r| r.value.carriers.contains(&carrier.value.name)) {
             notes.warn(&carrier.key_of("name"), "no [[sms_route]] leads to this carrier", "name it in one");
         }
+    }
+}
+
+fn pools(raw: &RawConfig, notes: &Notes<'_>) {
+    let names: Vec<&str> = raw.sources.iter().map(|s| &*s.value.name).collect();
+    let sources = raw.sources.iter().map(|s| (s.value.name.clone(), s.key_of("name")));
+    once(notes, sources, |name| format!("the name \"{name}\" is taken"), "give each source its own name");
+    let pools = raw.pools.iter().map(|p| (p.value.name.clone(), p.key_of("name")));
+    once(notes, pools, |name| format!("the name \"{name}\" is taken"), "give each pool its own name");
+    let complete = !incomplete(notes, "source", raw.sources.len());
+    for pool in &raw.pools {
+        let members = pool.value.sources.iter().enumerate();
+        let members = members.map(|(i, (name, _))| (name, pool.key_of(&format!("sources[{i}]"))));
+        once(
+            notes,
+            members.clone(),
+            |name| format!("\"{name}\" is in this pool already"),
+            "give it a weight: \"mta1*2\"",
+        );
+        for (name, key) in members.filter(|(name, _)| complete && !names.contains(&&***name)) {
+            notes.mistake(&key, format!("unknown source \"{}\"", shortened(name)), among(name, &names));
+        }
+    }
+    for source in &raw.sources {
+        let used = |name| raw.pools.iter().any(|p| p.value.sources.iter().any(|(member, _)| *member == name));
+        if !raw.pools.is_empty() && !used(source.value.name.clone()) {
+            notes.warn(&source.key_of("name"), "no [[pool]] uses this source", "name it in one");
+        }
+    }
+    let takes_all = raw.pools.iter().position(|p| p.value.whose == Whose::default());
+    match (takes_all, raw.pools.len()) {
+        (None, 1..) if !incomplete(notes, "pool", raw.pools.len()) => {
+            let right = "add a last [[pool]] without clients, classes, campaigns and sender_domains";
+            notes.mistake("pool", "no pool takes the mail that fits none of the others", right);
+        }
+        (Some(at), all) if at + 1 < all => {
+            let wrong = format!("the pool \"{}\" in front of it takes everything", raw.pools[at].value.name);
+            notes.mistake(&raw.pools[at + 1].key_of("name"), wrong, "put it in front of that one");
+        }
+        _ => {}
     }
 }
 

@@ -13,7 +13,7 @@ use crate::mail::dkim::{Algorithm, generate};
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
 
 /// The samples, topic by topic; together they are one configuration.
-const SAMPLES: [(&str, &str); 12] = [
+const SAMPLES: [(&str, &str); 13] = [
     ("server.toml", include_str!("../../config/server.toml")),
     ("tls.toml", include_str!("../../config/tls.toml")),
     ("listeners.toml", include_str!("../../config/listeners.toml")),
@@ -23,6 +23,7 @@ const SAMPLES: [(&str, &str); 12] = [
     ("dkim.toml", include_str!("../../config/dkim.toml")),
     ("queue.toml", include_str!("../../config/queue.toml")),
     ("delivery.toml", include_str!("../../config/delivery.toml")),
+    ("sources.toml", include_str!("../../config/sources.toml")),
     ("carriers.toml", include_str!("../../config/carriers.toml")),
     ("limits.toml", include_str!("../../config/limits.toml")),
     ("storage.toml", include_str!("../../config/storage.toml")),
@@ -38,6 +39,7 @@ fn place_files(dir: &Path) {
         ("certs/dkim/shop.example.com-ed.pem", dkim.private_key_pem.expose()),
         ("certs/newsletter.hash", HASH),
         ("certs/cmcc-1.secret", "sesame\n"),
+        ("certs/mta2.secret", "sesame\n"),
     ] {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

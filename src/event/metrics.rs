@@ -43,6 +43,10 @@ pub struct Metrics {
     pub mail_connections_made: IntCounter,
     /// Mails sent over a connection that had carried one before.
     pub mail_connections_reused: IntCounter,
+    /// Outbound SMTP connections open, by source.
+    pub source_connections: IntGaugeVec,
+    /// Times that a source was sent to rest because a site blamed it, by source.
+    pub source_rests: IntCounterVec,
     /// Refusals of mail hosts, by provider and the class that the provider table gives them (`none` if no row knows them).
     pub replies: IntCounterVec,
     /// One while a carrier's bind is up, by carrier.
@@ -107,6 +111,12 @@ impl Metrics {
             mail_connections: gauge("mail_connections", "Outbound SMTP connections open."),
             mail_connections_made: counter("mail_connections_made_total", "Outbound SMTP connections made."),
             mail_connections_reused: counter("mail_connections_reused_total", "Mails sent over a reused connection."),
+            source_connections: gauges("source_connections", "Outbound SMTP connections open, by source.", &["source"]),
+            source_rests: counters(
+                "source_rests_total",
+                "Times that a source was sent to rest because a site blamed it.",
+                &["source"],
+            ),
             replies: counters(
                 "replies_total",
                 "Refusals of mail hosts, as the provider table judges them.",

@@ -217,6 +217,9 @@ pub struct PeerFact {
     /// TLS version and cipher suite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// The configured source of ours that the connection was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<std::sync::Arc<str>>,
 }
 
 /// Hides all but the ends of an `otp` recipient: `+86138****8000`, `l***@example.com`.

@@ -250,6 +250,8 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// TLS version and cipher suite, when the connection had TLS.
     pub tls: Option<String>,
+    /// The configured source of ours that the connection was made from.
+    pub source: Option<Arc<str>>,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! **Fails how.** Typed errors; bytes of a peer are only carried here, never read.
 
 mod address_policy;
+pub mod proxy;
 mod stream;
 pub mod tls;
 
@@ -35,6 +36,8 @@ pub enum ConnectError {
     Timeout,
     /// The system's word.
     Io(io::Error),
+    /// The proxy on the way is to blame.
+    Proxy(String),
 }
 
 impl fmt::Display for ConnectError {
@@ -43,6 +46,7 @@ impl fmt::Display for ConnectError {
             Self::Refused(address) => write!(f, "{address} is not a public address and not in allow_private"),
             Self::Timeout => f.write_str("no answer to the connection request in time"),
             Self::Io(e) => e.fmt(f),
+            Self::Proxy(why) => f.write_str(why),
         }
     }
 }
@@ -51,7 +55,7 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io(e) => Some(e),
-            Self::Refused(_) | Self::Timeout => None,
+            Self::Refused(_) | Self::Timeout | Self::Proxy(_) => None,
         }
     }
 }

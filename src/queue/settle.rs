@@ -8,7 +8,7 @@ use super::retry::{Retry, after_throttling};
 use crate::clock::Timestamp;
 use crate::event::{BounceFact, Fact, Kind, PeerFact, ReplyFact, RuleFact, mask};
 use crate::model::{
-    Address, Channel, Class, ClientName, Envelope, MessageId, Outcome, PartState, Receipt, ReceiptState,
+    Address, Channel, Class, ClientName, Envelope, MessageId, Outcome, PartState, Peer, Receipt, ReceiptState,
     RecipientIndex, RecipientOutcome, Reply, Stage, TextProgress,
 };
 
@@ -251,7 +251,7 @@ pub(super) fn fact_of(
         }
         fact.duration = Some(attempt.duration);
         fact.peer =
-            attempt.peer.as_ref().map(|p| PeerFact { host: p.host.clone(), address: p.address, tls: p.tls.clone() });
+            attempt.peer.clone().map(|Peer { host, address, tls, source }| PeerFact { host, address, tls, source });
     }
     Some(fact)
 }

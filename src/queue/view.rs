@@ -90,6 +90,9 @@ pub struct AttemptView {
     /// TLS version and suite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// The configured source of ours that the connection was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// How long it took.
     pub duration_ms: u64,
 }

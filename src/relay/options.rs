@@ -74,6 +74,7 @@ pub(super) fn email(config: &Config) -> email::Options {
         messages_per_connection: u32::try_from(delivery.messages_per_connection).unwrap_or(u32::MAX),
         idle: delivery.idle,
         providers: delivery.providers.clone(),
+        sources: config.sources.clone(),
         timeouts: Timeouts {
             connect: delivery.connect_timeout,
             greeting: delivery.timeouts.greeting,

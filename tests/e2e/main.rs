@@ -19,5 +19,6 @@ mod refusals;
 mod retries;
 mod signatures;
 mod sites;
+mod sources;
 mod spool;
 mod texts;

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use super::MailEgress;
 use super::hosts;
 use super::options::Options;
-use super::session::Session;
+use super::session::{Session, rest_for};
+use super::sources::Pool;
 use super::transaction::{Ended, Load, transact};
 use super::verdict::{Standing, outcome};
 use crate::clock::Mono;
+use crate::mail::{from_domains, header_section};
 use crate::model::Consignment;
 use crate::model::{
-    Address, BodyKind, Content, EnhancedStatus, Failure, MailData, MailOrigin, Mailbox, Outcome, Peer, RecipientIndex,
-    RecipientOutcome, ReversePath, Scope, Stage,
+    Address, BodyKind, Content, Domain, EnhancedStatus, Failure, MailData, MailOrigin, Mailbox, Outcome, Peer,
+    RecipientIndex, RecipientOutcome, ReversePath, Scope, Stage,
 };
 use crate::route::MailHop;
 use crate::wire::smtp::client::dialogue::Idle;
@@ -83,8 +85,9 @@ impl MailCourier {
         let addressees = addressees(consignment, &mut ledger);
         match parcel(&egress, consignment).await {
             Ok(parcel) => {
+                let pool = options.sources.pool_of(&consignment.envelope, || authors(&parcel));
                 for group in addressees.chunks(options.recipients_per_transaction.max(1)) {
-                    self.deliver(&options, hop, &parcel, group, &mut ledger).await;
+                    self.deliver(&options, hop, pool, &parcel, group, &mut ledger).await;
                 }
                 let unfinished = ledger.outcomes.iter().any(|o| matches!(o.outcome, Outcome::Delayed(_)));
                 if let Some(signature) = parcel.signature.as_ref().filter(|_| unfinished) {
@@ -113,21 +116,22 @@ impl MailCourier {
         }
     }
 
-    /// One transaction, over the kept connection or a fresh one.
+    /// One transaction, over the kept connection or a fresh one; from another source those for whom this one is blamed.
     async fn deliver(
         &mut self,
         options: &Options,
         hop: &MailHop,
+        pool: &Pool,
         parcel: &Parcel<'_>,
         group: &[Addressee<'_>],
         ledger: &mut Ledger<'_>,
     ) {
         // Whoever does not fit is entered at once and leaves the group, also for a second try over a fresh connection.
         let mut group = group.to_vec();
-        let (session, notifies, ended) = loop {
-            let mut session = match self.ready_session(options, hop).await {
+        while !group.is_empty() {
+            let mut session = match self.ready_session(options, hop, pool).await {
                 Some(session) => session,
-                None => match Session::open(&self.egress, options, hop).await {
+                None => match Session::open(&self.egress, options, hop, pool).await {
                     Ok(session) => session,
                     Err(setback) => {
                         let (outcome, peer) = (setback.clone().outcome(), setback.peer);
@@ -149,24 +153,61 @@ impl MailCourier {
                 tracing::debug!(host = session.peer.host, "the kept connection was dead, taking a fresh one");
                 continue;
             }
-            break (session, notifies, ended);
-        };
+            let outcomes = self.judge(options, &session, &ended, notifies, group.len());
+            group = self.conclude(pool, &session, &group, outcomes, ledger);
+            if group.is_empty() {
+                self.keep(session, options).await;
+            } else {
+                session.quit(false, options.timeouts.quit).await;
+            }
+        }
+    }
+
+    /// What a transaction's answers mean for each of its recipients.
+    fn judge(&self, options: &Options, session: &Session, ended: &Ended, notifies: bool, of: usize) -> Vec<Outcome> {
         let provider = options.providers.provider_of(&session.peer.host);
         let standing = Standing { provider, secured: session.peer.tls.is_some(), notifies };
         if ended.loss.as_ref().is_some_and(|loss| loss.answer_lost) {
             self.egress.answers_lost.inc();
         }
-        for (n, addressee) in group.iter().enumerate() {
-            let outcome = outcome(&ended.answers, ended.loss.as_ref(), n, standing);
-            if let Outcome::Delayed(failure) | Outcome::Failed(failure) = &outcome
+        let outcomes: Vec<_> = (0..of).map(|n| outcome(&ended.answers, ended.loss.as_ref(), n, standing)).collect();
+        for outcome in &outcomes {
+            if let Outcome::Delayed(failure) | Outcome::Failed(failure) = outcome
                 && failure.reply.is_some()
             {
                 let class = failure.rule.as_ref().map_or("none", |rule| &rule.class);
                 self.egress.count_refusal(provider, class);
             }
-            ledger.enter(addressee.index, outcome, Some(&session.peer));
         }
-        self.keep(session, options).await;
+        outcomes
+    }
+
+    /// Enters what has become of a transaction's recipients. Those who are left may be given the mail from another source:
+    /// this one was blamed, and rests.
+    fn conclude<'a>(
+        &self,
+        pool: &Pool,
+        session: &Session,
+        group: &[Addressee<'a>],
+        outcomes: Vec<Outcome>,
+        ledger: &mut Ledger<'_>,
+    ) -> Vec<Addressee<'a>> {
+        let blamed = |outcome: &Outcome| match outcome {
+            Outcome::Delayed(failure) => rest_for(failure),
+            _ => None,
+        };
+        let span = outcomes.iter().filter_map(blamed).max();
+        let (source, site) = (&session.from.source, &session.site);
+        let again = span.is_some_and(|span| self.egress.roster.rest(pool, source, site, span));
+        let mut left = Vec::new();
+        for (addressee, outcome) in group.iter().zip(outcomes) {
+            if again && blamed(&outcome).is_some() {
+                left.push(*addressee);
+            } else {
+                ledger.enter(addressee.index, outcome, Some(&session.peer));
+            }
+        }
+        left
     }
 
     async fn attempt(
@@ -195,8 +236,12 @@ impl MailCourier {
     }
 
     /// The kept session, if it leads where the mail goes, is alive, and the peer has been brought back to its initial state.
-    async fn ready_session(&mut self, options: &Options, hop: &MailHop) -> Option<Session> {
+    async fn ready_session(&mut self, options: &Options, hop: &MailHop, pool: &Pool) -> Option<Session> {
         let mut session = self.session.take()?;
+        if !self.egress.roster.may_go_on(pool, &session.from.source, &session.site) {
+            session.quit(false, options.timeouts.quit).await;
+            return None;
+        }
         if session.hop != *hop {
             if !hosts::prefers(&self.egress, options, hop, &session).await {
                 session.quit(false, options.timeouts.quit).await;
@@ -258,6 +303,11 @@ async fn parcel<'a>(egress: &MailEgress, consignment: &'a Consignment) -> Result
     let utf8 = wide_path || (origin.smtputf8 && !header.is_ascii());
     let bytes = sent_bytes(signature.as_ref(), data);
     Ok(Parcel { origin, data, signature, bytes, utf8 })
+}
+
+/// The domains of the mail's author. It was checked when it came in; what cannot be read now names none.
+fn authors(parcel: &Parcel<'_>) -> Vec<Domain> {
+    from_domains(header_section(parcel.data, parcel.origin.header_bytes)).unwrap_or_default()
 }
 
 /// The consignment's recipients; one that is no mailbox, or none at all, is delayed: that is our own mistake.

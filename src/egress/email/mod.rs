@@ -20,6 +20,7 @@ mod locate;
 mod options;
 mod session;
 mod sign;
+mod sources;
 mod transaction;
 mod verdict;
 
@@ -45,6 +46,7 @@ pub use courier::MailCourier;
 pub use locate::Located;
 pub use options::{Options, Timeouts, TlsMode};
 pub use sign::{NoSigner, Sign, SignError};
+pub use sources::{Pool, Source, Sources, Whose};
 
 /// Hosts whose broken TLS is remembered; at the limit further ones are tried again each time.
 const BROKEN_TLS_MAX: usize = 4096;
@@ -61,6 +63,7 @@ pub struct MailEgress {
     signing: sign::Signing,
     /// Hosts that offer STARTTLS and fail in it, and until when that is believed.
     broken_tls: Mutex<HashMap<String, Mono>>,
+    roster: Arc<sources::Roster>,
 }
 
 impl MailEgress {
@@ -74,7 +77,8 @@ impl MailEgress {
     ) -> Self {
         let answers_lost = metrics.answers_lost.with_label_values(&["email"]);
         let signing = sign::Signing::new(signer);
-        Self { options, resolver, metrics, answers_lost, clock, signing, broken_tls: Mutex::default() }
+        let roster = sources::Roster::new(clock.clone(), metrics.clone());
+        Self { options, resolver, metrics, answers_lost, clock, signing, broken_tls: Mutex::default(), roster }
     }
 
     /// How long a courier's connection may stay open without work; dispatch enforces it.

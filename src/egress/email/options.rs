@@ -1,11 +1,11 @@
 //! What an administrator may set about outgoing mail.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::sources::Sources;
 use crate::provider::Table;
 
 /// Outgoing mail.
@@ -15,8 +15,8 @@ pub struct Options {
     pub hostname: String,
     /// The port of MX hosts and address literals. Default 25.
     pub smtp_port: u16,
-    /// The address to connect from; used for destinations of its family. Default: the system's choice.
-    pub source: Option<IpAddr>,
+    /// The addresses that mail leaves from, and whose leaves from which. Default: the system's choice.
+    pub sources: Sources,
     /// Prefixes that may be connected to although they are not public. Fixed next hops are always allowed.
     pub allow_private: Vec<IpNet>,
     /// Mails over one connection before it is closed. Default 100.
@@ -83,7 +83,7 @@ impl Default for Options {
         Self {
             hostname: "localhost".to_owned(),
             smtp_port: 25,
-            source: None,
+            sources: Sources::default(),
             allow_private: Vec::new(),
             messages_per_connection: 100,
             recipients_per_transaction: 100,

@@ -5,7 +5,8 @@
 //! said before TLS counts for nothing after it; bytes injected before it end the session, as does every reply that comes
 //! before its command.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -14,12 +15,18 @@ use super::MailEgress;
 use super::connection::{Connection, Lost};
 use super::hosts::{self, Host};
 use super::options::{Options, TlsMode};
+use super::sources::{Held, Pool, Source};
 use super::verdict::{Setback, takes_no_mail, with_reply};
 use crate::model::{EnhancedStatus, Failure, Peer, Reply, Scope, Stage};
 use crate::net::{self, ConnectError};
 use crate::route::MailHop;
 use crate::wire::smtp::client::ReplyFault;
 use crate::wire::smtp::client::dialogue::{AwaitGreeting, AwaitHello, Greeted, Hello, Idle, Tls};
+
+/// How long a source rests where nobody says for how long.
+const REST: Duration = Duration::from_secs(15 * 60);
+/// Where it was only asked for less.
+const REST_SHORT: Duration = Duration::from_secs(60);
 
 /// A connection ready for a transaction.
 #[derive(Debug)]
@@ -28,6 +35,10 @@ pub(super) struct Session {
     /// `None` once a transaction has left the connection unusable.
     pub(super) idle: Option<Idle>,
     pub(super) peer: Peer,
+    /// Where it was made from.
+    pub(super) from: Arc<Held>,
+    /// Who blames that source, if it is blamed.
+    pub(super) site: Arc<str>,
     /// The destination that it was opened or last used for.
     pub(super) hop: MailHop,
     /// Mails carried.
@@ -50,9 +61,14 @@ impl From<Setback> for Trouble {
 
 impl Session {
     /// A session with the best host of `hop` that will talk to us.
-    pub(super) async fn open(egress: &MailEgress, options: &Options, hop: &MailHop) -> Result<Self, Setback> {
+    pub(super) async fn open(
+        egress: &MailEgress,
+        options: &Options,
+        hop: &MailHop,
+        pool: &Pool,
+    ) -> Result<Self, Setback> {
         let mut setbacks = Setbacks::default();
-        let walk = walk(egress, options, hop, &mut setbacks);
+        let walk = walk(egress, options, hop, pool, &mut setbacks);
         match tokio::time::timeout(options.timeouts.opening, walk).await {
             Ok(Some(session)) => Ok(session),
             Ok(None) => Err(setbacks.verdict()),
@@ -90,6 +106,13 @@ impl Setbacks {
         *slot = Some(setback);
     }
 
+    /// For how long the source is to rest, if it is what was blamed.
+    fn blames_source(&self) -> Option<Duration> {
+        let blamed = [&self.last_temporary, &self.last_permanent].into_iter().flatten();
+        let mut spans = blamed.filter_map(|setback| rest_for(&setback.failure));
+        spans.next()
+    }
+
     /// While one host may get better, the destination may.
     fn verdict(self) -> Setback {
         let several = self.hosts > 1;
@@ -104,7 +127,14 @@ impl Setbacks {
     }
 }
 
-async fn walk(egress: &MailEgress, options: &Options, hop: &MailHop, setbacks: &mut Setbacks) -> Option<Session> {
+/// From one source after the other, as long as it is the source that is blamed.
+async fn walk(
+    egress: &MailEgress,
+    options: &Options,
+    hop: &MailHop,
+    pool: &Pool,
+    setbacks: &mut Setbacks,
+) -> Option<Session> {
     let hosts = match hosts::hosts(egress, options, hop).await {
         Ok(hosts) => hosts,
         Err(setback) => {
@@ -112,6 +142,43 @@ async fn walk(egress: &MailEgress, options: &Options, hop: &MailHop, setbacks: &
             return None;
         }
     };
+    let site = site_of(options, &hosts);
+    loop {
+        let from = match egress.roster.take(pool, &site, options.timeouts.connect).await {
+            Ok(from) => Arc::new(from),
+            Err(failure) => {
+                setbacks.note(Setback { failure: *failure, permanent: false, peer: None });
+                return None;
+            }
+        };
+        // What the source before this one met says nothing about it.
+        *setbacks = Setbacks::default();
+        if let Some(session) = through(egress, options, hop, &hosts, (&from, &site), setbacks).await {
+            return Some(session);
+        }
+        let span = setbacks.blames_source()?;
+        if !egress.roster.rest(pool, &from.source, &site, span) {
+            return None;
+        }
+    }
+}
+
+/// Who would blame a source: whoever runs the best of the hosts, or that host.
+fn site_of(options: &Options, hosts: &[Host]) -> Arc<str> {
+    let best = hosts.first().map_or("", |host| &*host.name);
+    let provider = options.providers.provider_of(best);
+    if *provider.name == *crate::provider::ANY { best.into() } else { provider.name.clone() }
+}
+
+/// All hosts in turn, from one source.
+async fn through(
+    egress: &MailEgress,
+    options: &Options,
+    hop: &MailHop,
+    hosts: &[Host],
+    (from, site): (&Arc<Held>, &Arc<str>),
+    setbacks: &mut Setbacks,
+) -> Option<Session> {
     for host in hosts.iter().take(options.hosts_per_attempt.max(1)) {
         setbacks.hosts += 1;
         let policy = host.policy(options);
@@ -123,7 +190,11 @@ async fn walk(egress: &MailEgress, options: &Options, hop: &MailHop, setbacks: &
             }
         };
         for address in addresses {
-            match (Dial { egress, options, hop, host, policy: &policy, address }).dial().await {
+            let Ok(own) = from.source.towards(address) else {
+                setbacks.note(out_of_reach(&from.source, address));
+                continue;
+            };
+            match (Dial { egress, options, hop, from, own, site, host, policy: &policy, address }).dial().await {
                 Ok(session) => return Some(session),
                 Err(setback) => {
                     let (stage, cause) = (setback.failure.stage.as_str(), setback.failure.cause.as_deref());
@@ -142,6 +213,10 @@ struct Dial<'a> {
     egress: &'a MailEgress,
     options: &'a Options,
     hop: &'a MailHop,
+    from: &'a Arc<Held>,
+    /// The address of ours to connect from, if it is not the system's choice.
+    own: Option<IpAddr>,
+    site: &'a Arc<str>,
     host: &'a Host,
     policy: &'a net::AddressPolicy,
     address: SocketAddr,
@@ -167,9 +242,11 @@ impl Dial<'_> {
 
     async fn converse(&self, tls: bool) -> Result<Session, Trouble> {
         let timeouts = &self.options.timeouts;
-        let tcp = net::connect(self.address, self.options.source, timeouts.connect, self.policy)
-            .await
-            .map_err(|e| self.not_connected(e))?;
+        let tcp = match &self.from.source.proxy {
+            Some(proxy) => proxy.connect(self.address, self.own, timeouts.connect, self.policy).await,
+            None => net::connect(self.address, self.own, timeouts.connect, self.policy).await,
+        };
+        let tcp = tcp.map_err(|e| self.not_connected(e))?;
         let mut connection = Connection::new(tcp, &self.egress.metrics);
         let greeting = connection.reply(timeouts.greeting).await.map_err(|lost| self.lost(Stage::Connect, &lost))?;
         let greeted = AwaitGreeting.on_reply(greeting).map_err(|reply| self.refused(&reply, Stage::Connect))?;
@@ -204,7 +281,8 @@ impl Dial<'_> {
 
     /// EHLO, and HELO where that is not known.
     async fn hello(&self, connection: &mut Connection, greeted: Greeted) -> Result<Idle, Setback> {
-        let (within, hostname) = (self.options.timeouts.hello, &self.options.hostname);
+        let within = self.options.timeouts.hello;
+        let hostname = self.from.source.hostname.as_ref().unwrap_or(&self.options.hostname);
         let mut out = Vec::new();
         let mut awaited: AwaitHello = greeted.hello(hostname, &mut out);
         loop {
@@ -226,6 +304,12 @@ impl Dial<'_> {
             ConnectError::Io(e) if e.kind() == std::io::ErrorKind::ConnectionReset => {
                 self.lost(Stage::Connect, &Lost::Io(e))
             }
+            // Ours: the address is not on this machine, or the proxy is of no use.
+            ConnectError::Io(e) if e.kind() == std::io::ErrorKind::AddrNotAvailable => self.source_fails(&format!(
+                "no connection can be made from {}: {e}",
+                self.own.map_or_else(String::new, |a| a.to_string())
+            )),
+            ConnectError::Proxy(why) => self.source_fails(&why),
             other => no_answer(Some(self.peer(None)), other.to_string()),
         }
     }
@@ -236,11 +320,19 @@ impl Dial<'_> {
     }
 
     fn session(&self, connection: Connection, idle: Idle, tls: Option<String>) -> Session {
-        Session { connection, idle: Some(idle), peer: self.peer(tls), hop: self.hop.clone(), carried: 0 }
+        let (peer, hop, from, site) = (self.peer(tls), self.hop.clone(), self.from.clone(), self.site.clone());
+        Session { connection, idle: Some(idle), peer, from, site, hop, carried: 0 }
     }
 
     fn peer(&self, tls: Option<String>) -> Peer {
-        Peer { host: self.host.name.clone(), address: Some(self.address), tls }
+        let source = self.from.source.shown_name();
+        Peer { host: self.host.name.clone(), address: Some(self.address), tls, source }
+    }
+
+    fn source_fails(&self, why: &str) -> Setback {
+        let why = format!("source {}: {why}", self.from.source.name);
+        let failure = Failure::without_reply(Scope::Source, Stage::Connect, EnhancedStatus::new(4, 4, 1), why);
+        Setback { failure, permanent: false, peer: Some(self.peer(None)) }
     }
 
     /// The name for SNI and resumption; a host whose name TLS does not allow goes by its address.
@@ -264,6 +356,19 @@ impl Dial<'_> {
         let failure = Failure::without_reply(Scope::Host, stage, EnhancedStatus::new(4, 4, 2), lost.to_string());
         Setback { failure, permanent: false, peer: Some(self.peer(None)) }
     }
+}
+
+/// For how long a source is left alone after it has met this failure; `None` if it is not blamed.
+pub(super) fn rest_for(failure: &Failure) -> Option<Duration> {
+    let otherwise = if failure.throttled { REST_SHORT } else { REST };
+    (failure.scope == Scope::Source).then(|| failure.retry_after.unwrap_or(otherwise))
+}
+
+fn out_of_reach(source: &Source, address: SocketAddr) -> Setback {
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let why = format!("source {} has no {family} address, and {address} wants one", source.name);
+    let failure = Failure::without_reply(Scope::Source, Stage::Connect, EnhancedStatus::new(4, 4, 1), why);
+    Setback { failure, permanent: false, peer: None }
 }
 
 fn no_answer(peer: Option<Peer>, why: String) -> Setback {

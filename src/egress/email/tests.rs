@@ -5,6 +5,7 @@ mod hostile;
 mod names;
 mod providers;
 mod sites;
+mod sources;
 mod walks;
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::dns;
 use crate::dns::zone::{Zone, ZoneServer};
 use crate::model::{
     Address, BodyKind, Class, Consignment, Content, Domain, Envelope, MailData, MailOrigin, Mailbox, MessageId, Origin,
-    Outcome, Recipient, RecipientOutcome, ReversePath,
+    Outcome, Recipient, RecipientOutcome, ReversePath, Scope,
 };
 use crate::route::MailHop;
 

@@ -149,7 +149,7 @@ impl Carrier {
                 (Outcome::Delayed(failure), consignment.progress.clone())
             }
         };
-        let peer = Some(Peer { host: self.name().to_string(), address: peer, tls: None });
+        let peer = Some(Peer { host: self.name().to_string(), address: peer, tls: None, source: None });
         let duration = self.shared.clock.mono().since(started);
         RecipientOutcome { recipient, outcome, peer, progress, duration }
     }

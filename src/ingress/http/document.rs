@@ -124,6 +124,8 @@ struct AttemptSchema {
     address: Option<String>,
     /// TLS version and suite.
     tls: Option<String>,
+    /// The configured source of ours that the connection was made from.
+    source: Option<String>,
     /// How long it took.
     duration_ms: u64,
 }

@@ -236,6 +236,7 @@ impl<'a> Reader<'a> {
                         r.str("peer address")?.parse::<SocketAddr>().map_err(|_| RecordError { field: "peer address" })
                     })?,
                     tls: r.option("tls", |r| r.str("tls").map(str::to_owned))?,
+                    source: r.since(4, |r| r.option("source", |r| r.str("source").map(Arc::from)))?,
                 })
             })?,
             duration: Duration::from_micros(self.u64("duration")?),

@@ -66,7 +66,12 @@ fn attempt(stage: Option<Stage>, outcome: Kind) -> Attempt {
         cause: Some("why".into()),
         throttled: true,
         rule: Some(Rule { id: "gmail-rate-ip".into(), class: "rate-ip".into() }),
-        peer: Some(Peer { host: "mx".into(), address: "[::1]:25".parse().ok(), tls: Some("TLSv1.3".into()) }),
+        peer: Some(Peer {
+            host: "mx".into(),
+            address: "[::1]:25".parse().ok(),
+            tls: Some("TLSv1.3".into()),
+            source: Some("mta1".into()),
+        }),
         duration: Duration::from_millis(12),
     }
 }
@@ -150,19 +155,38 @@ fn another_version_is_refused_by_name() {
     assert_eq!(read_accept(MessageId::from_bytes([7; 16]), &payload), Err(RecordError { field: "version" }));
 }
 
-#[test]
-fn the_second_version_knows_no_rules() {
-    let change = Change {
+fn change_of(attempt: Attempt) -> Change {
+    Change {
         recipient: 0,
         sequence: 1,
         previous: None,
         state: State::Queued { due: Timestamp(1) },
-        attempt: Some(Attempt { rule: None, ..attempt(Some(Stage::Recipient), Kind::Delayed) }),
+        attempt: Some(attempt),
         counts: true,
         tally: Some(Tally::default()),
         progress: None,
         receipt: None,
-    };
+    }
+}
+
+#[test]
+fn the_third_version_knows_no_sources() {
+    let mut attempt = attempt(Some(Stage::Recipient), Kind::Delayed);
+    attempt.rule = None;
+    attempt.peer.as_mut().unwrap().source = None;
+    let change = change_of(attempt);
+    let mut payload = write_changes(std::slice::from_ref(&change)).to_vec();
+    // Behind the source stand duration, rule, counts, tally, progress and receipt.
+    let source = payload.len() - 16;
+    assert_eq!(payload.remove(source), 0);
+    payload[0] = 3;
+    assert_eq!(read_changes(&payload).unwrap(), [change]);
+}
+
+#[test]
+fn the_second_version_knows_no_rules() {
+    let attempt = Attempt { rule: None, peer: None, ..attempt(Some(Stage::Recipient), Kind::Delayed) };
+    let change = change_of(attempt);
     let mut payload = write_changes(std::slice::from_ref(&change)).to_vec();
     // Behind the rule stand counts, tally, progress and receipt.
     let rule = payload.len() - 7;

@@ -3,7 +3,7 @@
 
 Usage: sink.py PORT                (0: any; the first line printed is {"listening": PORT})
 
-Each mail is printed as {"from", "to": [...], "mail_options": [...], "subject", "data": BASE64}. Lines on standard input steer it:
+Each mail is printed as {"peer", "hello", "from", "to": [...], "mail_options": [...], "subject", "data": BASE64}. Lines on standard input steer it:
 {"rcpt": "550 5.1.1 no such user"} answers every RCPT so, {"data": "452 4.2.2 full"} every end of data; null takes it back.
 """
 import asyncio, base64, json, sys
@@ -25,6 +25,7 @@ class Sink:
         if self.data is not None:
             return self.data
         tell({
+            "peer": session.peer[0], "hello": session.host_name,
             "from": envelope.mail_from or "", "to": envelope.rcpt_tos, "mail_options": envelope.mail_options,
             "subject": subject(envelope.original_content), "data": base64.b64encode(envelope.original_content).decode(),
         })

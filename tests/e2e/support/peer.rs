@@ -119,6 +119,8 @@ fn listening(said: &Value) -> Option<u16> {
 /// A mail as the sink got it.
 #[derive(Clone, Debug)]
 pub struct Mail {
+    /// The address it came from, and the name in EHLO.
+    pub peer: [String; 2],
     pub from: String,
     pub to: Vec<String>,
     pub data: Vec<u8>,
@@ -128,7 +130,8 @@ impl Mail {
     fn read(value: &Value) -> Option<Self> {
         let data = STANDARD.decode(value["data"].as_str()?).unwrap();
         let to = value["to"].as_array()?.iter().map(|t| t.as_str().unwrap().to_owned()).collect();
-        Some(Self { from: value["from"].as_str().unwrap_or_default().to_owned(), to, data })
+        let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        Some(Self { peer: [text("peer"), text("hello")], from: text("from"), to, data })
     }
 
     /// A header field's first line, without its name.

@@ -22,6 +22,7 @@ fn view(id: MessageId) -> MessageView {
         host: some(),
         address: some(),
         tls: some(),
+        source: some(),
         duration_ms: 5,
     };
     let part = PartView {

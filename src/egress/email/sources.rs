@@ -1,0 +1,289 @@
+//! From where: the addresses of ours that mail leaves from, the pools they form, and whose mail uses which.
+//!
+//! **Promises.** A mail leaves from a source of its pool and from no other address: a destination that the pool's sources
+//! cannot reach waits. Sources of a pool take turns by weight, those that rest or are full left out. A source that a site has
+//! blamed rests there and nowhere else. No source has more connections open than it may; who finds all of them full waits
+//! for one to become free.
+//!
+//! **Does not know** how connections are made, nor what a reply means.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::clock::{Mono, SharedClock};
+use crate::event::metrics::Metrics;
+use crate::model::{Class, Domain, EnhancedStatus, Envelope, Failure, Scope, Stage};
+use crate::net::proxy::Proxy;
+
+/// Places where a source rests that are remembered; above it those whose rest has ended are forgotten first, then new ones
+/// do not rest.
+const RESTS_MAX: usize = 65_536;
+
+/// Where mail leaves from, as far as a peer sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// Its name, as in metrics and events.
+    pub name: Arc<str>,
+    /// The addresses to connect from, one for each family; none: the system's choice, or the proxy's.
+    pub addresses: Vec<IpAddr>,
+    /// Its name in EHLO, which should be what the address resolves to; `None`: that of the relay.
+    pub hostname: Option<String>,
+    /// Who connects for it.
+    pub proxy: Option<Proxy>,
+    /// Connections open at once, to all sites together.
+    pub connections_max: usize,
+}
+
+/// Sources that take turns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pool {
+    /// Its name, as in events.
+    pub name: Arc<str>,
+    /// Its sources, each with its weight; not empty, no weight is zero.
+    pub members: Vec<(Arc<Source>, u32)>,
+    /// Whose mail uses it.
+    pub whose: Whose,
+}
+
+/// Whose mail: that for which each list that is not empty names one that fits.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Whose {
+    /// Clients.
+    pub clients: Vec<Arc<str>>,
+    /// Classes.
+    pub classes: Vec<Class>,
+    /// Campaigns.
+    pub campaigns: Vec<Arc<str>>,
+    /// Domains of the author (the From field), with those below them.
+    pub sender_domains: Vec<String>,
+}
+
+/// All pools, in the order in which they are asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sources {
+    pools: Vec<Arc<Pool>>,
+    /// For mail that no pool takes, and where there is none.
+    rest: Arc<Pool>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl Sources {
+    /// The name of what is used where no source is configured.
+    pub const SYSTEM: &'static str = "system";
+
+    /// Pools, asked in this order. What none of them takes leaves from the address that the system chooses.
+    pub fn new(pools: Vec<Pool>) -> Self {
+        let name: Arc<str> = Self::SYSTEM.into();
+        let system = Source {
+            name: name.clone(),
+            addresses: Vec::new(),
+            hostname: None,
+            proxy: None,
+            connections_max: usize::MAX,
+        };
+        let rest = Pool { name, members: vec![(Arc::new(system), 1)], whose: Whose::default() };
+        Self { pools: pools.into_iter().map(Arc::new).collect(), rest: Arc::new(rest) }
+    }
+
+    /// The pool that a mail uses. Its author is asked for only where it matters.
+    pub(super) fn pool_of(&self, envelope: &Envelope, author: impl FnOnce() -> Vec<Domain>) -> &Arc<Pool> {
+        let wanted = self.pools.iter().any(|pool| !pool.whose.sender_domains.is_empty());
+        let authors = if wanted { author() } else { Vec::new() };
+        self.pools.iter().find(|pool| pool.whose.fits(envelope, &authors)).unwrap_or(&self.rest)
+    }
+}
+
+impl Whose {
+    fn fits(&self, envelope: &Envelope, authors: &[Domain]) -> bool {
+        let named =
+            |names: &[Arc<str>], name: Option<&str>| names.is_empty() || names.iter().any(|n| Some(&**n) == name);
+        named(&self.clients, Some(&*envelope.client))
+            && (self.classes.is_empty() || self.classes.contains(&envelope.class))
+            && named(&self.campaigns, envelope.campaign.as_deref())
+            && (self.sender_domains.is_empty()
+                || authors.iter().any(|author| self.sender_domains.iter().any(|d| author.is_within(d))))
+    }
+}
+
+impl Pool {
+    /// True if connections of this source may be used for the pool's mail.
+    pub(super) fn has(&self, source: &Source) -> bool {
+        self.members.iter().any(|(member, _)| **member == *source)
+    }
+}
+
+impl Source {
+    /// As events show it; the system's choice has no name.
+    pub(super) fn shown_name(&self) -> Option<Arc<str>> {
+        (*self.name != *Sources::SYSTEM).then(|| self.name.clone())
+    }
+
+    /// The address to connect from; `Err` if this source has none of that family.
+    pub(super) fn towards(&self, address: SocketAddr) -> Result<Option<IpAddr>, ()> {
+        if self.addresses.is_empty() {
+            return Ok(None);
+        }
+        self.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4()).map(|own| Some(*own)).ok_or(())
+    }
+}
+
+/// What the sources are doing: shared by all couriers, kept over reloads.
+pub(super) struct Roster {
+    uses: Mutex<Uses>,
+    freed: Notify,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Uses {
+    open: HashMap<Arc<str>, usize>,
+    /// Until when a source does not go to a site.
+    resting: HashMap<(Arc<str>, Arc<str>), Mono>,
+}
+
+/// A source's connection, counted while it lives.
+pub(super) struct Held {
+    pub(super) source: Arc<Source>,
+    roster: Arc<Roster>,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({})", self.source.name)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut uses = self.roster.uses.lock();
+        if let Some(open) = uses.open.get_mut(&self.source.name) {
+            *open = open.saturating_sub(1);
+        }
+        drop(uses);
+        self.roster.show(&self.source.name, -1);
+        self.roster.freed.notify_one();
+    }
+}
+
+/// No source, for now.
+enum Nobody {
+    /// All rest there; until the first may go again.
+    Rest(Mono),
+    /// All that may go have as many connections as they may.
+    Full,
+}
+
+impl Roster {
+    pub(super) fn new(clock: SharedClock, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { uses: Mutex::default(), freed: Notify::new(), clock, metrics })
+    }
+
+    /// A source of the pool for one more connection to a site; waits, at most for `patience`, while all are full.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        pool: &Pool,
+        site: &Arc<str>,
+        patience: Duration,
+    ) -> Result<Held, Box<Failure>> {
+        let waiting = async {
+            loop {
+                // Before looking: a connection that is closed between the look and the wait would be missed.
+                let freed = self.freed.notified();
+                match self.pick(pool, site) {
+                    Ok(held) => return Ok(held),
+                    Err(Nobody::Rest(until)) => return Err(self.all_rest(pool, site, until)),
+                    Err(Nobody::Full) => freed.await,
+                }
+            }
+        };
+        tokio::time::timeout(patience, waiting).await.unwrap_or_else(|_| {
+            let why = format!("every source of pool {} has as many connections as it may", pool.name);
+            let mut failure = Failure::without_reply(Scope::Source, Stage::Connect, EnhancedStatus::new(4, 4, 5), why);
+            failure.throttled = true;
+            Err(Box::new(failure))
+        })
+    }
+
+    fn pick(self: &Arc<Self>, pool: &Pool, site: &Arc<str>) -> Result<Held, Nobody> {
+        let now = self.clock.mono();
+        let mut uses = self.uses.lock();
+        let (mut free, mut sum, mut rested) = (Vec::with_capacity(pool.members.len()), 0_u64, None::<Mono>);
+        let mut full = false;
+        for (source, weight) in &pool.members {
+            match uses.resting.get(&(source.name.clone(), site.clone())).filter(|until| **until > now) {
+                Some(&until) => rested = Some(rested.map_or(until, |other| other.min(until))),
+                None if uses.open.get(&source.name).is_some_and(|open| *open >= source.connections_max) => full = true,
+                None => {
+                    sum += u64::from(*weight);
+                    free.push((source, sum));
+                }
+            }
+        }
+        let drawn = if sum == 0 { 0 } else { fastrand::u64(..sum) };
+        let Some((source, _)) = free.into_iter().find(|(_, up_to)| drawn < *up_to) else {
+            return Err(rested.filter(|_| !full).map_or(Nobody::Full, Nobody::Rest));
+        };
+        *uses.open.entry(source.name.clone()).or_default() += 1;
+        drop(uses);
+        self.show(&source.name, 1);
+        Ok(Held { source: source.clone(), roster: self.clone() })
+    }
+
+    /// True if a connection of this source may carry one more mail of the pool to a site.
+    pub(super) fn may_go_on(&self, pool: &Pool, source: &Source, site: &Arc<str>) -> bool {
+        let rests = || {
+            let until = self.uses.lock().resting.get(&(source.name.clone(), site.clone())).copied();
+            until.is_some_and(|until| until > self.clock.mono())
+        };
+        pool.has(source) && (pool.members.len() < 2 || !rests())
+    }
+
+    /// A site has blamed a source: others of its pool go there for a while. Where there is no other, it does not rest: its
+    /// site's own limits say when it goes again. True if another may go now.
+    pub(super) fn rest(&self, pool: &Pool, source: &Source, site: &Arc<str>, span: Duration) -> bool {
+        if pool.members.len() < 2 {
+            return false;
+        }
+        let now = self.clock.mono();
+        let mut uses = self.uses.lock();
+        if uses.resting.len() >= RESTS_MAX {
+            uses.resting.retain(|_, until| *until > now);
+        }
+        if uses.resting.len() >= RESTS_MAX {
+            return false;
+        }
+        uses.resting.insert((source.name.clone(), site.clone()), now.plus(span));
+        let rests = |name: &Arc<str>| uses.resting.get(&(name.clone(), site.clone())).is_some_and(|until| *until > now);
+        let other = pool.members.iter().any(|(member, _)| !rests(&member.name));
+        drop(uses);
+        tracing::warn!(source = &*source.name, site = &**site, for_s = span.as_secs(), "a source rests towards a site");
+        self.metrics.source_rests.with_label_values(&[&*source.name]).inc();
+        other
+    }
+
+    fn all_rest(&self, pool: &Pool, site: &str, until: Mono) -> Box<Failure> {
+        let span = until.since(self.clock.mono());
+        let why =
+            format!("every source of pool {} rests towards {site}, the first for {} s", pool.name, span.as_secs());
+        let mut failure = Failure::without_reply(Scope::Source, Stage::Connect, EnhancedStatus::new(4, 7, 0), why);
+        failure.retry_after = Some(span);
+        Box::new(failure)
+    }
+
+    fn show(&self, source: &str, change: i64) {
+        if source != Sources::SYSTEM {
+            self.metrics.source_connections.with_label_values(&[source]).add(change);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Where mail leaves from: whose leaves from which source, in which turn, and what happens when a source is blamed.
+
+use super::*;
+use crate::egress::email::sources::Roster;
+
+/// Greeting, and EHLO by that name with PIPELINING.
+fn hello_from(name: &str) -> String {
+    format!("S: 220 mx ready\nC: EHLO {name}\nS: 250-mx at your service\nS: 250 PIPELINING\n")
+}
+
+const BYE: &str = "C: QUIT\nS: 221 bye";
+const LISTED: &str = "554 5.7.1 Client host blocked using a dnsbl";
+
+fn source(name: &str, address: &str, connections_max: usize) -> Arc<Source> {
+    Arc::new(Source {
+        name: name.into(),
+        addresses: vec![address.parse().unwrap()],
+        hostname: Some(format!("{name}.example")),
+        proxy: None,
+        connections_max,
+    })
+}
+
+fn two() -> (Arc<Source>, Arc<Source>) {
+    (source("mta1", "127.0.0.2", 100), source("mta2", "127.0.0.3", 100))
+}
+
+fn pool(name: &str, members: &[(&Arc<Source>, u32)], whose: Whose) -> Pool {
+    Pool { name: name.into(), members: members.iter().map(|(s, weight)| ((*s).clone(), *weight)).collect(), whose }
+}
+
+fn with_pools(pools: Vec<Pool>) -> Options {
+    Options { sources: Sources::new(pools), ..options() }
+}
+
+fn roster() -> (Arc<Roster>, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(Timestamp(1)));
+    (Roster::new(clock.clone(), Arc::new(Metrics::new())), clock)
+}
+
+fn from_of(outcome: &RecipientOutcome) -> &str {
+    outcome.peer.as_ref().and_then(|peer| peer.source.as_deref()).unwrap_or("-")
+}
+
+#[test]
+fn the_first_pool_that_fits_takes_the_mail() {
+    let (mta1, mta2) = two();
+    let whose = Whose {
+        clients: vec!["news".into(), "shop".into()],
+        classes: vec![Class::Marketing],
+        campaigns: vec!["spring".into()],
+        sender_domains: vec!["example.com".to_owned()],
+    };
+    let pools = vec![pool("bulk", &[(&mta1, 1)], whose), pool("rest", &[(&mta2, 1)], Whose::default())];
+    let sources = Sources::new(pools);
+    let fits = |change: &dyn Fn(&mut Envelope), author: &str| {
+        let mut envelope = (*mail(MAIL, &["lin@example.net"]).envelope).clone();
+        (envelope.class, envelope.campaign) = (Class::Marketing, Some("spring".into()));
+        change(&mut envelope);
+        sources.pool_of(&envelope, || vec![Domain::parse(author).unwrap()]).name.to_string()
+    };
+    assert_eq!(fits(&|_| {}, "news.example.com"), "bulk");
+    assert_eq!(fits(&|_| {}, "badexample.com"), "rest");
+    assert_eq!(fits(&|e| e.client = "other".into(), "example.com"), "rest");
+    assert_eq!(fits(&|e| e.class = Class::Otp, "example.com"), "rest");
+    assert_eq!(fits(&|e| e.campaign = None, "example.com"), "rest");
+    assert_eq!(fits(&|e| e.campaign = Some("autumn".into()), "example.com"), "rest");
+    let none = Sources::default();
+    let nobody_asks = || panic!("no pool asks for the author");
+    assert_eq!(&*none.pool_of(&mail(MAIL, &["lin@example.net"]).envelope, nobody_asks).name, Sources::SYSTEM);
+}
+
+#[tokio::test]
+async fn sources_take_turns_by_weight_and_stop_at_their_caps() {
+    let (mta1, mta2) = (source("mta1", "127.0.0.2", 1_000), source("mta2", "127.0.0.3", 150));
+    let pool = pool("all", &[(&mta1, 1), (&mta2, 3)], Whose::default());
+    let ((roster, _), site) = (roster(), "mx.example".into());
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(roster.take(&pool, &site, Duration::ZERO).await.unwrap());
+    }
+    let of = |held: &[crate::egress::email::sources::Held], source: &Arc<Source>| {
+        held.iter().filter(|h| h.source == *source).count()
+    };
+    let seconds = of(&held, &mta2);
+    assert!((50..=95).contains(&seconds), "some three of four from the heavier: {seconds}");
+    for _ in 0..500 {
+        held.push(roster.take(&pool, &site, Duration::ZERO).await.unwrap());
+    }
+    assert_eq!(of(&held, &mta2), 150, "no more than it may");
+    while of(&held, &mta1) < 1_000 {
+        held.push(roster.take(&pool, &site, Duration::ZERO).await.unwrap());
+    }
+    let full = roster.take(&pool, &site, Duration::ZERO).await.unwrap_err();
+    assert!(full.throttled && full.cause.as_ref().unwrap().contains("pool all"), "{full:?}");
+    // Who waits is called when one becomes free.
+    let waiting = tokio::spawn({
+        let (roster, pool, site) = (roster.clone(), pool.clone(), site.clone());
+        async move { roster.take(&pool, &site, Duration::from_secs(20)).await.map(|held| held.source.name.clone()) }
+    });
+    tokio::task::yield_now().await;
+    let freed = held.pop().unwrap().source.name.clone();
+    assert_eq!(waiting.await.unwrap().unwrap(), freed);
+}
+
+#[tokio::test]
+async fn a_source_that_is_blamed_rests_there_and_nowhere_else() {
+    let (mta1, mta2) = two();
+    let pool = pool("all", &[(&mta1, 1), (&mta2, 1)], Whose::default());
+    let ((roster, clock), here, there) = (roster(), "here".into(), "there".into());
+    assert!(roster.rest(&pool, &mta1, &here, Duration::from_secs(60)));
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..64 {
+        assert_eq!(roster.take(&pool, &here, Duration::ZERO).await.unwrap().source, mta2);
+        seen.insert(roster.take(&pool, &there, Duration::ZERO).await.unwrap().source.name.clone());
+    }
+    assert_eq!(seen.len(), 2);
+    assert!(!roster.may_go_on(&pool, &mta1, &here) && roster.may_go_on(&pool, &mta1, &there));
+    assert!(!roster.rest(&pool, &mta2, &here, Duration::from_secs(90)), "nobody is left");
+    let none = roster.take(&pool, &here, Duration::from_secs(20)).await.unwrap_err();
+    assert_eq!((none.scope, none.retry_after), (Scope::Source, Some(Duration::from_secs(60))));
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(roster.take(&pool, &here, Duration::ZERO).await.unwrap().source, mta1);
+}
+
+#[tokio::test]
+async fn mail_leaves_from_its_pools_address_by_its_name() {
+    let (mta1, mta2) = two();
+    let bulk = Whose { campaigns: vec!["spring".into()], ..Whose::default() };
+    let options = with_pools(vec![pool("bulk", &[(&mta1, 1)], bulk), pool("rest", &[(&mta2, 1)], Whose::default())]);
+    let one = hello_from("mta2.example") + TAKEN + BYE;
+    // A kept connection of another pool is not used, though it leads to the same host.
+    let other = hello_from("mta1.example") + TAKEN + TAKEN + BYE;
+    let host = Host::start(&[&one, &other]).await;
+    let egress = egress(options);
+    let mut courier = courier(&egress, &host);
+    let plain = mail(MAIL, &["lin@example.net"]);
+    let mut campaign = plain.clone();
+    campaign.envelope = Arc::new(Envelope { campaign: Some("spring".into()), ..(*plain.envelope).clone() });
+    let mut seen = Vec::new();
+    for consignment in [&plain, &campaign, &campaign] {
+        let outcomes = courier.carry(consignment).await;
+        seen.push(format!("{} {}", shown(&outcomes[0]), from_of(&outcomes[0])));
+    }
+    courier.close().await;
+    host.finish().await;
+    assert_eq!(seen, ["relayed mta2", "relayed mta1", "relayed mta1"]);
+}
+
+/// One mail over a pool of two whose first connection is met by `first`; what comes of it.
+async fn second_chance(first: &str, recipients: &[&str]) -> Vec<String> {
+    let (mta1, mta2) = (source("mta1", "127.0.0.2", 1), source("mta2", "127.0.0.3", 100));
+    // All turns are the first's until it is blamed.
+    let pool = pool("all", &[(&mta1, 1_000_000_000), (&mta2, 1)], Whose::default());
+    let second = hello_from("mta2.example") + TAKEN + BYE;
+    let host = Host::start(&[first, &second]).await;
+    let egress = egress(with_pools(vec![pool]));
+    let mut courier = courier(&egress, &host);
+    let outcomes = courier.carry(&mail(MAIL, recipients)).await;
+    courier.close().await;
+    host.finish().await;
+    outcomes.iter().map(|outcome| format!("{} {}", shown(outcome), from_of(outcome))).collect()
+}
+
+#[tokio::test]
+async fn a_blamed_source_makes_way_for_another_within_the_attempt() {
+    let lin = ["lin@example.net"];
+    // At the greeting, at EHLO, at RCPT, at the end of the data.
+    for first in [
+        format!("S: {LISTED}\n"),
+        format!("S: 220 mx ready\nC: EHLO mta1.example\nS: {LISTED}\n"),
+        hello_from("mta1.example") + &format!("C: MAIL\nC: RCPT\nC: DATA\nS: 250 ok\nS: {LISTED}\nS: 554 no\n") + BYE,
+        hello_from("mta1.example")
+            + &format!("C: MAIL\nC: RCPT\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\nDATA\nS: {LISTED}\n")
+            + BYE,
+    ] {
+        assert_eq!(second_chance(&first, &lin).await, ["relayed mta2"], "{first}");
+    }
+    // What was held against a recipient stays; only those for whom the source was blamed go again.
+    let mixed = hello_from("mta1.example")
+        + &format!("C: MAIL\nC: RCPT\nC: RCPT\nC: DATA\nS: 250 ok\nS: 550 5.1.1 unknown\nS: {LISTED}\nS: 554 no\n")
+        + BYE;
+    assert_eq!(
+        second_chance(&mixed, &["nobody@example.net", "lin@example.net"]).await,
+        ["failed Recipient rcpt 5.1.1 mta1", "relayed mta2"]
+    );
+}
+
+#[tokio::test]
+async fn a_source_without_an_address_of_the_family_or_on_this_machine_is_passed_over() {
+    let mta2 = source("mta2", "127.0.0.3", 100);
+    for wrong in ["2001:db8::2", "192.0.2.99"] {
+        let wrong = source("mta1", wrong, 100);
+        let first_then_second = pool("all", &[(&wrong, 1_000_000_000), (&mta2, 1)], Whose::default());
+        let host = Host::start(&[&(hello_from("mta2.example") + TAKEN + BYE)]).await;
+        let egress_of_two = egress(with_pools(vec![first_then_second]));
+        let mut slot = courier(&egress_of_two, &host);
+        let outcomes = slot.carry(&mail(MAIL, &["lin@example.net"])).await;
+        slot.close().await;
+        host.finish().await;
+        assert_eq!((shown(&outcomes[0]), from_of(&outcomes[0])), ("relayed".to_owned(), "mta2"));
+        // Alone it makes the mail wait, and says why.
+        let host = Host::start(&[]).await;
+        let alone = egress(with_pools(vec![pool("all", &[(&wrong, 1)], Whose::default())]));
+        let outcomes = courier(&alone, &host).carry(&mail(MAIL, &["lin@example.net"])).await;
+        let Outcome::Delayed(failure) = &outcomes[0].outcome else { panic!("{outcomes:?}") };
+        assert_eq!(failure.scope, Scope::Source);
+        assert!(failure.cause.as_ref().unwrap().contains("source mta1"), "{failure:?}");
+    }
+}
