@@ -1,5 +1,5 @@
 """What the benchmarks beside this file share: the relay, the sink and the generator as processes, and figures about them."""
-import json, os, pathlib, shutil, socket, statistics, subprocess, tempfile, threading, time, urllib.request
+import asyncio, json, os, pathlib, shutil, socket, statistics, subprocess, tempfile, threading, time, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 POSTRIDER = pathlib.Path(os.environ.get("POSTRIDER", ROOT / "target" / "release" / "postrider"))
@@ -217,6 +217,73 @@ class Sink:
         self.process.terminate()
         self.process.wait()
         self._reader.join()
+
+
+class DelayedSink:
+    """A mail sink in this process that gives each reply so many seconds late, as a far one would; offers these extensions only.
+
+    For rates that a round trip limits: it is too slow for others.
+    """
+
+    def __init__(self, delay, keywords):
+        self.delay, self.keywords = delay, keywords
+        self.messages, self.at, self._changed = 0, time.monotonic(), threading.Condition()
+        self._loop, started = asyncio.new_event_loop(), threading.Event()
+
+        def run():
+            asyncio.set_event_loop(self._loop)
+            server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24))
+            self.port = server.sockets[0].getsockname()[1]
+            started.set()
+            self._loop.run_forever()
+
+        threading.Thread(target=run, daemon=True).start()
+        started.wait()
+
+    async def _serve(self, reader, writer):
+        def answer(text):
+            # Each by itself: what was asked at once is answered at once.
+            self._loop.call_later(self.delay, lambda: None if writer.is_closing() else writer.write(text.encode() + b"\r\n"))
+
+        answer("220 sink.example ESMTP")
+        try:
+            while line := await reader.readline():
+                verb, _, rest = line.decode(errors="replace").strip().partition(" ")
+                if verb.upper() == "EHLO":
+                    lines = ["sink.example", *self.keywords]
+                    answer("\r\n".join(f"250{' ' if line is lines[-1] else '-'}{line}" for line in lines))
+                elif verb.upper() == "DATA":
+                    answer("354 go on")
+                    await reader.readuntil(b"\r\n.\r\n")
+                    self._took()
+                    answer("250 taken")
+                elif verb.upper() == "BDAT":
+                    await reader.readexactly(int(rest.split()[0]))
+                    if rest.upper().endswith("LAST"):
+                        self._took()
+                    answer("250 taken")
+                elif verb.upper() == "QUIT":
+                    answer("221 bye")
+                    self._loop.call_later(self.delay, writer.close)
+                else:
+                    answer("250 ok")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+    def _took(self):
+        with self._changed:
+            self.messages, self.at = self.messages + 1, time.monotonic()
+            self._changed.notify_all()
+
+    def reached(self, count, within):
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.messages >= count, within):
+                raise SystemExit(f"the sink has {self.messages} of {count} messages after {within} s")
+            return self.at
+
+    def stop(self):
+        self._loop.call_soon_threadsafe(self._loop.stop)
 
 
 class Relay:

@@ -14,6 +14,7 @@ use super::sandbox::show;
 use super::{Failure, interrupted, one_thread, output};
 use crate::config::parse_span;
 use crate::model::Secret;
+use crate::net::tls::server_config;
 use crate::peers::arrivals::ArrivalList;
 use crate::peers::carrier;
 use crate::peers::mail_sink::{self, Stage};
@@ -59,6 +60,12 @@ pub(super) struct Args {
     /// The one system id that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
     #[arg(long, value_name = "NAME")]
     system_id: Option<String>,
+    /// Offer STARTTLS with this certificate chain, PEM
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    private_key: Option<PathBuf>,
     /// List mails in this file as they are taken: time in microseconds of Unix time and Message-ID, one a line
     #[arg(long, value_name = "FILE")]
     arrivals: Option<PathBuf>,
@@ -152,9 +159,19 @@ impl Args {
                 At::Rcpt => Stage::Recipient,
                 At::Data => Stage::EndOfData,
             },
+            tls: self.tls()?.map(Arc::new),
             arrivals,
             ..mail_sink::Options::default()
         })
+    }
+
+    fn tls(&self) -> Result<Option<rustls::ServerConfig>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.certificate, &self.private_key) else { return Ok(None) };
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|e| Failure::Failed(format!("{} cannot be read: {e}", path.display())))
+        };
+        let config = server_config(&read(certificate)?, &read(key)?);
+        config.map(Some).map_err(|e| Failure::Failed(format!("{}: {e}", certificate.display())))
     }
 
     fn carrier_options(&self) -> Result<carrier::Options, Failure> {
@@ -252,4 +269,36 @@ fn span(text: &str) -> Result<Duration, &'static str> {
 /// A share on the command line.
 fn share(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or("expected a share from 0 to 1, such as 0.1")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn starttls_is_offered_with_a_certificate_and_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("sink.crt"), dir.path().join("sink.key"));
+        let parsed = |key: &std::path::Path| {
+            let words =
+                ["sink", "--certificate", certificate.to_str().unwrap(), "--private-key", key.to_str().unwrap()];
+            Line::try_parse_from(words).unwrap().args
+        };
+        let made = rcgen::generate_simple_self_signed(vec!["sink.example".to_owned()]).unwrap();
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        assert!(parsed(&key).mail_options().unwrap().tls.is_some());
+        assert!(parsed(&certificate).mail_options().is_err(), "a certificate is no key");
+        assert!(parsed(&dir.path().join("nowhere")).mail_options().is_err());
+        assert!(Line::try_parse_from(["sink"]).unwrap().args.mail_options().unwrap().tls.is_none());
+        assert!(Line::try_parse_from(["sink", "--certificate", "sink.crt"]).is_err(), "its key is missing");
+    }
 }

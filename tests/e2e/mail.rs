@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::peer::{MailSink, judge_dkim, output_of, python};
 use crate::support::relay::{PASSWORD, Relay, SENDER_DOMAIN, SINK_DOMAIN, Settings, USER, port};
+use crate::support::smtp::stuffed;
 use crate::support::{script, split_mail};
 
 /// Bodies that a careless relay changes.
@@ -34,13 +35,6 @@ fn relay_and_sink() -> (Relay, MailSink) {
     let sink = MailSink::start(0);
     let relay = Relay::start(&Settings { smtp_port: sink.0.port, ..Settings::default() });
     (relay, sink)
-}
-
-/// With a dot in front of every line that begins with one (RFC 5321 section 4.5.2).
-fn stuffed(message: &[u8]) -> Vec<u8> {
-    let line_starts_with_dot = |at: usize| message[at] == b'.' && (at == 0 || message[at - 1] == b'\n');
-    let stuffing = |at: usize| if line_starts_with_dot(at) { vec![b'.', b'.'] } else { vec![message[at]] };
-    (0..message.len()).flat_map(stuffing).collect()
 }
 
 #[test]

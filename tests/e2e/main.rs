@@ -11,6 +11,7 @@ mod configuration;
 mod crash;
 mod faults;
 mod full_disk;
+mod interop;
 mod lifecycle;
 mod mail;
 mod peers;

@@ -9,7 +9,7 @@ use fastrand::Rng;
 
 use crate::support::peer::{MailSink, judge_all};
 use crate::support::relay::{Relay, SENDER_DOMAIN, SINK_DOMAIN, Settings};
-use crate::support::smtp::Client;
+use crate::support::smtp::{Client, stuffed};
 use crate::support::{PATIENCE, split_mail};
 
 const MAILS: usize = 200;
@@ -134,12 +134,6 @@ fn mail(n: usize, random: &mut Rng) -> Vec<u8> {
     };
     let header = header(n, random, content_type, encoding);
     [header.as_bytes(), b"\r\n", &body].concat()
-}
-
-/// As the wire has it: a dot more in front of each line that begins with one.
-fn stuffed(mail: &[u8]) -> Vec<u8> {
-    let lines = mail.split_inclusive(|byte| *byte == b'\n');
-    lines.flat_map(|line| if line.starts_with(b".") { [b".", line].concat() } else { line.to_vec() }).collect()
 }
 
 #[test]

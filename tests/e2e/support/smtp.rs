@@ -71,3 +71,14 @@ impl Client {
         self.reply()
     }
 }
+
+/// With a dot in front of every line that begins with one (RFC 5321 section 4.5.2).
+pub fn stuffed(mail: &[u8]) -> Vec<u8> {
+    let lines = mail.split_inclusive(|byte| *byte == b'\n');
+    let mut stuffed = Vec::with_capacity(mail.len() + 2);
+    for line in lines {
+        stuffed.extend_from_slice(if line.starts_with(b".") { b"." } else { b"" });
+        stuffed.extend_from_slice(line);
+    }
+    stuffed
+}
