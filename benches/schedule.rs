@@ -61,7 +61,8 @@ impl Filled {
             .map(|n| {
                 let destination = format!("d{n}.example").into();
                 let client = format!("client {}", n % CLIENTS).into();
-                schedule.lane(&LaneKey { destination, class: Class::ALL[n % 3], client }, sites[n % SITES])
+                let key = LaneKey { destination, class: Class::ALL[n % 3], client, campaign: None };
+                schedule.lane(&key, sites[n % SITES])
             })
             .collect();
         let tickets = Vec::with_capacity(entries);

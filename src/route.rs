@@ -3,6 +3,7 @@
 //! **Promises.** Pure look-ups on a table built by `config`; the most specific domain or the longest prefix wins.
 //! **Does not know** DNS (a mail without a fixed route goes by MX, which `egress::email` resolves) and no carrier's state.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::model::{Domain, Number};
@@ -14,6 +15,14 @@ pub enum MailHop {
     Mx(Domain),
     /// To a fixed next hop, `host:port` or `[address]:port`.
     Fixed(Arc<str>),
+}
+
+/// Is this a next hop: `mail.example.com:25`, `192.0.2.1:25`, `[2001:db8::1]:25`?
+pub fn is_next_hop(text: &str) -> bool {
+    let named = |(host, port): (&str, &str)| {
+        port.parse::<u16>().is_ok_and(|p| p > 0) && Domain::parse(host).is_ok_and(|d| !d.is_literal())
+    };
+    text.parse::<SocketAddr>().is_ok_and(|a| a.port() > 0) || text.rsplit_once(':').is_some_and(named)
 }
 
 /// One fixed route.

@@ -17,13 +17,18 @@ mod load;
 mod logging;
 mod output;
 mod pause;
+mod progress;
 mod providers;
 mod queue;
+mod reroute;
 mod resume;
 mod sandbox;
+mod selecting;
 mod serve;
 mod sink;
 mod spool;
+mod steering;
+mod sweep;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -53,6 +58,10 @@ enum Command {
     Pause(pause::Args),
     Resume(resume::Args),
     Flush(flush::Args),
+    Reroute(reroute::Args),
+    Bounce(sweep::Bounce),
+    Cancel(sweep::Cancel),
+    Steering(steering::Args),
     HashPassword(hash_password::Args),
     DkimKeygen(dkim_keygen::Args),
     Sink(sink::Args),
@@ -114,6 +123,10 @@ impl Command {
             Self::Pause(args) => args.run(),
             Self::Resume(args) => args.run(),
             Self::Flush(args) => args.run(),
+            Self::Reroute(args) => args.run(),
+            Self::Bounce(args) => args.run(),
+            Self::Cancel(args) => args.run(),
+            Self::Steering(args) => args.run(),
             Self::HashPassword(args) => args.run(),
             Self::DkimKeygen(args) => args.run(),
             Self::Sink(args) => args.run(),

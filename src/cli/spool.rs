@@ -2,7 +2,6 @@
 
 mod dump;
 mod export;
-mod progress;
 mod stat;
 mod verify;
 
@@ -11,9 +10,9 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::Failure;
+use super::progress::Progress;
 use crate::queue::inspect::{Access, NotOpened, Spool};
 use crate::storage::OpenError;
-use progress::Progress;
 
 /// Look into a stopped relay's spool: check it, count, list its records, write its messages out
 #[derive(clap::Args, Debug)]

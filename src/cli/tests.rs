@@ -28,7 +28,23 @@ fn every_command_has_a_sentence_and_an_example() {
 
 #[test]
 fn commands_that_print_data_know_json() {
-    for name in ["check", "queue", "explain", "flush", "hash-password", "dkim-keygen", "sink", "load", "sandbox"] {
+    for name in [
+        "check",
+        "queue",
+        "explain",
+        "pause",
+        "resume",
+        "flush",
+        "reroute",
+        "bounce",
+        "cancel",
+        "steering",
+        "hash-password",
+        "dkim-keygen",
+        "sink",
+        "load",
+        "sandbox",
+    ] {
         let line = CommandLine::command();
         let command = line.find_subcommand(name).unwrap();
         assert!(command.get_arguments().any(|a| a.get_id() == "json"), "{name}");
@@ -77,6 +93,9 @@ fn commands_ask_the_relay_and_end_by_its_answer() {
     let queue = r#"{"kind":"queue","held":false,"messages":0,"bytes":0,"lanes":[],"lanes_total":0}"#;
     let held = r#"{"kind":"held","held":true}"#;
     let none = r#"{"kind":"messages","messages":[]}"#;
+    let rule = r#"{"kind":"rule","rule":{"id":7,"action":"pause","selector":{"campaign":"spring"},"reason":"x","by":"lin","since":"2026-11-23T06:24:00.000000Z"}}"#;
+    let told = "{\"kind\":\"sweeping\",\"looked\":1,\"of\":2,\"hit\":0,\"underway\":0,\"failed\":0}}\n\
+                {\"v\":1,\"response\":{\"kind\":\"swept\",\"looked\":2,\"of\":2,\"hit\":1,\"underway\":0,\"failed\":0}";
     for (line, answer, asked, good) in [
         (&["queue", "--lanes", "5"][..], queue, r#"{"op":"queue","lanes":5}"#, true),
         (&["queue", "--json"], queue, r#"{"op":"queue","lanes":30}"#, true),
@@ -84,6 +103,45 @@ fn commands_ask_the_relay_and_end_by_its_answer() {
         (&["resume"], r#"{"kind":"held","held":false}"#, r#"{"op":"resume"}"#, true),
         (&["flush"], r#"{"kind":"flushed","recipients":3}"#, r#"{"op":"flush"}"#, true),
         (&["flush"], held, r#"{"op":"flush"}"#, false),
+        (
+            &["flush", "--client", "shop"],
+            r#"{"kind":"flushed","recipients":3}"#,
+            r#"{"op":"flush","selector":{"client":"shop"}}"#,
+            true,
+        ),
+        (
+            &["pause", "--campaign", "spring", "--reason", "x", "--expires", "2h"],
+            rule,
+            r#"{"op":"order","order":{"action":"pause","selector":{"campaign":"spring"},"reason":"x","expires_ms":7200000}}"#,
+            true,
+        ),
+        (&["resume", "7"], rule, r#"{"op":"end_rule","action":"pause","which":{"id":7}}"#, true),
+        (
+            &["resume", "--campaign", "spring", "--class", "marketing", "--json"],
+            rule,
+            r#"{"op":"end_rule","action":"pause","which":{"selector":{"campaign":"spring","class":"marketing"}}}"#,
+            true,
+        ),
+        (
+            &["reroute", "--domain", "a.example", "--to", "b:25", "--reason", "x"],
+            rule,
+            r#"{"op":"order","order":{"action":"reroute","to":"b:25","selector":{"domain":"a.example"},"reason":"x"}}"#,
+            true,
+        ),
+        (&["reroute", "--end", "7"], rule, r#"{"op":"end_rule","action":"reroute","which":{"id":7}}"#, true),
+        (
+            &["cancel", "--provider", "gmail", "--reason", "x"],
+            told,
+            r#"{"op":"sweep","sentence":{"end":"cancel","selector":{"provider":"gmail"},"reason":"x"}}"#,
+            true,
+        ),
+        (
+            &["bounce", "--site", "to b:25", "--reason", "x", "--dry-run", "--json"],
+            told,
+            r#"{"op":"sweep","sentence":{"end":"bounce","selector":{"site":"to b:25"},"reason":"x","dry_run":true}}"#,
+            true,
+        ),
+        (&["steering"], r#"{"kind":"rules","rules":[]}"#, r#"{"op":"rules"}"#, true),
         (&["flush"], r#"{"kind":"error","why":"no"}"#, r#"{"op":"flush"}"#, false),
         (&["explain", "lin@example.net"], none, r#"{"op":"explain","what":"lin@example.net","most":10}"#, false),
         (
@@ -94,8 +152,31 @@ fn commands_ask_the_relay_and_end_by_its_answer() {
         ),
     ] {
         let (request, ended) = against_a_relay(dir.path(), line, answer);
-        assert_eq!(request, format!("{{\"v\":1,\"request\":{asked}}}\n"), "{line:?}");
+        let request: serde_json::Value = serde_json::from_str(&request).unwrap();
+        assert_eq!(request["request"], serde_json::from_str::<serde_json::Value>(asked).unwrap(), "{line:?}");
+        assert_eq!(request["v"], 1);
         assert_eq!(ended.is_ok(), good, "{line:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn steering_wants_reasons_and_selectors() {
+    let dir = tempfile::tempdir().unwrap();
+    for line in [&["pause", "--client", "shop"][..], &["pause", "--reason", "x"], &["resume", "7", "--client", "shop"]]
+    {
+        assert!(matches!(run(dir.path(), line), Err(Failure::Usage(_))), "{line:?}");
+    }
+    for line in [
+        &["bounce", "--client", "shop"][..],
+        &["cancel", "--client", "shop"],
+        &["reroute", "--client", "shop", "--to", "b:25"],
+        &["reroute", "--client", "shop", "--reason", "x"],
+        &["reroute", "--end", "7", "--to", "b:25"],
+        &["reroute", "--end", "7", "--client", "shop"],
+        &["pause", "--class", "urgent", "--reason", "x"],
+    ] {
+        let line = [&["postrider"], line, &["--data-dir", "d"]].concat();
+        assert_eq!(CommandLine::try_parse_from(&line).unwrap_err().exit_code(), 2, "{line:?}");
     }
 }
 

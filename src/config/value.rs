@@ -74,13 +74,7 @@ pub(super) fn nameserver(value: &DeValue<'_>) -> Result<SocketAddr, Fault> {
 pub(super) fn host_and_port(value: &DeValue<'_>) -> Result<Arc<str>, Fault> {
     const RIGHT: &str = r#"a host and a port, such as "mail.example.com:25", "192.0.2.1:25" or "[2001:db8::1]:25""#;
     let text = as_text(value, RIGHT)?;
-    let named = || {
-        let (host, port) = text.rsplit_once(':')?;
-        let port_is_good = port.parse::<u16>().is_ok_and(|p| p > 0);
-        (port_is_good && Domain::parse(host).is_ok_and(|d| !d.is_literal())).then_some(())
-    };
-    let numbered = text.parse::<SocketAddr>().is_ok_and(|a| a.port() > 0);
-    if numbered || named().is_some() {
+    if crate::route::is_next_hop(text) {
         return Ok(text.into());
     }
     Err(Fault::new(format!("bad address \"{}\"", shortened(text)), format!("expected {RIGHT}")))

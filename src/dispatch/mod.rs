@@ -29,7 +29,8 @@ use crate::clock::SharedClock;
 use crate::egress::email::{Located, MailEgress};
 use crate::egress::sms::{Carrier, Inbound, InboundError};
 use crate::model::{Domain, Receipt};
-use crate::queue::{MailSite, Queue, SiteWork, Target};
+use crate::queue::steer::{Sweep, Swept};
+use crate::queue::{Ending, MailSite, Queue, SiteWork, Target};
 use crate::route::MailHop;
 use crate::schedule::SiteId;
 use crate::storage::AppendError;
@@ -225,11 +226,11 @@ impl Task {
                 let _turn = entered.locating.turns.acquire().await;
                 task.parts.mail.locate(&domain).await
             };
-            let Located { site: name, keep } = tokio::select! {
+            let Located { site: name, provider, keep } = tokio::select! {
                 located = looking => located,
                 _ = task.stop.wait_for(|&stop| stop) => return,
             };
-            let shared = name.map(|name| MailSite { name: name.into(), limits: None });
+            let shared = name.map(|name| MailSite { name: name.into(), limits: None, provider });
             task.parts.queue.learn_site(&domain, shared, keep);
         });
     }
@@ -246,22 +247,40 @@ impl Task {
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
                 _ = self.stop.wait_for(|&stop| stop) => return,
             }
-            // Side by side, so that they share syncs of the disk.
-            let mut ending = JoinSet::new();
-            for overdue in self.parts.queue.take_overdue(SWEEP_MAX).await {
-                let parts = self.parts.clone();
-                ending.spawn(async move {
-                    let follow_ups = notify::for_overdue(&parts, &overdue).await;
-                    parts.queue.end(overdue, follow_ups).await;
-                });
-            }
-            while ending.join_next().await.is_some() {}
+            end_side_by_side(&self.parts, self.parts.queue.take_overdue(SWEEP_MAX).await).await;
         }
     }
 
     fn is_stopping(&self) -> bool {
         *self.stop.borrow()
     }
+}
+
+/// Ends messages without an attempt, each with the notification that follows from it; returns how many recipients.
+async fn end_side_by_side(parts: &Parts, endings: Vec<Ending>) -> usize {
+    // Side by side, so that they share syncs of the disk.
+    let mut ending = JoinSet::new();
+    for one in endings {
+        let parts = parts.clone();
+        ending.spawn(async move {
+            let (recipients, follow_ups) = (one.recipients.len(), notify::for_ending(&parts, &one).await);
+            if parts.queue.end(one, follow_ups).await { recipients } else { 0 }
+        });
+    }
+    let mut ended = 0;
+    while let Some(recipients) = ending.join_next().await {
+        ended += recipients.unwrap_or_default();
+    }
+    ended
+}
+
+/// Ends what waits and an operator has named; tells how far it is after each stride.
+pub async fn carry_out(parts: &Parts, mut sweep: Sweep, mut tell: impl FnMut(Swept)) -> Swept {
+    while let Some(endings) = sweep.next().await {
+        sweep.hit(end_side_by_side(parts, endings).await);
+        tell(sweep.swept());
+    }
+    sweep.finish()
 }
 
 /// A worker's place in its crew, and among all of them, counted while it lives.

@@ -14,7 +14,7 @@ use crate::model::{
     Address, Class, ClientName, Content, EnhancedStatus, Envelope, Failure, MailData, MessageId, Origin, Outcome,
     Recipient, RecipientOutcome, Submission,
 };
-use crate::queue::{End, Overdue};
+use crate::queue::{End, Ending};
 
 /// How senders are told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +29,8 @@ pub struct Notices {
 
 /// RFC 3463 section 3.5: delivery time expired.
 const TIME_EXPIRED: EnhancedStatus = EnhancedStatus::new(5, 4, 7);
+/// RFC 3463 section 3.8: by policy, which is an operator's.
+const BY_POLICY: EnhancedStatus = EnhancedStatus::new(5, 7, 0);
 /// RFC 3463 section 3.1: a success of which nothing more is known.
 const RELAYED: EnhancedStatus = EnhancedStatus::new(2, 0, 0);
 
@@ -98,23 +100,28 @@ fn status_of(outcome: &RecipientOutcome, now: Timestamp) -> Option<Status> {
     }
 }
 
-/// The notification of mail whose time has run out: none or one.
-pub(super) async fn for_overdue(parts: &Parts, overdue: &Overdue) -> Vec<Submission> {
-    if overdue.end != End::Expired || overdue.envelope.mail().is_none() {
+/// The notification of mail that ends without an attempt, failed or expired: none or one.
+pub(super) async fn for_ending(parts: &Parts, ending: &Ending) -> Vec<Submission> {
+    let (status, cause) = match (ending.end, &ending.why) {
+        (End::Expired, _) => (TIME_EXPIRED, "its time ran out before it could be delivered"),
+        (End::Failed, Some(why)) => (BY_POLICY, &**why),
+        _ => return Vec::new(),
+    };
+    if ending.envelope.mail().is_none() {
         return Vec::new();
     }
-    let Some(Content::Mail(data)) = parts.queue.content(overdue.envelope.id).await else { return Vec::new() };
-    let expired = overdue.recipients.iter().map(|(recipient, reply, remote)| Status {
+    let Some(Content::Mail(data)) = parts.queue.content(ending.envelope.id).await else { return Vec::new() };
+    let failed = ending.recipients.iter().map(|(recipient, reply, remote)| Status {
         recipient: *recipient,
         action: Action::Failed,
-        status: TIME_EXPIRED,
+        status,
         reply: reply.clone(),
-        cause: Some("its time ran out before it could be delivered".to_owned()),
+        cause: Some(cause.to_owned()),
         remote: remote.clone(),
         last_attempt: None,
         will_retry_until: None,
     });
-    notification(parts, &overdue.envelope, &data, expired.collect())
+    notification(parts, &ending.envelope, &data, failed.collect())
 }
 
 fn notification(parts: &Parts, envelope: &Envelope, data: &MailData, all: Vec<Status>) -> Vec<Submission> {

@@ -28,6 +28,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::Fact;
 use super::metrics::Metrics;
 use super::tail::Tail;
+use crate::model::Channel;
 
 /// Facts that may wait for the writer: some 50 MB, ten seconds at full rate.
 const WAITING_MAX: usize = 65_536;
@@ -125,7 +126,8 @@ impl EventLog {
     /// Records a fact; never blocks.
     pub fn record(&self, fact: Fact) {
         let class = fact.class.map_or("none", |c| c.as_str());
-        self.shared.metrics.facts.with_label_values(&[fact.channel.as_str(), class, fact.event.as_str()]).inc();
+        let channel = fact.channel.map_or("none", Channel::as_str);
+        self.shared.metrics.facts.with_label_values(&[channel, class, fact.event.as_str()]).inc();
         let fact = Arc::new(fact);
         if self.shared.watchers.receiver_count() > 0 {
             let _ = self.shared.watchers.send(fact.clone());
@@ -325,7 +327,6 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::event::Kind;
-    use crate::model::Channel;
 
     fn fact(n: u64) -> Fact {
         Fact::new(Timestamp(n), Kind::Accepted, Channel::Email)

@@ -12,6 +12,7 @@ pub mod log;
 pub mod metrics;
 pub mod tail;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +48,13 @@ pub enum Kind {
     Unknown,
     /// A carrier's receipt that is not a verdict yet, or one that matches nothing.
     Receipt,
+    /// An operator has steered what waits: about many messages, or those to come.
+    Steered,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Accepted,
         Self::Delayed,
         Self::Delivered,
@@ -63,6 +66,7 @@ impl Kind {
         Self::Rejected,
         Self::Unknown,
         Self::Receipt,
+        Self::Steered,
     ];
 
     /// The word in events and metrics.
@@ -79,6 +83,7 @@ impl Kind {
             Self::Rejected => "rejected",
             Self::Unknown => "unknown",
             Self::Receipt => "receipt",
+            Self::Steered => "steered",
         }
     }
 }
@@ -94,9 +99,9 @@ pub struct Fact {
     /// To which message.
     #[serde(serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     pub id: Option<MessageId>,
-    /// By which channel it travels.
-    #[serde(serialize_with = "channel")]
-    pub channel: Channel,
+    /// By which channel it travels; missing where it is about both.
+    #[serde(serialize_with = "channel", skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
     /// Who submitted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientName>,
@@ -145,6 +150,9 @@ pub struct Fact {
     /// Parts of a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<u32>,
+    /// What an operator ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steering: Option<SteeringFact>,
 }
 
 impl Fact {
@@ -154,7 +162,7 @@ impl Fact {
             time,
             event,
             id: None,
-            channel,
+            channel: Some(channel),
             client: None,
             class: None,
             campaign: None,
@@ -171,7 +179,44 @@ impl Fact {
             duration: None,
             size: None,
             parts: None,
+            steering: None,
         }
+    }
+
+    /// A fact about an operator's order.
+    pub fn steering(time: Timestamp, steering: SteeringFact) -> Self {
+        let of_both = Self::new(time, Kind::Steered, Channel::Email);
+        Self { channel: None, steering: Some(steering), ..of_both }
+    }
+}
+
+/// An operator's order as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct SteeringFact {
+    /// `pause`, `resume`, `reroute`, `end-reroute`, `expire`, `flush`, `bounce`, `cancel`.
+    pub action: &'static str,
+    /// The rule that was made or ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<u64>,
+    /// Which messages: all that fit every part; everything if there is none.
+    pub selector: BTreeMap<&'static str, Arc<str>>,
+    /// Who ordered it.
+    pub by: String,
+    /// Where mail goes instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Arc<str>>,
+    /// When the rule expires.
+    #[serde(serialize_with = "maybe_rfc3339", skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// How many were hit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hit: Option<u64>,
+}
+
+impl SteeringFact {
+    /// An order with nothing but what every order has.
+    pub fn new(action: &'static str, selector: BTreeMap<&'static str, Arc<str>>, by: String) -> Self {
+        Self { action, rule: None, selector, by, to: None, expires_at: None, hit: None }
     }
 }
 
@@ -254,8 +299,11 @@ fn as_text<S: Serializer>(id: &Option<MessageId>, s: S) -> Result<S::Ok, S::Erro
     }
 }
 
-fn channel<S: Serializer>(c: &Channel, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str(c.as_str())
+fn channel<S: Serializer>(c: &Option<Channel>, s: S) -> Result<S::Ok, S::Error> {
+    match c {
+        Some(c) => s.serialize_str(c.as_str()),
+        None => s.serialize_none(),
+    }
 }
 
 fn class<S: Serializer>(c: &Option<Class>, s: S) -> Result<S::Ok, S::Error> {

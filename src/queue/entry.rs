@@ -27,6 +27,7 @@ pub(super) struct Entry {
     pub(super) client: u16,
     pub(super) class: Class,
     pub(super) channel: Channel,
+    pub(super) campaign: CampaignPrint,
     /// Its record is being moved, or something that no attempt led to is being recorded about it: nothing may be leased, and
     /// nothing else of that kind begun, meanwhile.
     pub(super) moving: bool,
@@ -101,6 +102,7 @@ pub(super) struct Particulars {
     pub(super) expires_at: Timestamp,
     pub(super) class: Class,
     pub(super) channel: Channel,
+    pub(super) campaign: CampaignPrint,
 }
 
 impl Entry {
@@ -109,14 +111,14 @@ impl Entry {
         let mut tracks = tracks.into_iter();
         let first = tracks.next()?;
         let rest: Vec<Track> = tracks.collect();
-        let Particulars { id, spot, size, expires_at, class, channel } = of;
+        let Particulars { id, spot, size, expires_at, class, channel, campaign } = of;
         let rest = (!rest.is_empty()).then(|| Box::new(rest));
-        Some(Self { id, spot, size, expires_at, client, class, channel, moving: false, first, rest })
+        Some(Self { id, spot, size, expires_at, client, class, channel, campaign, moving: false, first, rest })
     }
 
     pub(super) fn particulars(&self) -> Particulars {
-        let &Self { id, spot, size, expires_at, class, channel, .. } = self;
-        Particulars { id, spot, size, expires_at, class, channel }
+        let &Self { id, spot, size, expires_at, class, channel, campaign, .. } = self;
+        Particulars { id, spot, size, expires_at, class, channel, campaign }
     }
 
     /// Where its accept record lies.
@@ -296,11 +298,30 @@ pub(super) fn fingerprint_of_text(address: &str) -> u64 {
     }
 }
 
-/// FNV-1a, 64 bits, over ASCII lower case.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
-    })
+    fnv(text.bytes().map(|byte| byte.to_ascii_lowercase()))
+}
+
+/// FNV-1a, 64 bits.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What is kept of a message's campaign: 24 bits of its name, all that an entry has room for. Who acts on it for good reads
+/// the name itself first: of 16 million other campaigns one shares it. Stays the same over restarts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct CampaignPrint(pub(super) [u8; 3]);
+
+impl CampaignPrint {
+    /// Of a message without a campaign.
+    pub(super) const NONE: Self = Self([0; 3]);
+
+    pub(super) fn of(campaign: Option<&str>) -> Self {
+        let Some(campaign) = campaign else { return Self::NONE };
+        let hash = fnv(campaign.bytes());
+        let [a, b, c, ..] = (hash ^ (hash >> 24) ^ (hash >> 48)).to_le_bytes();
+        if [a, b, c] == [0; 3] { Self([1, 0, 0]) } else { Self([a, b, c]) }
+    }
 }
 
 #[cfg(test)]
@@ -324,6 +345,15 @@ mod tests {
             (fingerprint(&number), fingerprint_of_text("+8613800138000")),
             (8_613_800_138_000, 8_613_800_138_000)
         );
+    }
+
+    #[test]
+    fn campaigns_are_told_apart_and_none_is_none() {
+        let prints: std::collections::HashSet<[u8; 3]> =
+            (0..2_000).map(|n| CampaignPrint::of(Some(&format!("spring-{n}"))).0).collect();
+        assert_eq!((prints.len(), prints.contains(&[0; 3])), (2_000, false));
+        assert_eq!(CampaignPrint::of(Some("spring")), CampaignPrint([0x99, 0x8b, 0x5c]), "it stands in sidecars");
+        assert_eq!(CampaignPrint::of(None), CampaignPrint::NONE);
     }
 
     /// What a track knows of a life, it knows as the life does.

@@ -7,11 +7,13 @@ use super::entry::{Entry, Particulars, Track, fingerprint_of_text};
 use super::hot::Detail;
 use super::life::{Attempt, End, Life, PartReceipt, State};
 use super::settle::{Subject, lane_of, shown};
+use super::steering::Rule;
 use super::table::{Now, Table};
 use super::view::{AttemptView, LaneView, MessageView, PartView, QueueView, RecipientView};
 use super::{LoadError, Queue, Target};
 use crate::clock::Timestamp;
 use crate::model::{Channel, ClientName, MessageId, PartState, RecipientIndex, TextProgress};
+use crate::route::Routes;
 use crate::schedule::{LaneId, Standing, Ticket};
 
 /// Public states from the least advanced to the last; a message shows the first that any of its recipients is in.
@@ -65,7 +67,7 @@ impl Queue {
             let now = self.now();
             let (seen, ended) = {
                 let table = self.shared.table.lock();
-                (table.seen(id, now), table.history.find(id).cloned())
+                (table.seen(id, &self.shared.routes.load(), now), table.history.find(id).cloned())
             };
             match (seen, ended) {
                 (Some(seen), _) => match self.detail(id).await {
@@ -105,22 +107,13 @@ impl Queue {
             found.dedup();
             found.truncate(most);
         };
-        let mut from = 0_u32;
-        loop {
-            let end = {
-                let table = self.shared.table.lock();
-                let end = table.end_of_numbers();
-                let stride = (from..end.min(from.saturating_add(STRIDE))).filter_map(|n| table.entry(n));
-                found.extend(stride.filter(|e| e.tracks().any(|t| t.address == fingerprint)).map(|e| e.id));
-                end
-            };
+        self.walk(STRIDE, |table, stride| {
+            let entries = stride.filter_map(|n| table.entry(n));
+            found.extend(entries.filter(|e| e.tracks().any(|t| t.address == fingerprint)).map(|e| e.id));
             newest(&mut found);
-            from = from.saturating_add(STRIDE);
-            if from >= end {
-                return found;
-            }
-            tokio::task::yield_now().await;
-        }
+        })
+        .await;
+        found
     }
 }
 
@@ -150,17 +143,18 @@ impl Table {
         }
     }
 
-    fn seen(&self, id: MessageId, now: Now) -> Option<Seen> {
+    fn seen(&self, id: MessageId, routes: &Routes, now: Now) -> Option<Seen> {
         let (_, entry) = self.find(id)?;
         let held = self.schedule.is_held();
         let recipients = entry.tracks().map(|track| {
             let lane = track.ticket.and_then(|t| self.schedule.lane_of(t));
+            let is_leased = track.ticket.is_some_and(|t| self.schedule.is_leased(t));
             SeenRecipient {
                 track: *track,
                 lane: lane.and_then(|lane| self.schedule.lane_name(lane)).cloned(),
                 site: lane.and_then(|lane| self.schedule.site_name(self.schedule.site_of(lane)?)).cloned(),
-                waiting_for: self.waiting_for(entry, track, now),
-                held,
+                waiting_for: self.waiting_for(entry, track, routes, now),
+                held: held || lane.is_some_and(|lane| self.schedule.is_lane_held(lane) && !is_leased),
             }
         });
         Some(Seen {
@@ -180,11 +174,18 @@ impl Table {
     }
 
     /// Why it has not gone, in a sentence.
-    fn waiting_for(&self, entry: &Entry, track: &Track, now: Now) -> Option<String> {
+    fn waiting_for(&self, entry: &Entry, track: &Track, routes: &Routes, now: Now) -> Option<String> {
         let State::Queued { due } = track.state() else { return None };
         if self.schedule.is_held() {
             return Some("sending is held".to_owned());
         }
+        let lane = track.ticket.and_then(|t| self.schedule.lane_of(t));
+        let paused = lane.and_then(|lane| self.pause_of(lane)).map(Rule::sentence);
+        // What is under way is finished, whatever is held since.
+        if paused.is_some() && !track.ticket.is_some_and(|t| self.schedule.is_leased(t)) {
+            return paused;
+        }
+        let rerouted = lane.and_then(|lane| self.reroute_of(lane, routes, now)).map(Rule::sentence);
         let standing = |ticket: Ticket| Some((self.schedule.standing(ticket)?, self.schedule.lane_of(ticket)?));
         let why = match track.ticket.and_then(standing) {
             Some((Standing::Leased, _)) => "being delivered now".to_owned(),
@@ -201,7 +202,22 @@ impl Table {
             Some(_) => "its next attempt".to_owned(),
             None => "its end to be recorded".to_owned(),
         };
-        Some(why)
+        Some(match rerouted {
+            Some(rerouted) => format!("{why}; {rerouted}"),
+            None => why,
+        })
+    }
+
+    /// The rule that holds a lane.
+    fn pause_of(&self, lane: LaneId) -> Option<&Rule> {
+        let target = self.target(self.schedule.site_of(lane)?)?;
+        self.rules.pause(self.schedule.key(lane)?, target)
+    }
+
+    /// The rule that sends a lane's mail elsewhere.
+    fn reroute_of(&self, lane: LaneId, routes: &Routes, now: Now) -> Option<&Rule> {
+        let key = self.schedule.key(lane).filter(|_| !self.rules.list().is_empty())?;
+        Some(self.rules.reroute(key, &self.natural_target(key, routes, now.mono)?)?.0)
     }
 }
 

@@ -18,6 +18,8 @@ pub struct MailSite {
     pub name: Arc<str>,
     /// What it tolerates; `None`: what is configured for all.
     pub limits: Option<SiteLimits>,
+    /// Who runs its hosts, by the provider table's name, if that is known.
+    pub provider: Option<Arc<str>>,
 }
 
 /// Domains known at a time. Each costs some 150 bytes.
@@ -70,7 +72,7 @@ mod tests {
     #[test]
     fn what_was_learnt_holds_for_its_time_and_within_bounds() {
         let mut homes = Homes::default();
-        let site = |n: usize| Some(MailSite { name: format!("mx {n}").into(), limits: None });
+        let site = |n: usize| Some(MailSite { name: format!("mx {n}").into(), limits: None, provider: None });
         homes.learn("a.example", site(1), Mono(10), Mono(0));
         homes.learn("b.example", None, Mono(10), Mono(0));
         assert_eq!(homes.site("a.example", Mono(9)).map(|s| &*s.name), Some("mx 1"));

@@ -24,6 +24,7 @@ impl Table {
         let (cost, expires) = (cost_of(entry), now.mono_at(entry.expires_at));
         let (channel, class) = (entry.channel, entry.class);
         let client = self.clients.name(entry.client);
+        let apart = self.rules.apart(entry.campaign).cloned();
         let mut queued: Vec<(RecipientIndex, Timestamp, u64)> = Vec::with_capacity(1);
         let mut sent: Vec<(RecipientIndex, Timestamp)> = Vec::new();
         for (recipient, track) in entry.numbered() {
@@ -37,7 +38,7 @@ impl Table {
         for (recipient, due, address) in queued {
             let domain = destinations.get(recipient as usize).map_or("", |d| &**d);
             let to = Destination::new(channel, domain, address);
-            let lane = self.lane_to(&to, class, &client, routes, options, now.mono);
+            let lane = self.lane_to(&to, class, &client, apart.as_ref(), routes, options, now.mono);
             let room = options.recipients_per_consignment_max.max(1);
             match groups.iter_mut().find(|(l, d, group)| *l == lane && *d == due && group.len() < room) {
                 Some((_, _, group)) => group.push(recipient),
@@ -62,12 +63,14 @@ impl Table {
         }
     }
 
-    /// The lane to a destination, made with its site if they are new.
+    /// The lane to a destination, made with its site if they are new. A campaign that rules name has lanes of its own.
+    #[allow(clippy::too_many_arguments, reason = "what a lane is, and what says where it lies")]
     fn lane_to(
         &mut self,
         to: &Destination<'_>,
         class: Class,
         client: &ClientName,
+        apart: Option<&Arc<str>>,
         routes: &Routes,
         options: &Options,
         now: Mono,
@@ -80,20 +83,54 @@ impl Table {
                 (Arc::from(carriers.join(",")), Target::Text(carriers))
             }
         };
+        let key = LaneKey { destination, class, client: client.clone(), campaign: apart.cloned() };
+        let target = self.destined(&key, target);
         let site = self.site_of(target, options);
-        self.schedule.lane(&LaneKey { destination, class, client: client.clone() }, site)
+        let (rules, targets) = (&self.rules, &self.targets);
+        let held = || targets.get(&site).is_some_and(|target| rules.pause(&key, target).is_some());
+        self.schedule.lane_held_if(&key, site, held)
+    }
+
+    /// Where a lane's messages go that by routes and MX would go to this target: elsewhere, if a rule says so.
+    fn destined(&self, key: &LaneKey, target: Target) -> Target {
+        match self.rules.reroute(key, &target) {
+            Some((_, to)) => Target::Mail(MailHop::Fixed(to.clone())),
+            None => target,
+        }
     }
 
     fn site_of(&mut self, target: Target, options: &Options) -> SiteId {
-        let name: Arc<str> = match &target {
-            Target::Mail(MailHop::Mx(domain)) => domain.as_str().into(),
-            Target::Mail(MailHop::Fixed(host)) => format!("to {host}").into(),
-            Target::Shared(site) => site.name.clone(),
-            Target::Text(carriers) => format!("carriers {}", carriers.join(",")).into(),
-        };
-        let site = self.schedule.site(&name, limits_of(&target, options));
+        let site = self.schedule.site(&target.site_name(), limits_of(&target, options));
         self.targets.entry(site).or_insert(target);
         site
+    }
+
+    /// Puts a lane where rules want it whose messages would by routes and MX go to this target, and holds it if one says so.
+    fn settle_lane(&mut self, lane: LaneId, key: &LaneKey, target: Target, options: &Options) {
+        let target = self.destined(key, target);
+        let held = self.rules.pause(key, &target).is_some();
+        let site = self.site_of(target, options);
+        self.schedule.rehome(lane, site);
+        self.schedule.hold_lane(lane, held);
+    }
+
+    /// Puts every lane where routes, MX and rules want it.
+    pub(super) fn settle_lanes(&mut self, routes: &Routes, options: &Options, now: Now) {
+        for (lane, key, site) in self.schedule.lanes() {
+            let target = match self.channel_of(site) {
+                Channel::Email => self.natural_target(&key, routes, now.mono),
+                Channel::Sms => self.target(site).cloned(),
+            };
+            if let Some(target) = target {
+                self.settle_lane(lane, &key, target, options);
+            }
+        }
+    }
+
+    /// By routes and MX: where a mail lane's messages would go if no rule said otherwise.
+    pub(super) fn natural_target(&self, key: &LaneKey, routes: &Routes, now: Mono) -> Option<Target> {
+        let domain = Domain::parse(&key.destination).ok()?;
+        Some(self.mail_target(routes.mail_hop(&domain), now))
     }
 
     /// What mail for this next hop is given out at: the site that its domain shares, if it is known to share one.
@@ -121,9 +158,10 @@ impl Table {
         let to = self.site_of(shared.clone(), options);
         // It may be known by that name with what it tolerated before.
         self.schedule.limit(to, limits_of(&shared, options));
-        self.targets.insert(to, shared);
+        self.targets.insert(to, shared.clone());
         for lane in self.schedule.lanes_to(domain.as_str(), alone) {
-            self.schedule.rehome(lane, to);
+            let Some(key) = self.schedule.key(lane).cloned() else { continue };
+            self.settle_lane(lane, &key, shared.clone(), options);
         }
     }
 
@@ -145,41 +183,41 @@ impl Table {
         for (&site, target) in &self.targets {
             self.schedule.limit(site, limits_of(target, options));
         }
-        let mut texts = Vec::new();
-        for (lane, key, site) in self.schedule.lanes() {
-            match self.channel_of(site) {
-                Channel::Email => {
-                    let Ok(domain) = Domain::parse(&key.destination) else { continue };
-                    let target = self.mail_target(routes.mail_hop(&domain), now.mono);
-                    let to = self.site_of(target, options);
-                    if to != site {
-                        self.schedule.rehome(lane, to);
-                    }
-                }
-                Channel::Sms => texts.push(lane),
-            }
-        }
-        for lane in texts {
+        self.settle_lanes(routes, options, now);
+        let lanes = self.schedule.lanes().into_iter();
+        for (lane, ..) in lanes.filter(|(_, _, site)| self.channel_of(*site) == Channel::Sms).collect::<Vec<_>>() {
             for ticket in self.schedule.tickets_of(lane) {
-                if !self.schedule.is_leased(ticket) {
-                    let due = self.schedule.due(ticket).unwrap_or(now.mono);
-                    self.place(ticket, lane, due, routes, options, now.mono);
-                }
+                self.place_anew(ticket, routes, options, now.mono);
             }
         }
     }
 
-    /// Puts a ticket into the lane that the routes now say. Routes may have changed since it was in one.
+    /// Puts a ticket that is in a lane and not leased into the one that routes and rules now say.
+    pub(super) fn place_anew(&mut self, ticket: Ticket, routes: &Routes, options: &Options, now: Mono) {
+        if let Some(lane) = self.schedule.lane_of(ticket).filter(|_| !self.schedule.is_leased(ticket)) {
+            let due = self.schedule.due(ticket).unwrap_or(now);
+            self.place(ticket, lane, due, routes, options, now);
+        }
+    }
+
+    /// Puts a ticket into the lane that routes and rules now say. They may have changed since it was in one.
     fn place(&mut self, ticket: Ticket, was: LaneId, due: Mono, routes: &Routes, options: &Options, now: Mono) {
         let Some((_, entry)) = self.of_ticket(ticket) else { return };
         let (class, cost) = (entry.class, cost_of(entry));
         let address = entry.tracks().find(|t| t.ticket == Some(ticket)).map_or(0, |t| t.address);
-        let lane = match entry.channel {
+        let (channel, client) = (entry.channel, self.clients.name(entry.client));
+        let apart = self.rules.apart(entry.campaign).cloned();
+        let lane = match (channel, self.schedule.key(was)) {
             // A whole lane is moved when its site changes.
-            Channel::Email => was,
-            Channel::Sms => {
-                let client = self.clients.name(entry.client);
-                self.lane_to(&Destination::Number(address), class, &client, routes, options, now)
+            (Channel::Email, Some(key)) if key.campaign == apart => was,
+            (Channel::Email, key) => {
+                let domain = key.map_or_else(|| Arc::from(""), |key| key.destination.clone());
+                let to = Destination::Domain(&domain);
+                self.lane_to(&to, class, &client, apart.as_ref(), routes, options, now)
+            }
+            (Channel::Sms, _) => {
+                let to = Destination::Number(address);
+                self.lane_to(&to, class, &client, apart.as_ref(), routes, options, now)
             }
         };
         self.schedule.put(ticket, lane, cost, due, now);
@@ -239,7 +277,7 @@ impl Table {
 
     /// The domain of the lane that a recipient is in, as a summary keeps it.
     pub(super) fn destination(&self, ticket: Option<Ticket>) -> Option<Arc<str>> {
-        self.schedule.destination(self.schedule.lane_of(ticket?)?).cloned()
+        Some(self.schedule.key(self.schedule.lane_of(ticket?)?)?.destination.clone())
     }
 }
 

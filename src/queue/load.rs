@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use super::carry::About;
 use super::detail::Trail;
+use super::entry::CampaignPrint;
 use super::history::Ended;
 use super::life::{Attempt, Change, End, State};
-use super::record::summary::{Summary, SummaryReader};
+use super::record::summary::{Standing, Summary, SummaryReader};
 use super::recover::Gathered;
 use super::{LoadError, Progress, Queue, pause};
 use crate::event::Kind;
@@ -147,7 +148,7 @@ impl Load {
     async fn admit(&mut self, summaries: Vec<Summary>) {
         let mut ready = Vec::with_capacity(summaries.len());
         for summary in summaries {
-            ready.extend(self.with_destinations(summary).await);
+            ready.extend(self.completed(summary).await);
         }
         {
             let (routes, options) = (self.queue.shared.routes.load(), self.queue.shared.options.load());
@@ -179,16 +180,14 @@ impl Load {
         tokio::task::yield_now().await;
     }
 
-    /// Lanes want domains. One that was in no lane when it was written down, because its time had run out, has none.
-    async fn with_destinations(&self, mut summary: Summary) -> Option<Summary> {
-        let lacks = |summary: &Summary| {
-            summary.of.channel == Channel::Email
-                && summary
-                    .recipients
-                    .iter()
-                    .any(|r| r.destination.is_empty() && matches!(r.track.state(), State::Queued { .. }))
-        };
-        if !lacks(&summary) {
+    /// Lanes want domains, and rules campaigns. A message that was in no lane when it was written down, because its time had
+    /// run out, has no domain there; an older sidecar knows no campaigns.
+    async fn completed(&self, mut summary: Summary) -> Option<Summary> {
+        let is_queued = |r: &&Standing| matches!(r.track.state(), State::Queued { .. });
+        let mut queued = summary.recipients.iter().filter(is_queued).peekable();
+        let lacks_campaign = !summary.knows_campaign && queued.peek().is_some();
+        let lacks_domain = summary.of.channel == Channel::Email && queued.any(|r| r.destination.is_empty());
+        if !lacks_campaign && !lacks_domain {
             return Some(summary);
         }
         let trail = Trail::of_summary(&summary);
@@ -196,6 +195,7 @@ impl Load {
             let trail = trail.clone();
             match self.queue.shared.log.look(move |log| trail.detail(log)).await {
                 Ok(detail) => {
+                    summary.of.campaign = CampaignPrint::of(detail.envelope.campaign.as_deref());
                     for (standing, recipient) in summary.recipients.iter_mut().zip(&detail.envelope.recipients) {
                         if let crate::model::Address::Mailbox(mailbox) = &recipient.address {
                             standing.destination = mailbox.domain().as_str().into();

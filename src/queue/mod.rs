@@ -53,6 +53,8 @@ mod recover;
 mod retry;
 mod settle;
 mod slab;
+pub mod steer;
+pub mod steering;
 mod table;
 mod upkeep;
 pub mod view;
@@ -81,8 +83,9 @@ pub use life::End;
 pub use options::Options;
 pub use recover::Recovery;
 pub use retry::Retry;
+use steering::file::RulesFile;
 use table::{Now, Table};
-pub use upkeep::Overdue;
+pub use upkeep::Ending;
 pub use view::MessageView;
 
 /// The queue. Cheap to clone.
@@ -110,6 +113,8 @@ struct Shared {
     /// How far the messages on disk have been taken in.
     progress: watch::Sender<Progress>,
     checkpoints: tokio::sync::Mutex<checkpoint::Checkpoints>,
+    /// Held by whoever changes the table's rules: durable first, then in force.
+    rules: tokio::sync::Mutex<steer::RulesKept>,
 }
 
 /// How far a start has come in taking in the messages that are on disk.
@@ -156,6 +161,30 @@ pub enum Target {
     Text(Arc<[Arc<str>]>),
 }
 
+impl Target {
+    /// The name of the site that such messages are given out at.
+    pub fn site_name(&self) -> Arc<str> {
+        match self {
+            Self::Mail(MailHop::Mx(domain)) => domain.as_str().into(),
+            Self::Mail(MailHop::Fixed(host)) => format!("to {host}").into(),
+            Self::Shared(site) => site.name.clone(),
+            Self::Text(carriers) => format!("carriers {}", carriers.join(",")).into(),
+        }
+    }
+
+    fn is_mail(&self) -> bool {
+        !matches!(self, Self::Text(_))
+    }
+
+    /// Who runs the hosts, if that is known.
+    fn provider(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Shared(site) => site.provider.as_ref(),
+            Self::Mail(_) | Self::Text(_) => None,
+        }
+    }
+}
+
 impl Queue {
     /// Opens the queue in `dir` and starts its upkeep on the current runtime. What is on disk and has not ended is taken in
     /// in the background ([`Queue::loaded`]); all idempotency keys are known when this returns.
@@ -171,9 +200,10 @@ impl Queue {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Recovery), crate::storage::OpenError> {
         let Place { disk, dir, log } = place;
+        let rules = RulesFile::new(disk.clone(), dir);
         let log_clock = clock.clone();
         let open_log = |visit: &mut dyn FnMut(Recovered)| Log::open(dir, log, disk, log_clock, visit);
-        let (queue, recovery) = recover::open(open_log, options, routes, clock, events, metrics)?;
+        let (queue, recovery) = recover::open(open_log, rules, options, routes, clock, events, metrics)?;
         tokio::spawn(upkeep::run(Arc::downgrade(&queue.shared)));
         Ok((queue, recovery))
     }
@@ -243,13 +273,6 @@ impl Queue {
     /// True while nothing is sent.
     pub fn is_held(&self) -> bool {
         self.shared.table.lock().schedule.is_held()
-    }
-
-    /// Makes everything that waits for a retry due now; returns how many consignments.
-    pub fn flush(&self) -> u64 {
-        let count = self.shared.table.lock().flush_retries();
-        self.shared.work.notify_one();
-        count as u64
     }
 
     /// New options and the routes as they now are: what waits moves to the lanes they say.

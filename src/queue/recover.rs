@@ -21,6 +21,8 @@ use super::load::Load;
 use super::record::summary::{Summary, read_keys};
 use super::record::{self, RecordError};
 use super::settle::Subject;
+use super::steer::RulesKept;
+use super::steering::file::RulesFile;
 use super::table::Table;
 use super::{Options, Progress, Queue, SETTLING_MAX, Shared, settle};
 use crate::clock::{SharedClock, Timestamp};
@@ -245,6 +247,7 @@ fn tell(
 
 pub(super) fn open(
     open_log: impl FnOnce(&mut dyn FnMut(Recovered)) -> Result<(Log, RecoveryReport), OpenError>,
+    rules: RulesFile,
     options: Options,
     routes: Arc<ArcSwap<Routes>>,
     clock: SharedClock,
@@ -254,7 +257,7 @@ pub(super) fn open(
     let tail = events.tail().unwrap_or_default();
     let mut gathered = Gathered::default();
     let (log, report) = open_log(&mut |r| gathered.take(r, &tail))?;
-    let mut table = Table::new(&options, metrics.clone());
+    let mut table = Table::new(&options, rules.read()?, metrics.clone());
     let keys = std::mem::take(&mut gathered.keys);
     let count = keys.len() as u64;
     for key in keys {
@@ -281,6 +284,7 @@ pub(super) fn open(
         stopping: watch::channel(false).0,
         progress: watch::channel(Progress::default()).0,
         checkpoints: tokio::sync::Mutex::default(),
+        rules: tokio::sync::Mutex::new(RulesKept { file: rules, behind: false }),
     });
     let queue = Queue { shared };
     tokio::spawn(Load::new(queue.clone(), gathered).run());

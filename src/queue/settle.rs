@@ -1,6 +1,7 @@
 //! From an attempt's outcome to a change, and from a change to a fact. Pure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entry::{Entry, Track};
 use super::life::{Attempt, Change, End, PartReceipt, State};
@@ -98,11 +99,31 @@ fn kept(text: &str, masked: Option<&str>) -> String {
     kept
 }
 
-/// An end that no attempt led to: expiry, cancellation.
-pub(super) fn ended(track: &Track, recipient: RecipientIndex, end: End, now: Timestamp) -> Change {
+/// An end that no attempt led to: expiry, an operator's word. Why stands where an attempt's cause would.
+pub(super) fn ended(
+    track: &Track,
+    recipient: RecipientIndex,
+    end: End,
+    why: Option<&str>,
+    is_text: bool,
+    now: Timestamp,
+) -> Change {
     let (sequence, previous) = track.next_change();
     let (state, tally) = (State::Ended { end, at: now }, Some(track.tally()));
-    Change { recipient, sequence, previous, state, attempt: None, counts: false, tally, progress: None, receipt: None }
+    let attempt = why.map(|why| Attempt {
+        time: now,
+        outcome: end.kind(is_text),
+        stage: None,
+        scope: None,
+        status: None,
+        reply: None,
+        cause: Some(kept(why, None)),
+        throttled: false,
+        rule: None,
+        peer: None,
+        duration: Duration::ZERO,
+    });
+    Change { recipient, sequence, previous, state, attempt, counts: false, tally, progress: None, receipt: None }
 }
 
 /// The attempt of a text has begun: its parts are about to leave.

@@ -19,6 +19,7 @@ use super::life::{Change, End, State};
 use super::parts::Parts;
 use super::record::summary::Summary;
 use super::slab::Slab;
+use super::steering::Rules;
 use super::{Options, Target};
 use crate::clock::{Mono, Timestamp};
 use crate::event::metrics::Metrics;
@@ -41,6 +42,8 @@ pub(super) struct Table {
     pub(super) clients: Clients,
     pub(super) targets: HashMap<SiteId, Target>,
     pub(super) homes: Homes,
+    /// What operators have ordered.
+    pub(super) rules: Rules,
     entries: Slab<Entry>,
     by_id: HashTable<u32>,
     /// Entries by the segment that their accept record lies in, and whether anything about them has changed since they were
@@ -70,7 +73,7 @@ fn hash_of(id: MessageId) -> u64 {
 }
 
 impl Table {
-    pub(super) fn new(options: &Options, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(options: &Options, rules: Rules, metrics: Arc<Metrics>) -> Self {
         Self {
             schedule: Schedule::new(options.held),
             keys: Keys::new(options.key_age_max),
@@ -81,6 +84,7 @@ impl Table {
             clients: Clients::default(),
             targets: HashMap::new(),
             homes: Homes::default(),
+            rules,
             entries: Slab::default(),
             by_id: HashTable::new(),
             residents: HashMap::new(),
@@ -114,15 +118,6 @@ impl Table {
         self.entries.end()
     }
 
-    /// Makes everything that waits for another attempt due now; what waits for the time its sender asked for stays.
-    pub(super) fn flush_retries(&mut self) -> usize {
-        let entries = &self.entries;
-        self.schedule.flush(|ticket, owner| {
-            let entry = entries.find(owner);
-            entry.is_some_and(|e| e.tracks().any(|t| t.ticket == Some(ticket) && t.sequence > 0))
-        })
-    }
-
     /// Forgets destinations that nothing has gone to lately.
     pub(super) fn prune(&mut self, now: Mono) {
         for site in self.schedule.prune(now) {
@@ -140,7 +135,7 @@ impl Table {
         options: &Options,
         now: Now,
     ) -> Option<u32> {
-        let Summary { of, client, recipients } = summary;
+        let Summary { of, client, knows_campaign: _, recipients } = summary;
         if self.find(of.id).is_some() {
             return None;
         }

@@ -1,5 +1,6 @@
 //! The queue over a real log on a real disk: what is promised, and what a restart finds.
 
+mod operators;
 mod restarts;
 mod sites;
 mod texts;
@@ -478,7 +479,7 @@ async fn flushing_hurries_retries_and_not_what_its_sender_scheduled() {
     let all = outcomes(&turn, &delayed());
     turn.settle(all, Vec::new()).await;
     assert_eq!(status(&queue, delayed_id).await, "delayed");
-    assert_eq!(queue.flush(), 1);
+    assert_eq!(queue.flush(steering::Selector::default(), "lin").await, Ok(1));
     let mut hurried = lease(&queue);
     assert_eq!(hurried.load().await.unwrap().envelope.id, delayed_id);
     assert!(try_lease(&queue).is_none());

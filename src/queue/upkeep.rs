@@ -1,4 +1,4 @@
-//! What the queue does although nobody asks: forgets old keys, ends what is overdue, and empties segments that little lives
+//! What the queue does although nobody asks: forgets old keys, ends rules that have expired and what is overdue, and empties segments that little lives
 //! in.
 //!
 //! **Promises.** A record is released only after its successor is durable. While a message's record moves, nothing is leased
@@ -16,7 +16,7 @@ use super::life::{End, State};
 use super::settle::ended;
 use super::{Change, LoadError, Queue, Shared, record};
 use crate::clock::{Mono, Timestamp};
-use crate::model::{Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
+use crate::model::{Channel, Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
 use crate::storage::{Appended, Leftover, Position, Purpose, Record};
 
 /// How often old keys and nearly empty segments are looked for.
@@ -33,21 +33,24 @@ const STUCK_PAUSE: Duration = Duration::from_secs(30);
 /// Segments emptied lately, and until when they are left alone. No more than the log offers.
 pub(super) type Stuck = HashMap<u64, Mono>;
 
-/// A message whose time has run out, for some of its recipients. Nothing else happens to it until [`Queue::end`].
+/// A message that comes to an end without an attempt, for some of its recipients: its time has run out, or an operator wants
+/// it. Nothing else happens to it until [`Queue::end`].
 #[derive(Debug)]
-pub struct Overdue {
+pub struct Ending {
     /// Its envelope.
     pub envelope: Arc<Envelope>,
-    /// Whose time has run out, with the last reply and host each of them met.
+    /// Who they are, with the last reply and host each of them met.
     pub recipients: Vec<(RecipientIndex, Option<Reply>, Option<String>)>,
     /// What they come to.
     pub end: End,
+    /// An operator's reason, if that is why.
+    pub why: Option<Arc<str>>,
     about: About,
 }
 
 impl Queue {
     /// Messages whose time has run out, at most `most`. Each has to be given to [`Queue::end`].
-    pub async fn take_overdue(&self, most: usize) -> Vec<Overdue> {
+    pub async fn take_overdue(&self, most: usize) -> Vec<Ending> {
         let taken = self.shared.table.lock().take_overdue(most, self.now());
         let mut overdue = Vec::with_capacity(taken.len());
         for (number, recipients, end) in taken {
@@ -57,7 +60,7 @@ impl Queue {
                 About { id: entry.id, number, position: entry.position(), envelope: None, known: None }
             };
             match self.detail(about.id).await {
-                Ok(Some(detail)) => overdue.push(Overdue::new(about, detail, recipients, end)),
+                Ok(Some(detail)) => overdue.push(Ending::new(about, detail, recipients, end, None)),
                 Err(LoadError::Unreadable(_)) => self.shared.table.lock().put_off(number, &recipients, self.now()),
                 // Nobody can be told; its end is recorded all the same.
                 Ok(None) | Err(_) => self.end_unread(about, recipients, end).await,
@@ -79,35 +82,49 @@ impl Queue {
         life.is_none_or(|life| life.attempts.iter().any(|attempt| attempt.time >= then))
     }
 
-    /// Ends what is overdue, together with the messages that follow from it.
-    pub async fn end(&self, overdue: Overdue, follow_ups: Vec<Submission>) {
-        let Overdue { recipients, end, about, .. } = overdue;
+    /// Ends it, together with the messages that follow from it. False if that could not be recorded.
+    pub async fn end(&self, ending: Ending, follow_ups: Vec<Submission>) -> bool {
+        let Ending { recipients, end, why, about, .. } = ending;
         let recipients = recipients.into_iter().map(|(r, ..)| r).collect();
-        self.end_all(about, recipients, end, follow_ups).await;
+        self.end_all(about, recipients, end, why, follow_ups).await
     }
 
     async fn end_unread(&self, about: About, recipients: Vec<RecipientIndex>, end: End) {
         tracing::error!(id = %about.id, "a message ends unread: its records on disk are damaged");
-        self.end_all(about, recipients, end, Vec::new()).await;
+        self.end_all(about, recipients, end, None, Vec::new()).await;
     }
 
-    async fn end_all(&self, about: About, recipients: Vec<RecipientIndex>, end: End, follow_ups: Vec<Submission>) {
+    async fn end_all(
+        &self,
+        about: About,
+        recipients: Vec<RecipientIndex>,
+        end: End,
+        why: Option<Arc<str>>,
+        follow_ups: Vec<Submission>,
+    ) -> bool {
         let now = self.shared.clock.now();
         let changes: Vec<Change> = {
             let table = self.shared.table.lock();
-            let Some(entry) = table.entry(about.number) else { return };
-            let changes = recipients.iter().filter_map(|&r| entry.track(r).map(|track| ended(track, r, end, now)));
-            changes.collect()
+            let Some(entry) = table.entry(about.number) else { return false };
+            let (why, is_text) = (why.as_deref(), entry.channel == Channel::Sms);
+            let change = |&r: &RecipientIndex| Some(ended(entry.track(r)?, r, end, why, is_text, now));
+            recipients.iter().filter_map(change).collect()
         };
         let (group, newcomers) = self.group_of(&about, &changes, follow_ups);
         let (queue, id) = (self.clone(), about.id);
         let recorded = tokio::spawn(async move {
             match queue.keep(group).await {
-                Ok(appended) => queue.settled(about, None, &changes, newcomers, appended),
-                Err(e) => tracing::error!(%id, error = %e, "an end could not be recorded"),
+                Ok(appended) => {
+                    queue.settled(about, None, &changes, newcomers, appended);
+                    true
+                }
+                Err(e) => {
+                    tracing::error!(%id, error = %e, "an end could not be recorded");
+                    false
+                }
             }
         });
-        let _ = recorded.await;
+        recorded.await.unwrap_or(false)
     }
 
     /// One turn of upkeep.
@@ -116,6 +133,7 @@ impl Queue {
         let forgotten = self.shared.table.lock().keys.forget_old(now, KEYS_FORGOTTEN_PER_TURN);
         forgotten.into_iter().for_each(|position| self.shared.log.release(position));
         self.shared.table.lock().prune(self.shared.clock.mono());
+        self.expire_rules().await;
         // What is still being taken in from disk must not move meanwhile.
         if !self.is_loaded() {
             return;
@@ -227,8 +245,14 @@ impl Queue {
     }
 }
 
-impl Overdue {
-    fn new(about: About, detail: Detail, recipients: Vec<RecipientIndex>, end: End) -> Self {
+impl Ending {
+    pub(super) fn new(
+        about: About,
+        detail: Detail,
+        recipients: Vec<RecipientIndex>,
+        end: End,
+        why: Option<Arc<str>>,
+    ) -> Self {
         let recipients = recipients.into_iter().map(|r| {
             let last = detail.lives.get(r as usize).and_then(|l| l.attempts.last());
             let host = last.and_then(|a| a.peer.as_ref()).map(|p| p.host.clone());
@@ -236,7 +260,7 @@ impl Overdue {
         });
         let envelope = detail.envelope.clone();
         let about = About { envelope: Some(envelope.clone()), ..about };
-        Self { recipients: recipients.collect(), envelope, end, about: About { known: Some(detail), ..about } }
+        Self { recipients: recipients.collect(), envelope, end, why, about: About { known: Some(detail), ..about } }
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) struct Core {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     carriers: Carriers,
+    /// What dispatch works with.
+    parts: Parts,
     clock: SharedClock,
     started: Mono,
     live: Live,
@@ -153,14 +155,24 @@ impl Relay {
             Resolver::new(&options::dns(&config), clock.clone()).map_err(|e| StartError::failed("dns")(&e))?;
         let signer = Arc::new(reload::LiveSigner { signers: live.signers.clone(), clock: clock.clone() });
         let mail = Arc::new(MailEgress::new(live.email.clone(), resolver, metrics.clone(), clock.clone(), signer));
+        let (carriers, connections_max) = (Carriers::default(), live.connections_max.clone());
+        let parts = Parts {
+            queue: queue.clone(),
+            mail,
+            carriers: carriers.clone(),
+            connections_max,
+            notices: live.notices.clone(),
+            clock: clock.clone(),
+        };
         let core = Arc::new(Core {
             started: clock.mono(),
-            carriers: Arc::default(),
-            queue: queue.clone(),
+            carriers,
+            parts: parts.clone(),
+            queue,
             events,
             metrics,
             readiness: Readiness::starting(),
-            clock: clock.clone(),
+            clock,
             live,
             runtime: tokio::runtime::Handle::current(),
             config: parking_lot::Mutex::new(Arc::new(config)),
@@ -168,9 +180,6 @@ impl Relay {
         });
         let listening = Listening::bind(&core, &data_dir).inspect_err(|_| core.events.close())?;
         core.start_carriers()?;
-        let notices = core.live.notices.clone();
-        let (carriers, connections_max) = (core.carriers.clone(), core.live.connections_max.clone());
-        let parts = Parts { queue, mail, carriers, connections_max, notices, clock };
         let dispatch = Dispatch::start(parts);
         let listening = listening.serve();
         tokio::spawn(watch_storage(Arc::downgrade(&core)));

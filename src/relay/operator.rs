@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::Core;
 use crate::admin::control::{Operator, Status};
 use crate::queue::MessageView;
+use crate::queue::steer::{RuleView, Sentence, Swept};
+use crate::queue::steering::{Order, Rule, Selector, SteerError, Which};
 use crate::queue::view::QueueView;
 
 /// How long the overview waits for a backlog that is being taken in.
@@ -22,15 +24,39 @@ impl Operator for Core {
         self.runtime.block_on(self.queue.explain(what, most))
     }
 
-    fn hold(&self, held: bool) {
-        tracing::info!(held, "an operator holds or resumes sending");
-        self.queue.hold(held);
+    fn hold(&self, held: bool, by: &str) {
+        tracing::info!(held, by, "an operator holds or resumes sending");
+        self.queue.hold_by(held, by);
     }
 
-    fn flush(&self) -> u64 {
+    fn flush(&self, selector: Selector, by: &str) -> Result<u64, SteerError> {
         // What is still being taken in from disk is meant as well. Operators are served on a thread that may wait.
         self.runtime.block_on(self.queue.loaded());
-        self.queue.flush()
+        self.runtime.block_on(self.queue.flush(selector, by))
+    }
+
+    fn order(&self, order: Order, by: &str) -> Result<Rule, SteerError> {
+        let rule = self.runtime.block_on(self.queue.order(order, by))?;
+        tracing::info!(rule = rule.id, what = %rule.sentence(), by, "an operator has made a rule");
+        Ok(rule)
+    }
+
+    fn end_rule(&self, action: &str, which: Which, by: &str) -> Result<Rule, SteerError> {
+        let rule = self.runtime.block_on(self.queue.end_rule(action, which, by))?;
+        tracing::info!(rule = rule.id, by, "an operator has ended a rule");
+        Ok(rule)
+    }
+
+    fn rules(&self) -> Vec<RuleView> {
+        self.queue.rules()
+    }
+
+    fn sweep(&self, sentence: Sentence, by: &str, tell: &mut dyn FnMut(Swept)) -> Result<Swept, SteerError> {
+        tracing::info!(end = sentence.end.as_str(), what = %sentence.selector, by, "an operator ends what waits");
+        self.runtime.block_on(async {
+            let sweep = self.queue.sweep(sentence, by).await?;
+            Ok(crate::dispatch::carry_out(&self.parts, sweep, tell).await)
+        })
     }
 
     fn reload(&self) -> Result<Vec<String>, String> {

@@ -13,7 +13,8 @@ use crate::model::{Class, ClientName};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LaneId(u32);
 
-/// What a lane is: destination, class and client. Two consignments with the same key share a lane.
+/// What a lane is: destination, class and client, and a campaign that is told apart. Two consignments with the same key share
+/// a lane.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct LaneKey {
     /// Where to, in the caller's words: a domain, a set of carriers.
@@ -22,12 +23,18 @@ pub struct LaneKey {
     pub class: Class,
     /// Whose it is.
     pub client: ClientName,
+    /// The campaign, where the caller wants its tickets in a lane of their own.
+    pub campaign: Option<Arc<str>>,
 }
 
 impl LaneKey {
-    /// The lane's written name: `example.com/transactional/shop`.
+    /// The lane's written name: `example.com/transactional/shop`, with `/spring` behind it for a campaign told apart.
     pub fn name(&self) -> Arc<str> {
-        format!("{}/{}/{}", self.destination, self.class, self.client).into()
+        let Self { destination, class, client, campaign } = self;
+        match campaign {
+            None => format!("{destination}/{class}/{client}").into(),
+            Some(campaign) => format!("{destination}/{class}/{client}/{campaign}").into(),
+        }
     }
 }
 
@@ -62,12 +69,14 @@ pub(super) struct Lane {
     /// The turn for which it stands in its client's line; zero if it does not. A place in a line with another number is
     /// one that it has left.
     pub(super) turn: u64,
+    /// It stands in no line, and its site does not count what is ready in it.
+    pub(super) held: bool,
 }
 
 impl Lane {
-    pub(super) fn new(key: LaneKey, site: SiteId, client: u32) -> Self {
+    pub(super) fn new(key: LaneKey, site: SiteId, client: u32, held: bool) -> Self {
         let name = key.name();
-        Self { key, name, site, client, ready: List::EMPTY, waiting: 0, leased: 0, turn: 0 }
+        Self { key, name, site, client, ready: List::EMPTY, waiting: 0, leased: 0, turn: 0, held }
     }
 
     pub(super) fn is_empty(&self) -> bool {

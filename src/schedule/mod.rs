@@ -4,7 +4,7 @@
 //! its time has come, then it is ready; a free connection or window slot of a *site* asks [`Schedule::pull`], which answers
 //! first by class, then by client (deficit round robin over bytes or parts), then by lane, then first come first served. A
 //! ticket whose time has run out leaves its lane for [`Schedule::take_overdue`]; one that waits for something else than a
-//! slot is *parked*: it stands in no lane and only has its time.
+//! slot is *parked*: it stands in no lane and only has its time. A lane that is *held* gives nothing out until it is let go.
 //!
 //! **Promises.** Pure: no I/O, no clock, time is an argument (monotonic: steps of the wall clock cannot move a due time).
 //! Times are kept in milliseconds: nothing is early, and at most one late. What is done to one ticket costs the same
@@ -26,7 +26,7 @@ mod survey;
 mod tickets;
 mod wheel;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ pub struct Schedule {
     site_ids: HashMap<Arc<str>, SiteId>,
     /// Clients by number: sites keep their lines by it.
     clients: HashMap<ClientName, u32>,
+    /// Campaigns that some lane tells apart.
+    campaigns: HashSet<Arc<str>>,
     /// Sites left alone for a while, by when that ends.
     suspended: BTreeSet<(Mono, SiteId)>,
     /// Sites with something new to pull since the caller last asked.
@@ -119,6 +121,7 @@ impl Schedule {
             sites: Numbered::default(),
             site_ids: HashMap::new(),
             clients: HashMap::new(),
+            campaigns: HashSet::new(),
             suspended: BTreeSet::new(),
             roused: Vec::new(),
             held,
@@ -150,6 +153,11 @@ impl Schedule {
 
     /// The lane of that key at that site, made if it is new.
     pub fn lane(&mut self, key: &LaneKey, site: SiteId) -> LaneId {
+        self.lane_held_if(key, site, || false)
+    }
+
+    /// As [`Schedule::lane`]; a new one is held if `held` says so.
+    pub fn lane_held_if(&mut self, key: &LaneKey, site: SiteId, held: impl FnOnce() -> bool) -> LaneId {
         let wanted = (key.clone(), site);
         if let Some(&id) = self.lane_ids.get(&wanted) {
             return id;
@@ -162,7 +170,8 @@ impl Schedule {
                 self.client_last
             }
         };
-        let id = self.lanes.insert(Lane::new(key.clone(), site, client));
+        self.campaigns.extend(key.campaign.clone());
+        let id = self.lanes.insert(Lane::new(key.clone(), site, client, held()));
         self.lane_ids.insert(wanted, id);
         id
     }
@@ -177,9 +186,9 @@ impl Schedule {
         self.sites.get(&site).map(|site| &site.name)
     }
 
-    /// The lane's destination.
-    pub fn destination(&self, lane: LaneId) -> Option<&Arc<str>> {
-        self.lane_named(lane).map(|l| &l.key.destination)
+    /// What the lane is.
+    pub fn key(&self, lane: LaneId) -> Option<&LaneKey> {
+        self.lane_named(lane).map(|l| &l.key)
     }
 
     /// The lane's written name.
@@ -198,6 +207,43 @@ impl Schedule {
     /// True while everything is held.
     pub fn is_held(&self) -> bool {
         self.held
+    }
+
+    /// Holds a lane (`true`) or lets it go on. What is held keeps its place and its time, and is not pulled.
+    pub fn hold_lane(&mut self, lane: LaneId, held: bool) {
+        let Some(place) = self.lanes.find(lane) else { return };
+        let Some(lane) = self.lanes.at_mut(place).filter(|lane| lane.held != held) else { return };
+        lane.held = held;
+        let (site, class, ready) = (lane.site, lane.key.class, lane.ready.len);
+        if held {
+            // It does not stand in line any more.
+            lane.turn = 0;
+            if let Some(home) = self.sites.get_mut(&site) {
+                home.less_ready(class, ready);
+            }
+        } else if ready > 0 {
+            self.line_up(place, ready);
+        }
+    }
+
+    /// Tickets that wait or are ready in a lane.
+    pub fn waiting_in(&self, lane: LaneId) -> u64 {
+        self.lane_named(lane).map_or(0, |l| u64::from(l.ready.len) + u64::from(l.waiting))
+    }
+
+    /// True if the lane is held.
+    pub fn is_lane_held(&self, lane: LaneId) -> bool {
+        self.lane_named(lane).is_some_and(|l| l.held)
+    }
+
+    /// Ends the suspension of a lane's site, if it is suspended.
+    pub fn resume(&mut self, lane: LaneId) {
+        if let Some(site) = self.lane_named(lane).map(|l| l.site)
+            && let Some(home) = self.sites.get_mut(&site)
+        {
+            home.resume();
+            rouse(site, home, &mut self.roused);
+        }
     }
 
     /// A slot of `site` is free: which ticket may use it? Never one that has expired.

@@ -2,7 +2,7 @@
 //!
 //! **Promises.** A ticket is in one state, and its lane, its site, the wheel and the list of what is overdue agree with it.
 
-use super::site::{InLine, Site};
+use super::site::InLine;
 use super::slab::{Armed, NONE, State};
 use super::wheel::{Tick, start_of, tick_after, tick_at};
 use super::{LaneId, NEVER, Schedule, Standing, TICKETS_MAX, Ticket, rouse};
@@ -165,27 +165,20 @@ impl Schedule {
         taken.collect()
     }
 
-    /// Makes ready what waits and is `wanted` (asked with its owner), whatever its time; returns how many tickets.
-    /// Suspensions are lifted. Looks at every ticket.
-    pub fn flush(&mut self, mut wanted: impl FnMut(Ticket, u32) -> bool) -> usize {
-        let mut count = 0;
-        for place in 0..self.tickets.slab.places() {
-            let entry = self.tickets.slab.at(place);
-            if entry.state() != State::Waiting || !wanted(self.tickets.slab.ticket(place), entry.owner) {
-                continue;
-            }
-            let lane = entry.lane;
-            self.tickets.disarm(place);
-            if let Some(home) = self.lanes.at_mut(lane) {
-                home.waiting -= 1;
-            }
-            self.make_ready(place, lane);
-            count += 1;
+    /// Makes a ticket that waits ready, whatever its time. False if it does not wait.
+    pub fn hurry(&mut self, ticket: Ticket) -> bool {
+        let Some(place) = self.tickets.slab.find(ticket) else { return false };
+        let entry = self.tickets.slab.at(place);
+        if entry.state() != State::Waiting {
+            return false;
         }
-        self.suspended.clear();
-        self.sites.values_mut().for_each(Site::resume);
-        self.rouse_all();
-        count
+        let lane = entry.lane;
+        self.tickets.disarm(place);
+        if let Some(home) = self.lanes.at_mut(lane) {
+            home.waiting -= 1;
+        }
+        self.make_ready(place, lane);
+        true
     }
 
     /// Whose ticket it is: the number given with it. `None` if it is not known.
@@ -282,7 +275,7 @@ impl Schedule {
 
     /// Tells a lane's site of tickets that have become ready in it, and makes sure that the lane stands in line there.
     pub(super) fn line_up(&mut self, at: u32, tickets: u32) {
-        let Some(lane) = self.lanes.at_mut(at) else { return };
+        let Some(lane) = self.lanes.at_mut(at).filter(|lane| !lane.held) else { return };
         let Some(home) = self.sites.get_mut(&lane.site) else { return };
         home.more_ready(lane.key.class, tickets);
         if lane.turn == 0 {
@@ -335,7 +328,7 @@ impl Schedule {
             State::Waiting => lane.waiting -= 1,
             State::Ready => {
                 self.tickets.slab.unlink(&mut lane.ready, place);
-                if let Some(home) = self.sites.get_mut(&lane.site) {
+                if let Some(home) = self.sites.get_mut(&lane.site).filter(|_| !lane.held) {
                     home.less_ready(lane.key.class, 1);
                 }
             }

@@ -23,6 +23,7 @@ impl Schedule {
         let used: HashSet<SiteId> = lanes.iter().map(|(_, lane)| lane.site).collect();
         let clients: HashSet<u32> = lanes.iter().map(|(_, lane)| lane.client).collect();
         self.clients.retain(|_, client| clients.contains(client));
+        self.campaigns = lanes.iter().filter_map(|(_, lane)| lane.key.campaign.clone()).collect();
         let stays = |id: &SiteId, site: &Site| used.contains(id) || site.suspended_until(now).is_some();
         let dropped: Vec<SiteId> = self.sites.iter().filter(|(id, s)| !stays(id, s)).map(|(id, _)| *id).collect();
         for id in &dropped {
@@ -98,6 +99,7 @@ impl Schedule {
         // It does not stand in line where it was any more.
         home.turn = 0;
         let key = home.key.clone();
+        let ready = if home.held { 0 } else { ready };
         if let Some(was) = self.sites.get_mut(&old) {
             was.less_ready(class, ready);
             was.move_leases(class, 0, leased);
@@ -117,13 +119,20 @@ impl Schedule {
         true
     }
 
-    /// The lanes to a destination at a site, those that new tickets go to. Asks for each class and client.
+    /// The lanes to a destination at a site, those that new tickets go to. Asks for each class, client and campaign told apart.
     pub fn lanes_to(&self, destination: &str, site: SiteId) -> Vec<LaneId> {
         let destination: Arc<str> = destination.into();
-        let of =
-            |client: &ClientName, class| LaneKey { destination: destination.clone(), class, client: client.clone() };
-        let keys = self.clients.keys().flat_map(|client| Class::ALL.map(|class| (of(client, class), site)));
-        let mut lanes: Vec<LaneId> = keys.filter_map(|key| self.lane_ids.get(&key).copied()).collect();
+        let mut lanes = Vec::new();
+        for campaign in std::iter::once(None).chain(self.campaigns.iter().cloned().map(Some)) {
+            let of = |client: &ClientName, class| LaneKey {
+                destination: destination.clone(),
+                class,
+                client: client.clone(),
+                campaign: campaign.clone(),
+            };
+            let keys = self.clients.keys().flat_map(|client| Class::ALL.map(|class| (of(client, class), site)));
+            lanes.extend(keys.filter_map(|key| self.lane_ids.get(&key).copied()));
+        }
         lanes.sort_unstable();
         lanes
     }

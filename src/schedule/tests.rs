@@ -12,7 +12,7 @@ mod model;
 const OPEN: SiteLimits = SiteLimits { concurrency: 100, pace: None };
 
 fn key(destination: &str, class: Class, client: &str) -> LaneKey {
-    LaneKey { destination: destination.into(), class, client: client.into() }
+    LaneKey { destination: destination.into(), class, client: client.into(), campaign: None }
 }
 
 fn at(seconds: u64) -> Mono {
@@ -280,7 +280,10 @@ proptest! {
         for t in leased.drain() {
             s.remove(held.remove(&t).unwrap());
         }
-        s.flush(|_, _| true);
+        for ticket in held.values() {
+            s.hurry(*ticket);
+        }
+        s.lanes().into_iter().for_each(|(lane, ..)| s.resume(lane));
         for site in sites {
             for t in drain(&mut s, site, now) {
                 prop_assert!(held.remove(&t).is_some());

@@ -119,6 +119,13 @@ pub enum OpenError {
         /// The newest format that this program knows.
         known: u32,
     },
+    /// A file that is kept beside the log is not as it was written.
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// Options that contradict each other.
     Options(&'static str),
     /// The disk refused.
@@ -149,6 +156,7 @@ impl fmt::Display for OpenError {
                 "{}: written by a newer version (format {found}; this program knows formats up to {known})",
                 path.display()
             ),
+            Self::Damaged { path, why } => write!(f, "{}: {why}", path.display()),
             Self::Options(what) => write!(f, "storage options: {what}"),
             Self::Io { doing, path, source } => write!(f, "{}: {doing}: {source}", path.display()),
         }

@@ -22,4 +22,5 @@ mod signatures;
 mod sites;
 mod sources;
 mod spool;
+mod steering;
 mod texts;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::protocol::{RESPONSE_BYTES_MAX, Request, RequestLine, Response, VERSION, read_response};
+use crate::queue::steer::Swept;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -64,11 +65,25 @@ impl std::error::Error for ControlError {
     }
 }
 
-/// Asks the relay that listens on the socket at `path` and waits for its answer, at most half a minute.
+/// Asks the relay that listens on the socket at `path`, in the name of `by`, and waits for its answer, at most half a minute.
 ///
 /// # Errors
 /// [`ControlError`]; a [`Response::Error`] comes as [`ControlError::Refused`].
-pub fn call(path: &Path, request: &Request) -> Result<Response, ControlError> {
+pub fn call(path: &Path, by: Option<String>, request: &Request) -> Result<Response, ControlError> {
+    call_telling(path, by, request, |_| {})
+}
+
+/// As [`call`], for what takes longer: `tell` is told how far the relay is, and it may take half a minute from one word to the
+/// next.
+///
+/// # Errors
+/// As [`call`].
+pub fn call_telling(
+    path: &Path,
+    by: Option<String>,
+    request: &Request,
+    mut tell: impl FnMut(Swept),
+) -> Result<Response, ControlError> {
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             ControlError::NotRunning { path: path.to_owned() }
@@ -78,19 +93,23 @@ pub fn call(path: &Path, request: &Request) -> Result<Response, ControlError> {
     })?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(ControlError::Io)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(ControlError::Io)?;
-    let mut line = serde_json::to_vec(&RequestLine { v: VERSION, request })
+    let mut line = serde_json::to_vec(&RequestLine { v: VERSION, by, request })
         .map_err(|e| ControlError::Protocol { why: e.to_string() })?;
     line.push(b'\n');
     stream.write_all(&line).map_err(ControlError::Io)?;
-    let mut reply = Vec::new();
-    BufReader::new(stream.take(RESPONSE_BYTES_MAX as u64)).read_until(b'\n', &mut reply).map_err(ControlError::Io)?;
-    if reply.last() != Some(&b'\n') {
-        return Err(ControlError::Io(io::ErrorKind::UnexpectedEof.into()));
-    }
-    match read_response(&reply) {
-        Ok(Response::Error { why }) => Err(ControlError::Refused { why }),
-        Ok(response) => Ok(response),
-        Err(why) => Err(ControlError::Protocol { why }),
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut reply = Vec::new();
+        (&mut stream).take(RESPONSE_BYTES_MAX as u64).read_until(b'\n', &mut reply).map_err(ControlError::Io)?;
+        if reply.last() != Some(&b'\n') {
+            return Err(ControlError::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        match read_response(&reply) {
+            Ok(Response::Sweeping(swept)) => tell(swept),
+            Ok(Response::Error { why }) => return Err(ControlError::Refused { why }),
+            Ok(response) => return Ok(response),
+            Err(why) => return Err(ControlError::Protocol { why }),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The control socket: how `postrider queue`, `explain`, `pause` and their like reach the running relay.
 //!
 //! **What.** A unix socket, `control.sock` in the data directory, mode 0600: file permissions decide who may. One JSON
-//! object a line in each direction, any number of requests on a connection:
+//! object a line in each direction, any number of requests on a connection; what takes long tells how far it is before it
+//! answers:
 //!
 //! ```text
 //! → {"v":1,"request":{"op":"explain","what":"lin@example.com","most":5}}
@@ -19,7 +20,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ControlError, call};
+pub use client::{ControlError, call, call_telling};
 pub use protocol::{ListenerStatus, Request, Response, Status};
 pub use server::{ControlSocket, Operator};
 

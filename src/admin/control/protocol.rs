@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::Reason;
 use crate::queue::MessageView;
+use crate::queue::steer::{RuleView, Sentence, Swept};
+use crate::queue::steering::{Order, Rule, Selector, Which};
 use crate::queue::view::QueueView;
 
 /// What an operator asks.
@@ -26,8 +28,31 @@ pub enum Request {
     Pause,
     /// Send again. Answered by [`Response::Held`].
     Resume,
-    /// Make everything that waits for a retry due now. Answered by [`Response::Flushed`].
-    Flush,
+    /// Make what waits for a retry due now. Answered by [`Response::Flushed`].
+    Flush {
+        /// Which messages; all of them if it is empty.
+        #[serde(default, skip_serializing_if = "Selector::is_empty")]
+        selector: Selector,
+    },
+    /// Make a rule. Answered by [`Response::Rule`].
+    Order {
+        /// Which.
+        order: Order,
+    },
+    /// End a rule. Answered by [`Response::Rule`], as it was.
+    EndRule {
+        /// The word of the command that made it: `pause`, `reroute`.
+        action: String,
+        /// Which.
+        which: Which,
+    },
+    /// The rules in force. Answered by [`Response::Rules`].
+    Rules,
+    /// End what waits without an attempt. Answered by any number of [`Response::Sweeping`] and then [`Response::Swept`].
+    Sweep {
+        /// What, and how.
+        sentence: Sentence,
+    },
     /// Read the configuration again. Answered by [`Response::Reloaded`].
     Reload,
     /// How the relay is. Answered by [`Response::Status`].
@@ -55,6 +80,20 @@ pub enum Response {
         /// How many recipients.
         recipients: u64,
     },
+    /// A rule that was made, or has been ended.
+    Rule {
+        /// The rule.
+        rule: Rule,
+    },
+    /// The rules in force, oldest first.
+    Rules {
+        /// The rules.
+        rules: Vec<RuleView>,
+    },
+    /// How far the relay has come; more will be said.
+    Sweeping(Swept),
+    /// What came of it.
+    Swept(Swept),
     /// The new configuration is in force.
     Reloaded {
         /// What cannot change without a restart, a sentence each.
@@ -105,6 +144,9 @@ pub(super) const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Serialize, Deserialize)]
 pub(super) struct RequestLine<T> {
     pub(super) v: u32,
+    /// Who asks, as the command knows; the kernel says under which user id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) by: Option<String>,
     pub(super) request: T,
 }
 
@@ -122,9 +164,9 @@ struct VersionOnly {
 }
 
 /// Reads a request line; an error is a sentence for the operator.
-pub(super) fn read_request(line: &[u8]) -> Result<Request, String> {
+pub(super) fn read_request(line: &[u8]) -> Result<RequestLine<Request>, String> {
     check_version(line)?;
-    serde_json::from_slice::<RequestLine<Request>>(line).map(|l| l.request).map_err(|e| e.to_string())
+    serde_json::from_slice(line).map_err(|e| e.to_string())
 }
 
 /// Reads a response line; an error is a sentence for the operator.
@@ -144,33 +186,63 @@ fn check_version(line: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use proptest::prelude::*;
+
+    use crate::queue::steer::SentenceEnd;
+    use crate::queue::steering::Action;
 
     #[test]
     fn requests_stand_on_the_wire_as_documented() {
+        let shop = Selector { client: Some("shop".into()), ..Selector::default() };
+        let action = Action::Reroute { to: "b:25".into() };
+        let (selector, reason) = (shop.clone(), "x".to_owned());
+        let order = Order { action, selector, reason, expires: Some(Duration::from_secs(60)) };
+        let (selector, reason) = (shop.clone(), "x".to_owned());
+        let sentence = Sentence { end: SentenceEnd::Bounce, selector, reason, dry_run: true };
         for (request, json) in [
             (Request::Queue { lanes: 20 }, r#"{"op":"queue","lanes":20}"#),
             (Request::Explain { what: "a@b".to_owned(), most: 5 }, r#"{"op":"explain","what":"a@b","most":5}"#),
             (Request::Pause, r#"{"op":"pause"}"#),
             (Request::Resume, r#"{"op":"resume"}"#),
-            (Request::Flush, r#"{"op":"flush"}"#),
+            (Request::Flush { selector: Selector::default() }, r#"{"op":"flush"}"#),
+            (Request::Flush { selector: shop.clone() }, r#"{"op":"flush","selector":{"client":"shop"}}"#),
+            (
+                Request::Order { order },
+                r#"{"op":"order","order":{"action":"reroute","to":"b:25","selector":{"client":"shop"},"reason":"x","expires_ms":60000}}"#,
+            ),
+            (
+                Request::EndRule { action: "pause".to_owned(), which: Which::Id(7) },
+                r#"{"op":"end_rule","action":"pause","which":{"id":7}}"#,
+            ),
+            (
+                Request::EndRule { action: "pause".to_owned(), which: Which::Selector(shop.clone()) },
+                r#"{"op":"end_rule","action":"pause","which":{"selector":{"client":"shop"}}}"#,
+            ),
+            (Request::Rules, r#"{"op":"rules"}"#),
+            (
+                Request::Sweep { sentence },
+                r#"{"op":"sweep","sentence":{"end":"bounce","selector":{"client":"shop"},"reason":"x","dry_run":true}}"#,
+            ),
             (Request::Reload, r#"{"op":"reload"}"#),
             (Request::Status, r#"{"op":"status"}"#),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), json);
             let line = format!(r#"{{"v":1,"request":{json}}}"#);
-            assert_eq!(read_request(line.as_bytes()), Ok(request));
+            assert_eq!(read_request(line.as_bytes()).map(|line| line.request), Ok(request));
         }
     }
 
     #[test]
     fn other_versions_and_unknown_requests_are_named() {
-        let why = read_request(br#"{"v":2,"request":{"op":"dance"}}"#).unwrap_err();
-        assert_eq!(why, "control version 2 is not spoken here, only 1");
-        let why = read_request(br#"{"v":1,"request":{"op":"dance"}}"#).unwrap_err();
-        assert!(why.contains("dance"), "{why}");
-        let why = read_request(br#"{"v":1,"request":{"op":"queue","lanes":1,"x":2}}"#).unwrap_err();
-        assert!(why.contains('x'), "{why}");
+        let why = |line: &[u8]| read_request(line).err().unwrap();
+        let two = why(br#"{"v":2,"request":{"op":"dance"}}"#);
+        assert_eq!(two, "control version 2 is not spoken here, only 1");
+        let unknown = why(br#"{"v":1,"request":{"op":"dance"}}"#);
+        assert!(unknown.contains("dance"), "{unknown}");
+        let more = why(br#"{"v":1,"request":{"op":"queue","lanes":1,"x":2}}"#);
+        assert!(more.contains('x'), "{more}");
     }
 
     proptest! {

@@ -13,13 +13,17 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::protocol::{RESPONSE_BYTES_MAX, Request, Response, ResponseLine, Status, VERSION, read_request};
+use super::protocol::{
+    RESPONSE_BYTES_MAX, Request, RequestLine, Response, ResponseLine, Status, VERSION, read_request,
+};
 use crate::ingress::http::listen::told_to_stop;
 use crate::queue::MessageView;
+use crate::queue::steer::{RuleView, Sentence, Swept};
+use crate::queue::steering::{Order, Rule, Selector, SteerError, Which};
 use crate::queue::view::QueueView;
 
 /// What an operator may do. All calls come on threads that may block.
@@ -31,10 +35,34 @@ pub trait Operator: Send + Sync + 'static {
     fn explain(&self, what: &str, most: usize) -> Vec<MessageView>;
 
     /// Stops sending (`true`) or lets it go on.
-    fn hold(&self, held: bool);
+    fn hold(&self, held: bool, by: &str);
 
-    /// Makes everything that waits for a retry due now; returns how many recipients.
-    fn flush(&self) -> u64;
+    /// Makes what waits for a retry due now; returns how many recipients.
+    ///
+    /// # Errors
+    /// What is wrong with the selector.
+    fn flush(&self, selector: Selector, by: &str) -> Result<u64, SteerError>;
+
+    /// Makes a rule.
+    ///
+    /// # Errors
+    /// Why it is not in force.
+    fn order(&self, order: Order, by: &str) -> Result<Rule, SteerError>;
+
+    /// Ends a rule that was made by the command `action`.
+    ///
+    /// # Errors
+    /// Why it was not ended for good.
+    fn end_rule(&self, action: &str, which: Which, by: &str) -> Result<Rule, SteerError>;
+
+    /// The rules in force.
+    fn rules(&self) -> Vec<RuleView>;
+
+    /// Ends what waits without an attempt, and tells how far it is.
+    ///
+    /// # Errors
+    /// What is wrong with the sentence.
+    fn sweep(&self, sentence: Sentence, by: &str, tell: &mut dyn FnMut(Swept)) -> Result<Swept, SteerError>;
 
     /// Reads the configuration again; returns what cannot change without a restart, a sentence each.
     ///
@@ -122,6 +150,7 @@ async fn take(listener: &UnixListener, places: &Arc<Semaphore>) -> io::Result<(U
 
 /// Answers the requests of one connection.
 async fn converse<O: Operator + ?Sized>(stream: UnixStream, operator: Arc<O>) -> io::Result<()> {
+    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -136,15 +165,19 @@ async fn converse<O: Operator + ?Sized>(stream: UnixStream, operator: Arc<O>) ->
         let request =
             if whole { read_request(&line) } else { Err("a request line is too long, or broke off".to_owned()) };
         let response = match request {
-            Ok(request) => {
-                let operator = operator.clone();
-                let answered = tokio::task::spawn_blocking(move || answer(&*operator, request)).await;
-                answered.map_err(io::Error::other)?
+            Ok(RequestLine { by, request, .. }) => {
+                let (operator, by) = (operator.clone(), named(by, uid));
+                // One place: what its reader is too slow for is not told.
+                let (told, mut tell) = mpsc::channel(1);
+                let answered = tokio::task::spawn_blocking(move || answer(&*operator, request, &by, &told));
+                while let Some(response) = tell.recv().await {
+                    timeout(IDLE, writer.write_all(&response_line(response)?)).await??;
+                }
+                answered.await.map_err(io::Error::other)?
             }
             Err(why) => Response::Error { why },
         };
-        let reply = response_line(response)?;
-        timeout(IDLE, writer.write_all(&reply)).await??;
+        timeout(IDLE, writer.write_all(&response_line(response)?)).await??;
         if !whole {
             return Ok(());
         }
@@ -161,21 +194,46 @@ pub(super) fn response_line(response: Response) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn answer<O: Operator + ?Sized>(operator: &O, request: Request) -> Response {
+/// Who asks: the name that the command gave and the user id that the kernel knows.
+fn named(by: Option<String>, uid: Option<u32>) -> String {
+    let by = by.unwrap_or_default();
+    let by: String = by.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
+    match (by.is_empty(), uid) {
+        (true, Some(uid)) => format!("uid {uid}"),
+        (false, Some(uid)) => format!("{by} (uid {uid})"),
+        (_, None) => by,
+    }
+}
+
+fn answer<O: Operator + ?Sized>(operator: &O, request: Request, by: &str, tell: &mpsc::Sender<Response>) -> Response {
+    fn or_why<T>(done: Result<T, SteerError>, response: impl FnOnce(T) -> Response) -> Response {
+        done.map_or_else(|e| Response::Error { why: e.to_string() }, response)
+    }
     match request {
         Request::Queue { lanes } => Response::Queue(operator.queue(lanes.min(LANES_MAX))),
         Request::Explain { what, most } => {
             Response::Messages { messages: operator.explain(&what, most.min(MESSAGES_MAX)) }
         }
         Request::Pause => {
-            operator.hold(true);
+            operator.hold(true, by);
             Response::Held { held: true }
         }
         Request::Resume => {
-            operator.hold(false);
+            operator.hold(false, by);
             Response::Held { held: false }
         }
-        Request::Flush => Response::Flushed { recipients: operator.flush() },
+        Request::Flush { selector } => {
+            or_why(operator.flush(selector, by), |recipients| Response::Flushed { recipients })
+        }
+        Request::Order { order } => or_why(operator.order(order, by), |rule| Response::Rule { rule }),
+        Request::EndRule { action, which } => {
+            or_why(operator.end_rule(&action, which, by), |rule| Response::Rule { rule })
+        }
+        Request::Rules => Response::Rules { rules: operator.rules() },
+        Request::Sweep { sentence } => {
+            let mut tell = |swept| drop(tell.try_send(Response::Sweeping(swept)));
+            or_why(operator.sweep(sentence, by, &mut tell), Response::Swept)
+        }
         Request::Reload => match operator.reload() {
             Ok(notes) => Response::Reloaded { notes },
             Err(why) => Response::Error { why },
@@ -216,6 +274,8 @@ fn too_long(path: &Path) -> io::Error {
 
 /// Longest request line, line end included.
 pub(super) const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+/// Characters of a name that a command gives itself.
+const NAME_CHARS_MAX: usize = 64;
 /// Most connections at once.
 pub(super) const CONNECTIONS_MAX: usize = 16;
 /// Connections the kernel keeps for us.

@@ -14,7 +14,10 @@ use tokio::sync::watch;
 use super::protocol::RESPONSE_BYTES_MAX;
 use super::server::{CONNECTIONS_MAX, LANES_MAX, REQUEST_BYTES_MAX, response_line};
 use super::*;
+use crate::clock::Timestamp;
 use crate::queue::MessageView;
+use crate::queue::steer::{RuleView, Sentence, SentenceEnd, Swept};
+use crate::queue::steering::{Action, Order, Rule, Selector, SteerError, Which};
 use crate::queue::view::QueueView;
 
 #[derive(Debug, Default)]
@@ -44,12 +47,31 @@ impl Operator for Fake {
         }]
     }
 
-    fn hold(&self, held: bool) {
+    fn hold(&self, held: bool, _by: &str) {
         self.held.store(held, Ordering::SeqCst);
     }
 
-    fn flush(&self) -> u64 {
-        12
+    fn flush(&self, _selector: Selector, _by: &str) -> Result<u64, SteerError> {
+        Ok(12)
+    }
+
+    fn order(&self, order: Order, by: &str) -> Result<Rule, SteerError> {
+        let Order { action, selector, reason, .. } = order.check()?;
+        Ok(Rule { id: 7, action, selector, reason, by: by.to_owned(), since: Timestamp(1), expires_at: None })
+    }
+
+    fn end_rule(&self, _action: &str, _which: Which, _by: &str) -> Result<Rule, SteerError> {
+        Err(SteerError::NoSuchRule)
+    }
+
+    fn rules(&self) -> Vec<RuleView> {
+        Vec::new()
+    }
+
+    fn sweep(&self, _sentence: Sentence, _by: &str, tell: &mut dyn FnMut(Swept)) -> Result<Swept, SteerError> {
+        let swept = Swept { looked: 1, of: 2, ..Swept::default() };
+        tell(swept);
+        Ok(Swept { looked: 2, hit: 2, ..swept })
     }
 
     fn reload(&self) -> Result<Vec<String>, String> {
@@ -70,7 +92,7 @@ impl Operator for Fake {
 
 async fn ask(path: &Path, request: Request) -> Result<Response, ControlError> {
     let path = path.to_owned();
-    tokio::task::spawn_blocking(move || call(&path, &request)).await.unwrap()
+    tokio::task::spawn_blocking(move || call(&path, None, &request)).await.unwrap()
 }
 
 #[tokio::test]
@@ -91,7 +113,8 @@ async fn an_operator_is_answered_until_the_relay_stops() {
     assert!(view.held);
     assert_eq!(view.lanes_total, LANES_MAX as u64, "what is asked for is bounded");
     assert_eq!(ask(&path, Request::Resume).await.unwrap(), Response::Held { held: false });
-    assert_eq!(ask(&path, Request::Flush).await.unwrap(), Response::Flushed { recipients: 12 });
+    let flush = || Request::Flush { selector: Selector::default() };
+    assert_eq!(ask(&path, flush()).await.unwrap(), Response::Flushed { recipients: 12 });
     let explain = Request::Explain { what: "+8613800138000".to_owned(), most: 5 };
     let Response::Messages { messages } = ask(&path, explain).await.unwrap() else { panic!() };
     assert_eq!(messages[0].id, "+8613800138000");
@@ -99,6 +122,25 @@ async fn an_operator_is_answered_until_the_relay_stops() {
     assert_eq!(refused.to_string(), "relay.toml:3: unknown key");
     let Response::Status(status) = ask(&path, Request::Status).await.unwrap() else { panic!() };
     assert!(status.ready);
+
+    let shop = Selector { client: Some("shop".into()), ..Selector::default() };
+    let (selector, reason) = (shop.clone(), "x".to_owned());
+    let order = Order { action: Action::Pause, selector, reason, expires: None };
+    let asked = path.clone();
+    let ordered = move || call(&asked, Some("lin".to_owned()), &Request::Order { order });
+    let Response::Rule { rule } = tokio::task::spawn_blocking(ordered).await.unwrap().unwrap() else { panic!() };
+    assert!(rule.by.starts_with("lin (uid ") && rule.selector == shop, "{rule:?}");
+    let end = Request::EndRule { action: "pause".to_owned(), which: Which::Id(8) };
+    assert!(ask(&path, end).await.unwrap_err().to_string().contains("no such rule"));
+    let sentence = Sentence { end: SentenceEnd::Cancel, selector: shop, reason: "x".to_owned(), dry_run: false };
+    let (asked, mut seen) = (path.clone(), Vec::new());
+    let swept = tokio::task::spawn_blocking(move || {
+        let swept = call_telling(&asked, None, &Request::Sweep { sentence }, |swept| seen.push(swept.looked));
+        (swept, seen)
+    });
+    let (swept, seen) = swept.await.unwrap();
+    let Response::Swept(swept) = swept.unwrap() else { panic!() };
+    assert_eq!((swept.hit, seen), (2, vec![1]));
 
     stop.send(true).unwrap();
     running.await.unwrap();
@@ -147,7 +189,7 @@ async fn more_commands_than_places_wait_and_the_end_waits_for_none() {
     }
     let waiting = tokio::spawn({
         let path = path.clone();
-        async move { ask(&path, Request::Flush).await }
+        async move { ask(&path, Request::Flush { selector: Selector::default() }).await }
     });
     drop(silent.pop());
     assert_eq!(waiting.await.unwrap().unwrap(), Response::Flushed { recipients: 12 });

@@ -6,8 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::open;
-use super::progress::Progress;
 use crate::cli::output::{plural, remark};
+use crate::cli::progress::Progress;
 use crate::cli::{Failure, output};
 use crate::model::MessageId;
 use crate::queue::inspect::{Access, Choice, Rescue, RescuedView, Spool};

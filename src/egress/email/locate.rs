@@ -7,6 +7,7 @@
 //!
 //! **Fails how.** What cannot be looked up stands alone, for a short while: its courier will meet the same error and say so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::MailEgress;
@@ -26,6 +27,8 @@ const HOSTS_NAMED: usize = 2;
 pub struct Located {
     /// What the hosts are called together; `None`: the domain stands alone.
     pub site: Option<String>,
+    /// Who runs the hosts, if the provider table knows.
+    pub provider: Option<Arc<str>>,
     /// How long that is to be believed.
     pub keep: Duration,
 }
@@ -33,15 +36,19 @@ pub struct Located {
 impl MailEgress {
     /// Looks up which hosts take a domain's mail.
     pub async fn locate(&self, domain: &Domain) -> Located {
-        let site = match self.resolver.mx(domain).await {
+        match self.resolver.mx(domain).await {
             Ok(Mx::Hosts(hosts)) => {
-                let hosts = before_ourselves(hosts, &self.options.load().hostname);
-                name_of(hosts.into_iter().map(|host| host.name).collect())
+                let options = self.options.load();
+                let hosts = before_ourselves(hosts, &options.hostname);
+                let provider = hosts.first().map(|host| options.providers.provider_of(&host.name).name.clone());
+                let provider = provider.filter(|name| **name != *crate::provider::ANY);
+                Located { site: name_of(hosts.into_iter().map(|host| host.name).collect()), provider, keep: BELIEVED }
             }
-            Ok(Mx::Implicit(_) | Mx::Null) | Err(DnsError::NoSuchName | DnsError::NoAddress) => None,
-            Err(DnsError::Temporary(_)) => return Located { site: None, keep: DOUBTED },
-        };
-        Located { site, keep: BELIEVED }
+            Ok(Mx::Implicit(_) | Mx::Null) | Err(DnsError::NoSuchName | DnsError::NoAddress) => {
+                Located { site: None, provider: None, keep: BELIEVED }
+            }
+            Err(DnsError::Temporary(_)) => Located { site: None, provider: None, keep: DOUBTED },
+        }
     }
 }
 

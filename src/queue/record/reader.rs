@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A field that versions before `version` did not have.
-    fn since<T: Default>(&mut self, version: u8, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+    pub(super) fn since<T: Default>(&mut self, version: u8, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
         if self.1 >= version { read(self) } else { Ok(T::default()) }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! state: version u8 │ names: count u32, text × count │ count u32 │ message × count
-//! message: id 16 │ offset u32 │ length u32 │ size u32 │ client u32 │ class u8 │ channel u8 │ expires u64 │
+//! message: id 16 │ offset u32 │ length u32 │ size u32 │ client u32 │ class u8 │ channel u8 │ campaign 3 │ expires u64 │
 //!          recipients u32 │ recipient × recipients
 //! recipient: state │ address u64 │ newest change: option of position │ sequence u32 │ attempts u16 │ throttled u8 │
 //!            destination u32 │ progress: option
@@ -22,7 +22,7 @@ use super::reader::Reader;
 use super::writer::Writer;
 use super::{Read, RecordError, index_of};
 use crate::model::{Address, Channel, Class, ClientName, Envelope, MessageId, TextProgress};
-use crate::queue::entry::{Particulars, Track};
+use crate::queue::entry::{CampaignPrint, Particulars, Track};
 use crate::queue::keys::Kept;
 use crate::queue::life::Life;
 use crate::storage::Position;
@@ -32,6 +32,8 @@ use crate::storage::Position;
 pub(in crate::queue) struct Summary {
     pub(in crate::queue) of: Particulars,
     pub(in crate::queue) client: ClientName,
+    /// False in sidecars of older versions: then nothing is known of the campaign.
+    pub(in crate::queue) knows_campaign: bool,
     pub(in crate::queue) recipients: Vec<Standing>,
 }
 
@@ -64,7 +66,9 @@ impl Summary {
                 expires_at: envelope.expires_at.unwrap_or(crate::clock::Timestamp(u64::MAX)),
                 class: envelope.class,
                 channel: envelope.channel(),
+                campaign: CampaignPrint::of(envelope.campaign.as_deref()),
             },
+            knows_campaign: true,
             client: envelope.client.clone(),
             recipients: recipients.collect(),
         }
@@ -110,6 +114,7 @@ impl Summaries {
         w.u32(client);
         w.u8(of.class.index() as u8);
         w.u8(index_of(&CHANNELS, of.channel));
+        w.0.extend_from_slice(&of.campaign.0);
         w.time(of.expires_at);
         w.u32(recipients as u32);
     }
@@ -171,6 +176,8 @@ impl<'a> SummaryReader<'a> {
         let client = Self::name(names, r)?;
         let class = r.one_of("class", &Class::ALL)?;
         let channel = r.one_of("channel", &CHANNELS)?;
+        let campaign = r.since(4, |r| Ok(Some(CampaignPrint(r.array("campaign")?))))?;
+        let (campaign, knows_campaign) = (campaign.unwrap_or(CampaignPrint::NONE), campaign.is_some());
         let expires_at = r.time("expires")?;
         let recipients = r.list("recipients", |r| {
             let state = r.state()?;
@@ -187,8 +194,9 @@ impl<'a> SummaryReader<'a> {
             return Err(RecordError { field: "recipients" });
         }
         Ok(Summary {
-            of: Particulars { id, spot: position.into(), size, expires_at, class, channel },
+            of: Particulars { id, spot: position.into(), size, expires_at, class, channel, campaign },
             client,
+            knows_campaign,
             recipients,
         })
     }

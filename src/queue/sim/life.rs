@@ -396,7 +396,7 @@ impl<'a, 'b> Life<'a, 'b> {
                 // What is on its way must not be made due before the model knows of it.
                 self.settle_down().await?;
                 note!(self.world.trace, "flush");
-                self.subject.flush();
+                self.subject.flush().await;
                 for fate in self.world.model.messages.iter_mut().flat_map(|m| &mut m.fates) {
                     fate.early |= fate.known.listed > 0;
                 }

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::super::steering::Selector;
+use super::super::steering::file::RulesFile;
 use super::super::upkeep::Stuck;
-use super::super::{AcceptError, Accepted, Lease, LoadError, MailSite, Options, Overdue, Pull, Queue, recover};
+use super::super::{AcceptError, Accepted, Ending, Lease, LoadError, MailSite, Options, Pull, Queue, recover};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::event::log::{EventLog, Facts};
 use crate::event::metrics::Metrics;
@@ -106,8 +108,9 @@ impl Subject {
         };
         let routes = Arc::new(ArcSwap::from_pointee(ground.routes.clone()));
         let options = ground.options.clone();
+        let rules = RulesFile::new(ground.disk.clone(), ground.dir);
         let (queue, recovery) =
-            recover::open(open_log, options, routes.clone(), clock, events, ground.metrics.clone())?;
+            recover::open(open_log, rules, options, routes.clone(), clock, events, ground.metrics.clone())?;
         Ok(Self {
             queue,
             stepped: stepped.expect("the log was opened"),
@@ -223,12 +226,12 @@ impl Subject {
         self.drive(async move { queue.receipt(receipt).await }).await
     }
 
-    pub(super) async fn take_overdue(&mut self, most: usize) -> Vec<Overdue> {
+    pub(super) async fn take_overdue(&mut self, most: usize) -> Vec<Ending> {
         let queue = self.queue.clone();
         self.drive(async move { queue.take_overdue(most).await }).await.unwrap_or_default()
     }
 
-    pub(super) async fn end(&mut self, overdue: Overdue, then: Vec<Submission>) {
+    pub(super) async fn end(&mut self, overdue: Ending, then: Vec<Submission>) {
         let queue = self.queue.clone();
         self.drive(async move { queue.end(overdue, then).await }).await;
     }
@@ -249,8 +252,9 @@ impl Subject {
         self.queue.is_held()
     }
 
-    pub(super) fn flush(&self) {
-        self.queue.flush();
+    pub(super) async fn flush(&mut self) {
+        let queue = self.queue.clone();
+        self.drive(async move { queue.flush(Selector::default(), "the simulator").await }).await;
     }
 
     pub(super) fn reconfigure(&self, routes: Routes, options: Options) {
@@ -261,7 +265,7 @@ impl Subject {
     /// Believed for a while: what a run does in a day takes some of it.
     pub(super) fn learn_site(&self, domain: &str, site: Option<&str>) {
         let domain = Domain::parse(domain).expect("a domain");
-        let site = site.map(|name| MailSite { name: name.into(), limits: None });
+        let site = site.map(|name| MailSite { name: name.into(), limits: None, provider: None });
         self.queue.learn_site(&domain, site, Duration::from_secs(1_800));
     }
 
@@ -308,7 +312,7 @@ fn answer(accepted: Result<Accepted, AcceptError>) -> Answer {
 }
 
 /// What an overdue message comes to: whose time has run out, and whether they waited or were sent.
-pub(super) fn overdue_of(overdue: &Overdue) -> (MessageId, Vec<RecipientIndex>, bool) {
+pub(super) fn overdue_of(overdue: &Ending) -> (MessageId, Vec<RecipientIndex>, bool) {
     let recipients = overdue.recipients.iter().map(|(r, ..)| *r).collect();
     (overdue.envelope.id, recipients, overdue.end == super::super::End::Expired)
 }

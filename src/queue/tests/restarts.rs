@@ -3,14 +3,14 @@
 use super::*;
 
 impl Bench {
-    fn small() -> Self {
+    pub(super) fn small() -> Self {
         let mut bench = Self::new();
         bench.segment_bytes = 16 << 10;
         bench
     }
 
     /// Ends as a crash does: the log's taken groups are written, nothing else is done.
-    async fn crash(&self, queue: Queue) {
+    pub(super) async fn crash(&self, queue: Queue) {
         queue.shared.log.shutdown().await;
         queue.shared.events.close();
     }

@@ -10,7 +10,8 @@ fn domain(name: &str) -> Domain {
 }
 
 fn shared(connections: usize) -> Option<MailSite> {
-    Some(MailSite { name: "mx h".into(), limits: Some(SiteLimits { concurrency: connections, pace: None }) })
+    let limits = Some(SiteLimits { concurrency: connections, pace: None });
+    Some(MailSite { name: "mx h".into(), limits, provider: None })
 }
 
 /// The sites that are roused: their targets' names, and whether somebody should look them up.
