@@ -52,20 +52,25 @@ pub struct Routes {
     pub text: Vec<TextRoute>,
 }
 
+/// How exactly a pattern (`example.net`, `*.example.net` for those below it, `*` for all) means a domain; `None` if it does
+/// not.
+pub fn rank(pattern: &str, domain: &Domain) -> Option<usize> {
+    match pattern.strip_prefix('*') {
+        Some("") => Some(0),
+        Some(suffix) => {
+            let parent = suffix.trim_start_matches('.');
+            (domain.as_str() != parent && domain.is_within(parent)).then_some(parent.len() + 1)
+        }
+        None => domain.as_str().eq_ignore_ascii_case(pattern).then_some(usize::MAX),
+    }
+}
+
 impl Routes {
     /// The next hop for a domain: an exact name before the longest wildcard before `*` before MX.
     pub fn mail_hop(&self, domain: &Domain) -> MailHop {
-        let matches = |pattern: &str| match pattern.strip_prefix('*') {
-            Some("") => Some(0),
-            Some(suffix) => {
-                let parent = suffix.trim_start_matches('.');
-                (domain.as_str() != parent && domain.is_within(parent)).then_some(parent.len() + 1)
-            }
-            None => domain.as_str().eq_ignore_ascii_case(pattern).then_some(usize::MAX),
-        };
         self.mail
             .iter()
-            .filter_map(|route| route.domains.iter().filter_map(|p| matches(p)).max().map(|rank| (rank, route)))
+            .filter_map(|route| route.domains.iter().filter_map(|p| rank(p, domain)).max().map(|rank| (rank, route)))
             .max_by_key(|(rank, _)| *rank)
             .map_or_else(|| MailHop::Mx(domain.clone()), |(_, route)| MailHop::Fixed(route.next_hop.clone()))
     }

@@ -128,6 +128,9 @@ fn attempt_for_people(number: usize, attempt: &AttemptView) -> String {
             let _ = writeln!(out, "      {}{}", printable(before), printable(line));
         }
     }
+    if let Some(policy) = &attempt.tls_policy {
+        let _ = writeln!(out, "      {} {}", paint(DIM, "tls policy"), printable(policy));
+    }
     if let Some(rule) = &attempt.rule {
         let _ = writeln!(out, "      {} {}", paint(DIM, "rule"), printable(rule));
     }
@@ -151,6 +154,7 @@ mod tests {
             address: Some("192.0.2.1:25".into()),
             tls: None,
             source: Some("mta1".into()),
+            tls_policy: None,
             duration_ms: 12,
         };
         let recipient = RecipientView {

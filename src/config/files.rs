@@ -17,6 +17,7 @@ use super::mistake::{Fault, Mistake};
 use super::reader::{Notes, Section};
 use super::value;
 use crate::model::Secret;
+use crate::net::Authorities;
 use crate::provider::Table;
 
 /// Largest file taken: no certificate chain, key or password comes near it.
@@ -44,6 +45,19 @@ pub(super) fn certificate(section: &mut Section<'_>, key: &'static str) -> Optio
         return None;
     }
     Some((path, bytes))
+}
+
+/// Reads the authorities that a key names; without it they are the system's.
+pub(super) fn authorities(section: &mut Section<'_>, key: &'static str) -> Authorities {
+    let Some(name) = section.optional(key, value::text) else { return Authorities::System };
+    let path = resolve(section.notes, &name);
+    let Some(bytes) = load(section, key, &path) else { return Authorities::System };
+    let authorities = Authorities::Pem(bytes.into());
+    if let Err(e) = authorities.check() {
+        let right = "expected PEM: -----BEGIN CERTIFICATE-----, one or several";
+        section.mistake(key, format!("{}: {e}", path.display()), right);
+    }
+    authorities
 }
 
 /// Reads the private key that a required key names.

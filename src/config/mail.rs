@@ -1,4 +1,4 @@
-//! `[[dkim]]`, `[dns]`, `[delivery]`, `[[route]]`: mail on its way out.
+//! `[[dkim]]`, `[dns]`, `[delivery]`, `[[route]]`: mail on its way out; `outbound_tls` has what concerns TLS.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,8 +10,10 @@ use ipnet::IpNet;
 use super::reader::Section;
 use super::timeouts::{DeliveryTimeouts, timeouts};
 use super::{files, quantity, value};
+use crate::egress::email::TlsLevel;
 use crate::mail::dkim::SigningKey;
 use crate::model::{Domain, Secret};
+use crate::net::Authorities;
 use crate::provider::Table;
 use crate::route::FixedRoute;
 
@@ -50,6 +52,10 @@ pub struct Delivery {
     pub connections_per_site: usize,
     /// Mails carried over one connection before it is closed.
     pub messages_per_connection: usize,
+    /// Which TLS there has to be where no `[[tls_policy]]`, no `[[route]]` and nothing that is published says otherwise.
+    pub tls: TlsLevel,
+    /// Who vouches for mail hosts.
+    pub authorities: Authorities,
     /// How long a connection without work stays open.
     pub idle: Duration,
     /// How long connecting to one address may take.
@@ -100,6 +106,8 @@ pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
         allow_private: section.list("allow_private", value::network).unwrap_or_default(),
         connections_per_site: section.or("connections_per_site", 10, value::count(1..=10_000)),
         messages_per_connection: section.or("messages_per_connection", 100, value::count(1..=1_000_000)),
+        tls: section.or("tls", TlsLevel::default(), value::word(TlsLevel::WORDS)),
+        authorities: files::authorities(section, "tls_ca_file"),
         idle: section.or("idle", 30 * SECOND, quantity::span(Duration::ZERO..=10 * MINUTE)),
         connect_timeout: section.or("connect_timeout", 30 * SECOND, quantity::span(SECOND..=10 * MINUTE)),
         command_timeout,
@@ -111,8 +119,10 @@ pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
     }
 }
 
-pub(super) fn route(section: &mut Section<'_>) -> Option<FixedRoute> {
+/// `[[route]]`, with the TLS there has to be with its next hop, if it says so.
+pub(super) fn route(section: &mut Section<'_>) -> Option<(FixedRoute, Option<TlsLevel>)> {
     let domains = section.required_list("domains", r#"["example.net"]"#, value::domain_pattern);
     let next_hop = section.required("next_hop", r#""mail.example.com:25""#, value::host_and_port);
-    Some(FixedRoute { domains: domains?, next_hop: next_hop? })
+    let tls = section.optional("tls", value::word(TlsLevel::WORDS));
+    Some((FixedRoute { domains: domains?, next_hop: next_hop? }, tls))
 }

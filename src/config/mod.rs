@@ -17,6 +17,7 @@ mod clients;
 mod files;
 mod mail;
 mod mistake;
+mod outbound_tls;
 mod quantity;
 mod queue;
 mod raw;
@@ -39,7 +40,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::egress::email::Sources;
+use crate::egress::email::{MtaStsOptions, Sources, TlsPolicies};
 use crate::policy::Clients;
 use crate::route::Routes;
 
@@ -83,6 +84,10 @@ pub struct Config {
     pub delivery: Delivery,
     /// Whence mail leaves.
     pub sources: Sources,
+    /// Which TLS mail has to have on its way out.
+    pub outbound_tls: TlsPolicies,
+    /// How MTA-STS is followed; `None` if it is off.
+    pub mta_sts: Option<MtaStsOptions>,
     /// Fixed mail routes and text routes.
     pub routes: Routes,
     /// Accounts with carriers.

@@ -9,8 +9,8 @@ use super::reader::{Placed, Section};
 use super::server::{self, Admin, Http, Listener, Server, Tls};
 use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
-use super::{Config, Events, clients};
-use crate::egress::email::Source;
+use super::{Config, Events, clients, outbound_tls};
+use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsRule};
 use crate::policy::{Client, Clients};
 use crate::route::{FixedRoute, Routes, TextRoute};
 
@@ -28,7 +28,9 @@ pub(super) struct RawConfig {
     pub(super) delivery: Delivery,
     pub(super) sources: Vec<Placed<Source>>,
     pub(super) pools: Vec<Placed<PoolSection>>,
-    pub(super) routes: Vec<Placed<FixedRoute>>,
+    pub(super) routes: Vec<Placed<(FixedRoute, Option<TlsLevel>)>>,
+    pub(super) mta_sts: Option<MtaStsOptions>,
+    pub(super) tls_policies: Vec<Placed<TlsRule>>,
     pub(super) carriers: Vec<Placed<Carrier>>,
     pub(super) sms_routes: Vec<Placed<TextRoute>>,
     pub(super) limits: Limits,
@@ -55,6 +57,8 @@ impl RawConfig {
             sources: root.tables("source", sources::source),
             pools: root.tables("pool", sources::pool),
             routes: root.tables("route", mail::route),
+            mta_sts: root.table("mta_sts", outbound_tls::mta_sts),
+            tls_policies: root.tables("tls_policy", outbound_tls::rule),
             carriers: root.tables("carrier", texts::carrier),
             sms_routes: root.tables("sms_route", texts::sms_route),
             limits: root.table("limits", bounds::limits),
@@ -69,6 +73,7 @@ impl RawConfig {
         let server = self.server?;
         let (events_file, rotate_bytes, keep) = self.events;
         let events_file = events_file.unwrap_or_else(|| server.data_dir.join("events").join("events.jsonl"));
+        let outbound_tls = outbound_tls::policies(&self.delivery, self.tls_policies, &self.routes);
         Some(Config {
             file,
             server,
@@ -81,8 +86,13 @@ impl RawConfig {
             dns: self.dns,
             queue: self.queue,
             delivery: self.delivery,
+            outbound_tls,
+            mta_sts: self.mta_sts,
             sources: sources::resolved(values(self.sources), values(self.pools)),
-            routes: Routes { mail: values(self.routes), text: values(self.sms_routes) },
+            routes: Routes {
+                mail: values(self.routes).into_iter().map(|(route, _)| route).collect(),
+                text: values(self.sms_routes),
+            },
             carriers: values(self.carriers),
             limits: self.limits,
             log: self.log,

@@ -7,9 +7,9 @@ use std::hash::Hash;
 
 use super::mistake::{among, shortened};
 use super::raw::RawConfig;
-use super::reader::Notes;
+use super::reader::{Notes, Placed};
 use super::server::ListenerTls;
-use crate::egress::email::Whose;
+use crate::egress::email::{TlsRule, Whose};
 use crate::model::Channel;
 
 pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
@@ -86,8 +86,23 @@ fn mail_routes(raw: &RawConfig, notes: &Notes<'_>) {
     let domains = raw
         .routes
         .iter()
-        .flat_map(|r| r.value.domains.iter().enumerate().map(|(i, d)| (d, r.key_of(&format!("domains[{i}]")))));
+        .flat_map(|r| r.value.0.domains.iter().enumerate().map(|(i, d)| (d, r.key_of(&format!("domains[{i}]")))));
     once(notes, domains, |domain| format!("\"{domain}\" has a route already"), "name each domain once");
+    let places = |r: &Placed<TlsRule>| (0..r.value.domains.len()).map(|i| r.key_of(&format!("domains[{i}]"))).collect();
+    let policies: Vec<(&String, String)> =
+        raw.tls_policies.iter().flat_map(|r| r.value.domains.iter().zip::<Vec<String>>(places(r))).collect();
+    once(
+        notes,
+        policies.iter().cloned(),
+        |domain| format!("\"{domain}\" has a policy already"),
+        "name each domain once",
+    );
+    for (domain, key) in policies {
+        if raw.routes.iter().any(|r| r.value.0.domains.contains(domain)) {
+            let advice = "set tls in the [[route]]: mail of a fixed next hop goes by that alone";
+            notes.warn(&key, format!("\"{domain}\" goes to a fixed next hop, where this does not count"), advice);
+        }
+    }
 }
 
 fn text_routes(raw: &RawConfig, notes: &Notes<'_>) {

@@ -31,7 +31,7 @@ pub(super) fn good(text: &str) -> (Config, Vec<Warning>) {
 }
 
 /// The mistakes of [`GOOD`] with `more` behind it, one a line.
-fn mistakes(more: &str) -> String {
+pub(super) fn mistakes(more: &str) -> String {
     complaints(&format!("{GOOD}{more}"))
 }
 
@@ -79,7 +79,8 @@ fn unknown_keys_and_tables_are_named_with_the_nearest_known() {
          recipients, connections, connections_per_peer, messages_per_connection, command_timeout, data_rate_min, hops, \
          client_messages, client_bytes, queue_messages, queue_bytes)\n\
          relay.toml:12: dellivery: unknown table; did you mean \"delivery\"? (one of server, tls, listener, http, admin, \
-         client, dkim, dns, queue, delivery, source, pool, route, carrier, sms_route, limits, log, events, history)",
+         client, dkim, dns, queue, delivery, source, pool, route, mta_sts, tls_policy, carrier, sms_route, limits, log, \
+         events, history)",
     );
     check(
         "[queue.opt]\nretry = [\"1s\"]\n",

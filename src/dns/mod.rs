@@ -1,4 +1,4 @@
-//! Names: who takes a domain's mail, and at which addresses a host is found (RFC 5321 section 5.1, RFC 7505).
+//! Names: who takes a domain's mail, at which addresses a host is found (RFC 5321 section 5.1, RFC 7505), and texts.
 //!
 //! **Promises.** A name that does not exist is told apart from a look-up that failed: SERVFAIL, a timeout or an unreachable
 //! server, a referral to somebody else, an endless alias and an answer that makes no sense are [`DnsError::Temporary`] and
@@ -37,6 +37,8 @@ use crate::model::Domain;
 const HOSTS_MAX: usize = 32;
 /// Most addresses of one host.
 const ADDRESSES_MAX: usize = 32;
+/// Most TXT records of one name.
+const TEXTS_MAX: usize = 32;
 /// Requests in flight to one name server over one TCP connection; hickory's 32 turns bursts into errors.
 const TCP_REQUESTS_MAX: usize = 1024;
 /// Name servers that are asked one by one when the first to answer has no answer.
@@ -137,6 +139,7 @@ struct Shared {
     options: Options,
     mx: Cache<Result<Mx, DnsError>>,
     addresses: Cache<Result<Vec<IpAddr>, DnsError>>,
+    texts: Cache<Result<Arc<[String]>, DnsError>>,
 }
 
 /// What came of a question.
@@ -184,8 +187,10 @@ impl Resolver {
             all: hickory(config, options)?,
             each,
             options: options.clone(),
-            mx: Cache::new(answers / 2, clock.clone()),
-            addresses: Cache::new(answers / 2, clock),
+            // Each mail asks for one of the first, one of the second, and for a text or none.
+            mx: Cache::new(answers / 3, clock.clone()),
+            addresses: Cache::new(answers / 3, clock.clone()),
+            texts: Cache::new(answers - 2 * (answers / 3), clock),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -231,6 +236,32 @@ impl Resolver {
         let bytes = found.as_ref().map_or(0, |addresses| size_of_val(addresses.as_slice()));
         self.shared.addresses.keep(&key, found.clone(), bytes, ttl);
         found
+    }
+}
+
+impl Resolver {
+    /// The TXT records of a name, the strings of each put together; not empty. What is not UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// [`DnsError`]; [`DnsError::NoAddress`] if the name has no text.
+    pub async fn txt(&self, name: &str) -> Result<Arc<[String]>, DnsError> {
+        let key = name.to_ascii_lowercase();
+        if let Some(known) = self.shared.texts.find(&key) {
+            return known;
+        }
+        let answer = self.shared.ask(fully_qualified(name)?, RecordType::TXT).await;
+        let texts = answer.records.map(|lookup| {
+            let texts = lookup.answers().iter().filter_map(|record| match &record.data {
+                RData::TXT(txt) => Some(String::from_utf8_lossy(&txt.txt_data.concat()).into_owned()),
+                _ => None,
+            });
+            texts.take(TEXTS_MAX).collect::<Arc<[String]>>()
+        });
+        // An alias that leads to nothing of the kind.
+        let texts = texts.and_then(|texts| if texts.is_empty() { Err(DnsError::NoAddress) } else { Ok(texts) });
+        let bytes = texts.as_ref().map_or(0, |texts| texts.iter().map(|t| size_of::<String>() + t.len()).sum());
+        self.shared.texts.keep(&key, texts.clone(), bytes, answer.ttl);
+        texts
     }
 }
 

@@ -1,6 +1,6 @@
 //! A tiny name server for tests: one table, UDP and TCP on a loopback port. Not part of the relay.
 //!
-//! **Promises.** Answers MX, A, AAAA and CNAME from its table and NXDOMAIN for names it does not know; what is too long for
+//! **Promises.** Answers MX, A, AAAA, TXT and CNAME from its table and NXDOMAIN for names it does not know; what is too long for
 //! UDP is cut there and whole over TCP. For names that it is told to, it misbehaves: see [`Trick`]. Stops when dropped.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{CNAME, MX, NS, SOA};
+use hickory_resolver::proto::rr::rdata::{CNAME, MX, NS, SOA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -104,6 +104,12 @@ impl Zone {
     pub fn aaaa(self, name: &str, address: &str) -> Self {
         let address: Ipv6Addr = address.parse().unwrap_or(Ipv6Addr::UNSPECIFIED);
         self.record(name, RData::from(IpAddr::V6(address)))
+    }
+
+    /// Adds a text.
+    #[must_use]
+    pub fn txt(self, name: &str, text: &str) -> Self {
+        self.record(name, RData::TXT(TXT::new(vec![text.to_owned()])))
     }
 
     /// Makes a name an alias.

@@ -47,6 +47,11 @@ pub struct Metrics {
     pub source_connections: IntGaugeVec,
     /// Times that a source was sent to rest because a site blamed it, by source.
     pub source_rests: IntCounterVec,
+    /// TLS with mail hosts, by policy, who set it (`default`, `configured`, `mta-sts enforce`, …) and result (`secured`,
+    /// `clear`, `broken`, `unmet`).
+    pub mail_tls: IntCounterVec,
+    /// MTA-STS policies fetched, by result (`ok`, `dns`, `connect`, `tls`, `http`, `policy`, `timeout`).
+    pub mta_sts_fetches: IntCounterVec,
     /// Refusals of mail hosts, by provider and the class that the provider table gives them (`none` if no row knows them).
     pub replies: IntCounterVec,
     /// One while a carrier's bind is up, by carrier.
@@ -117,6 +122,12 @@ impl Metrics {
                 "Times that a source was sent to rest because a site blamed it.",
                 &["source"],
             ),
+            mail_tls: counters(
+                "mail_tls_total",
+                "TLS with mail hosts, by the policy that held and what came of it.",
+                &["policy", "source", "result"],
+            ),
+            mta_sts_fetches: counters("mta_sts_fetches_total", "MTA-STS policies asked for.", &["result"]),
             replies: counters(
                 "replies_total",
                 "Refusals of mail hosts, as the provider table judges them.",

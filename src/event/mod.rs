@@ -265,6 +265,9 @@ pub struct PeerFact {
     /// The configured source of ours that the connection was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<std::sync::Arc<str>>,
+    /// The TLS policy that held, such as `verified (mta-sts enforce)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_policy: Option<Arc<str>>,
 }
 
 /// Hides all but the ends of an `otp` recipient: `+86138****8000`, `l***@example.com`.

@@ -252,6 +252,8 @@ pub struct Peer {
     pub tls: Option<String>,
     /// The configured source of ours that the connection was made from.
     pub source: Option<Arc<str>>,
+    /// The TLS policy that held for the mail, such as `verified (mta-sts enforce)`.
+    pub tls_policy: Option<Arc<str>>,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! **Fails how.** Typed errors; bytes of a peer are only carried here, never read.
 
 mod address_policy;
+mod authorities;
 pub mod proxy;
 mod stream;
 pub mod tls;
@@ -22,6 +23,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use address_policy::AddressPolicy;
+pub use authorities::Authorities;
 pub use stream::Stream;
 
 /// Connections that wait to be accepted: enough for a burst of clients, and the kernel caps it anyway.

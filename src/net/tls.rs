@@ -1,20 +1,26 @@
-//! TLS: one provider, the listeners' configuration, and opportunistic TLS for mail.
+//! TLS: one provider, the listeners' configuration, and for what we call: TLS with any certificate, or with a verified one.
 //!
 //! **Promises.** A certificate and a key that do not belong together are refused when they are loaded. Opportunistic TLS
 //! (RFC 3207, RFC 7435) takes any certificate, as SMTP without a policy must; it protects against listening, not against a
-//! man in the middle. All its connections share one configuration, so sessions are resumed.
+//! man in the middle. Verified TLS wants a chain to an authority that is trusted, and the host's name in the certificate
+//! (RFC 6125: the DNS names in it, a wildcard as the leftmost label only). Connections that share a configuration resume each
+//! other's sessions; those of another one never do.
 //!
-//! **Fails how.** [`TlsError`], in words for an operator; handshakes fail with rustls' own errors.
+//! **Fails how.** [`TlsError`], in words for an operator; handshakes fail with rustls' own errors, which [`trouble`] puts
+//! into words.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, CommonState, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, CommonState, DigitallySignedStruct, ServerConfig, SignatureScheme};
+
+use super::Authorities;
 
 /// Destinations whose sessions are kept for resumption; the default of 256 would rarely hit.
 const SESSIONS_MAX: usize = 16_384;
@@ -28,6 +34,8 @@ pub enum TlsError {
     Key(String),
     /// The key is not the certificate's.
     Mismatch,
+    /// There is nobody to trust: no authority's certificate, or none that can be read.
+    Authorities(String),
     /// Anything else rustls objects to.
     Other(String),
 }
@@ -38,6 +46,7 @@ impl fmt::Display for TlsError {
             Self::Certificate(why) => write!(f, "bad certificate: {why}"),
             Self::Key(why) => write!(f, "bad private key: {why}"),
             Self::Mismatch => f.write_str("the private key is not the certificate's"),
+            Self::Authorities(why) => write!(f, "no certificate authority is trusted: {why}"),
             Self::Other(why) => f.write_str(why),
         }
     }
@@ -84,6 +93,81 @@ pub fn server_config(certificates_pem: &[u8], key_pem: &[u8]) -> Result<ServerCo
 pub fn opportunistic() -> Arc<ClientConfig> {
     static SHARED: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     SHARED.get_or_init(|| Arc::new(accepting_any())).clone()
+}
+
+/// What [`verifying`] has made, and by which authorities.
+type Verified = (Authorities, Result<Arc<ClientConfig>, TlsError>);
+
+/// The configuration that checks certificates: one and the same until the authorities change, so that sessions are resumed.
+#[derive(Debug, Default)]
+pub struct Verifying(Mutex<Option<Verified>>);
+
+impl Verifying {
+    /// The configuration that wants a certificate of one of these authorities, and the name of the host that is called.
+    ///
+    /// # Errors
+    /// [`TlsError::Authorities`].
+    pub fn by(&self, authorities: &Authorities) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut kept = self.0.lock();
+        match &*kept {
+            Some((of, made)) if of == authorities => made.clone(),
+            _ => {
+                let made = verifying(authorities);
+                *kept = Some((authorities.clone(), made.clone()));
+                made
+            }
+        }
+    }
+}
+
+fn verifying(authorities: &Authorities) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = authorities.roots()?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .map_err(|e| TlsError::Other(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
+    Ok(Arc::new(config))
+}
+
+/// Why a handshake failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// The certificate does not prove what it should.
+    Certificate(String),
+    /// Anything else.
+    Handshake(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(why) | Self::Handshake(why) => f.write_str(why),
+        }
+    }
+}
+
+/// What the error of a handshake means, in words that go behind the host's name.
+pub fn trouble(error: &std::io::Error) -> Trouble {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(why)) => Trouble::Certificate(match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired".to_owned()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet".to_owned()
+            }
+            CertificateError::BadSignature => "its certificate is not signed by the authority that it names".to_owned(),
+            CertificateError::UnknownIssuer => "its certificate comes from no trusted authority".to_owned(),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is not in its name".to_owned()
+            }
+            other => format!("its certificate is not acceptable ({other:?})"),
+        }),
+        Some(other) => Trouble::Handshake(format!("its TLS handshake fails ({other})")),
+        None => Trouble::Handshake(format!("its TLS handshake fails ({error})")),
+    }
 }
 
 /// TLS version and cipher suite of a connection: `TLSv1.3 TLS13_AES_256_GCM_SHA384`. `None` before the handshake's end.

@@ -14,8 +14,8 @@ use super::{Lease, LoadError, Queue, Target, change_record, settle};
 use crate::clock::Mono;
 use crate::event::Fact;
 use crate::model::{
-    Channel, Class, Consignment, Content, Envelope, MessageId, Outcome, RecipientOutcome, Scope, Stage, Submission,
-    TextProgress,
+    Channel, Class, Consignment, Content, Envelope, Failure, MessageId, Outcome, RecipientOutcome, Scope, Stage,
+    Submission, TextProgress,
 };
 use crate::route::MailHop;
 use crate::schedule::{Pulled, SiteId, Ticket};
@@ -307,10 +307,11 @@ impl Queue {
             };
             self.shared.metrics.attempts.with_label_values(&[channel.as_str(), word]).inc();
         }
-        // A name that cannot be looked up is its domain's own trouble, not that of those it shares a site with.
+        // A name that cannot be looked up, or a TLS policy that is not met, is its domain's own trouble, not that of those it
+        // shares a site with.
         let is_shared = site.is_some_and(|site| matches!(table.target(site), Some(Target::Shared(_))));
         let unreachable = outcomes.iter().any(|o| match &o.outcome {
-            Outcome::Delayed(f) if is_shared && f.stage == Stage::Dns => false,
+            Outcome::Delayed(f) if is_shared && is_of_the_domain(f) => false,
             Outcome::Delayed(f) => {
                 matches!(f.scope, Scope::Connection | Scope::Host | Scope::Source | Scope::Site)
                     && matches!(f.stage, Stage::Dns | Stage::Connect | Stage::Hello | Stage::Tls)
@@ -326,6 +327,12 @@ impl Queue {
             table.schedule.went_well(ticket);
         }
     }
+}
+
+/// True of a trouble that other domains with the same hosts need not have.
+fn is_of_the_domain(failure: &Failure) -> bool {
+    failure.stage == Stage::Dns
+        || (failure.stage == Stage::Tls && failure.reply.is_none() && failure.status.subject == 7)
 }
 
 /// The message that changes are about, and what is known of it.

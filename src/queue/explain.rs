@@ -327,6 +327,7 @@ pub(super) fn attempt_view(attempt: &Attempt) -> AttemptView {
         address: attempt.peer.as_ref().and_then(|p| p.address).map(|a| a.to_string()),
         tls: attempt.peer.as_ref().and_then(|p| p.tls.clone()),
         source: attempt.peer.as_ref().and_then(|p| p.source.as_deref()).map(str::to_owned),
+        tls_policy: attempt.peer.as_ref().and_then(|p| p.tls_policy.clone()),
         duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
     }
 }

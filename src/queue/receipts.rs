@@ -108,7 +108,8 @@ impl Queue {
         self.shared.metrics.carrier_receipts_unmatched.with_label_values(&[&receipt.carrier]).inc();
         let mut fact = Fact::new(receipt.received_at, Kind::Receipt, Channel::Sms);
         fact.reason = Some(format!("receipt {} matches no message: {}", receipt.carrier_message_id, receipt.text));
-        fact.peer = Some(PeerFact { host: receipt.carrier.to_string(), address: None, tls: None, source: None });
+        let host = receipt.carrier.to_string();
+        fact.peer = Some(PeerFact { host, address: None, tls: None, source: None, tls_policy: None });
         self.shared.events.record(fact);
     }
 }

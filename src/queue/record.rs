@@ -39,7 +39,8 @@ pub(super) const CHANGE: u8 = 2;
 pub(super) const KEY: u8 = 3;
 
 /// The version written; older ones are read. Version 2 brought a change's number and the change before it, version 3 the
-/// rule that judged an attempt's reply, version 4 the source that it was made from and, to sidecars, campaigns.
+/// rule that judged an attempt's reply, version 4 the source that it was made from, the TLS policy that held for it and, to
+/// sidecars, campaigns.
 const VERSION: u8 = 4;
 /// The oldest version that is read.
 const VERSION_MIN: u8 = 1;

@@ -271,8 +271,10 @@ pub(super) fn fact_of(
             fact.bounce = bounce_of(attempt);
         }
         fact.duration = Some(attempt.duration);
-        fact.peer =
-            attempt.peer.clone().map(|Peer { host, address, tls, source }| PeerFact { host, address, tls, source });
+        fact.peer = attempt.peer.clone().map(|p| {
+            let Peer { host, address, tls, source, tls_policy } = p;
+            PeerFact { host, address, tls, source, tls_policy }
+        });
     }
     Some(fact)
 }

@@ -93,6 +93,9 @@ pub struct AttemptView {
     /// The configured source of ours that the connection was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The TLS policy that held, such as `verified (mta-sts enforce)`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tls_policy: Option<Arc<str>>,
     /// How long it took.
     pub duration_ms: u64,
 }

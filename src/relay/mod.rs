@@ -51,6 +51,8 @@ const CARRIER_DRAIN: Duration = Duration::from_secs(2);
 /// What a carrier that a reload replaces may take beyond its own time for an answer.
 const REPLACED_DRAIN: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether MTA-STS policies are to be fetched anew.
+const POLICIES_LOOKED_AT: Duration = Duration::from_secs(1800);
 /// How often the state of the disk is looked at.
 const STORAGE_LOOKED_AT: Duration = Duration::from_millis(500);
 
@@ -180,9 +182,11 @@ impl Relay {
         });
         let listening = Listening::bind(&core, &data_dir).inspect_err(|_| core.events.close())?;
         core.start_carriers()?;
+        let policies = Arc::downgrade(&parts.mail);
         let dispatch = Dispatch::start(parts);
         let listening = listening.serve();
         tokio::spawn(watch_storage(Arc::downgrade(&core)));
+        tokio::spawn(refresh_policies(policies));
         core.readiness.clear(Reason::Starting);
         listening.publish(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
         Ok(Self { core, dispatch, listening })
@@ -334,6 +338,15 @@ impl Core {
         let before = all.insert(name, carrier);
         self.carriers.store(Arc::new(all));
         before
+    }
+}
+
+/// Keeps what domains publish about TLS fresh, also for those that get no mail for long.
+async fn refresh_policies(mail: Weak<MailEgress>) {
+    loop {
+        tokio::time::sleep(POLICIES_LOOKED_AT).await;
+        let Some(mail) = mail.upgrade() else { return };
+        mail.refresh_policies().await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::dispatch::Notices;
-use crate::egress::email::{self, Timeouts};
+use crate::egress::email::{self, MtaStsOptions, Timeouts};
 use crate::egress::sms;
 use crate::event;
 use crate::ingress::{http, smtp};
@@ -17,6 +17,8 @@ use crate::{admin, dns, storage};
 
 /// The queue's directory within the data directory.
 pub(super) const SPOOL: &str = "spool";
+/// Where MTA-STS policies are kept.
+const MTA_STS: &str = "mta-sts.json";
 /// Where the bound addresses stand once the relay is ready.
 pub(super) const LISTENERS: &str = "listeners.json";
 
@@ -73,6 +75,11 @@ pub(super) fn email(config: &Config) -> email::Options {
         allow_private: delivery.allow_private.clone(),
         messages_per_connection: u32::try_from(delivery.messages_per_connection).unwrap_or(u32::MAX),
         idle: delivery.idle,
+        tls: config.outbound_tls.clone(),
+        mta_sts: config
+            .mta_sts
+            .clone()
+            .map(|own| MtaStsOptions { file: Some(config.server.data_dir.join(MTA_STS)), ..own }),
         providers: delivery.providers.clone(),
         sources: config.sources.clone(),
         timeouts: Timeouts {

@@ -24,3 +24,4 @@ mod sources;
 mod spool;
 mod steering;
 mod texts;
+mod tls_policies;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -151,14 +152,27 @@ impl Connection {
     }
 
     /// Shakes hands for TLS; whatever was read in clear is gone.
-    pub(super) async fn secure(self, name: ServerName<'static>, within: Duration) -> Result<(Self, String), Lost> {
+    pub(super) async fn secure(
+        self,
+        with: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        within: Duration,
+    ) -> Result<(Self, String), Lost> {
         let Self { stream, _counted, .. } = self;
         let Stream::Plain(tcp) = stream else { return Err(Lost::Fault(ReplyFault::NotAReply)) };
-        let shaking = TlsConnector::from(tls::opportunistic()).connect(name, tcp);
+        let shaking = TlsConnector::from(with).connect(name, tcp);
         let secured = timeout(within, shaking).await.map_err(|_| Lost::Timeout)?.map_err(Lost::Io)?;
         let description = tls::description(secured.get_ref().1).unwrap_or_default();
         let stream = Stream::Tls(Box::new(secured));
         Ok((Self { stream, incoming: BytesMut::new(), parser: ReplyParser::new(), _counted }, description))
+    }
+
+    #[cfg(test)]
+    pub(super) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
+        match &self.stream {
+            Stream::Tls(stream) => stream.get_ref().1.handshake_kind(),
+            Stream::Plain(_) => None,
+        }
     }
 
     /// Closes; TLS says so first.

@@ -1,15 +1,16 @@
 //! A courier: one connection slot, of one destination or of several that share their hosts.
 //!
 //! **Promises.** [`MailCourier::carry`] returns one outcome for each recipient of the consignment, in its order. The
-//! connection is kept for the next mail while the peer allows it and the mail's domain prefers that host. A kept connection is looked at before it is used, and a
-//! mail that it fails before taking anything goes over a fresh one within the same attempt.
+//! connection is kept for the next mail while the peer allows it, the mail's domain prefers that host, and its TLS policy
+//! demands no more than the connection has. A kept connection is looked at before it is used, and a mail that it fails before
+//! taking anything goes over a fresh one within the same attempt.
 
 use std::sync::Arc;
 
 use super::MailEgress;
 use super::hosts;
 use super::options::Options;
-use super::session::{Session, rest_for};
+use super::session::{Session, Way, rest_for};
 use super::sources::Pool;
 use super::transaction::{Ended, Load, transact};
 use super::verdict::{Standing, outcome};
@@ -29,7 +30,7 @@ use crate::wire::smtp::client::{Capabilities, MailCommand, RcptCommand, sent_byt
 #[derive(Debug)]
 pub struct MailCourier {
     egress: Arc<MailEgress>,
-    session: Option<Session>,
+    pub(super) session: Option<Session>,
 }
 
 /// A mail of a consignment, ready to go.
@@ -128,10 +129,12 @@ impl MailCourier {
     ) {
         // Whoever does not fit is entered at once and leaves the group, also for a second try over a fresh connection.
         let mut group = group.to_vec();
+        let tls = self.egress.tls_policy(options, hop).await;
+        let way = Way { hop, pool, tls: &tls };
         while !group.is_empty() {
-            let mut session = match self.ready_session(options, hop, pool).await {
+            let mut session = match self.ready_session(options, way).await {
                 Some(session) => session,
-                None => match Session::open(&self.egress, options, hop, pool).await {
+                None => match Session::open(&self.egress, options, way).await {
                     Ok(session) => session,
                     Err(setback) => {
                         let (outcome, peer) = (setback.clone().outcome(), setback.peer);
@@ -236,7 +239,8 @@ impl MailCourier {
     }
 
     /// The kept session, if it leads where the mail goes, is alive, and the peer has been brought back to its initial state.
-    async fn ready_session(&mut self, options: &Options, hop: &MailHop, pool: &Pool) -> Option<Session> {
+    async fn ready_session(&mut self, options: &Options, way: Way<'_>) -> Option<Session> {
+        let Way { hop, pool, tls } = way;
         let mut session = self.session.take()?;
         if !self.egress.roster.may_go_on(pool, &session.from.source, &session.site) {
             session.quit(false, options.timeouts.quit).await;
@@ -248,6 +252,10 @@ impl MailCourier {
                 return None;
             }
             session.hop = hop.clone();
+        }
+        if !session.enters(&self.egress, options, tls) {
+            session.quit(false, options.timeouts.quit).await;
+            return None;
         }
         if session.connection.is_stale().await {
             return None;

@@ -17,10 +17,12 @@ mod connection;
 mod courier;
 mod hosts;
 mod locate;
+mod mta_sts;
 mod options;
 mod session;
 mod sign;
 mod sources;
+mod tls_policy;
 mod transaction;
 mod verdict;
 
@@ -40,13 +42,18 @@ use parking_lot::Mutex;
 use crate::clock::{Mono, SharedClock};
 use crate::dns::Resolver;
 use crate::event::metrics::Metrics;
+use crate::net::tls::Verifying;
 use crate::provider::Provider;
 
 pub use courier::MailCourier;
 pub use locate::Located;
-pub use options::{Options, Timeouts, TlsMode};
+pub use mta_sts::MtaStsOptions;
+#[doc(hidden)]
+pub use mta_sts::parsed as parsed_mta_sts;
+pub use options::{Options, Timeouts};
 pub use sign::{NoSigner, Sign, SignError};
 pub use sources::{Pool, Source, Sources, Whose};
+pub use tls_policy::{HostPattern, TlsLevel, TlsPolicies, TlsRule};
 
 /// Hosts whose broken TLS is remembered; at the limit further ones are tried again each time.
 const BROKEN_TLS_MAX: usize = 4096;
@@ -64,10 +71,12 @@ pub struct MailEgress {
     /// Hosts that offer STARTTLS and fail in it, and until when that is believed.
     broken_tls: Mutex<HashMap<String, Mono>>,
     roster: Arc<sources::Roster>,
+    verifying: Verifying,
+    sts: Arc<mta_sts::MtaSts>,
 }
 
 impl MailEgress {
-    /// The shared state; options are read anew for every mail.
+    /// The shared state; options are read anew for every mail. Reads the policies that were kept.
     pub fn new(
         options: Arc<ArcSwap<Options>>,
         resolver: Resolver,
@@ -78,7 +87,24 @@ impl MailEgress {
         let answers_lost = metrics.answers_lost.with_label_values(&["email"]);
         let signing = sign::Signing::new(signer);
         let roster = sources::Roster::new(clock.clone(), metrics.clone());
-        Self { options, resolver, metrics, answers_lost, clock, signing, broken_tls: Mutex::default(), roster }
+        let sts = mta_sts::MtaSts::new(&options.load(), resolver.clone(), clock.clone(), metrics.clone());
+        Self {
+            options,
+            resolver,
+            metrics,
+            answers_lost,
+            clock,
+            signing,
+            broken_tls: Mutex::default(),
+            roster,
+            verifying: Verifying::default(),
+            sts: Arc::new(sts),
+        }
+    }
+
+    /// Fetches policies that domains have published anew before they are too old; to be called now and then.
+    pub async fn refresh_policies(&self) {
+        self.sts.refresh(&self.options.load_full()).await;
     }
 
     /// How long a courier's connection may stay open without work; dispatch enforces it.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::mta_sts::MtaStsOptions;
 use super::sources::Sources;
+use super::tls_policy::TlsPolicies;
 use crate::provider::Table;
 
 /// Outgoing mail.
@@ -33,22 +35,14 @@ pub struct Options {
     /// A mail up to this size goes together with its envelope to hosts that offer CHUNKING and PIPELINING: one round trip, at
     /// the price of sending it in vain when it is refused. Larger ones wait for the envelope to be taken. Default 256 KiB.
     pub chunk_at_once_bytes_max: u64,
-    /// TLS. Default opportunistic.
-    pub tls: TlsMode,
+    /// Which TLS there has to be. Default opportunistic everywhere.
+    pub tls: TlsPolicies,
+    /// MTA-STS; `None`: what domains publish is not asked for. Default none.
+    pub mta_sts: Option<MtaStsOptions>,
     /// What providers' replies mean. Default the shipped table.
     pub providers: Arc<Table>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
-}
-
-/// Whether STARTTLS is used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum TlsMode {
-    /// Where offered, with any certificate; in clear where it is not offered or fails (RFC 7435).
-    #[default]
-    Opportunistic,
-    /// Never.
-    Off,
 }
 
 /// How long to wait for what (RFC 5321 section 4.5.3.2).
@@ -91,7 +85,8 @@ impl Default for Options {
             hosts_per_attempt: 5,
             addresses_per_host: 2,
             chunk_at_once_bytes_max: 256 * 1024,
-            tls: TlsMode::Opportunistic,
+            tls: TlsPolicies::default(),
+            mta_sts: None,
             providers: Table::shipped(),
             timeouts: Timeouts::default(),
         }

@@ -5,7 +5,7 @@
 //! ```text
 //! S: 250 ok        says this line          C: MAIL FROM:<   expects a line that starts so; BDAT swallows its chunk
 //! B: 250 ok\xff\n  says these bytes        DATA             reads to the lone dot
-//! TLS              shakes hands as the server
+//! TLS              shakes hands as the server   TLS fails   the same, and the client does not like it
 //! CLOSE            hangs up                RESET            hangs up with an RST
 //! STALL            waits for the client to hang up          DEAF   reads nothing more and does not hang up either
 //! FLOOD            says lines without end  ENDLESS          says one line without end
@@ -119,6 +119,10 @@ async fn play(
                     assert_ne!(line.read_until(b'\n', &mut content).await.unwrap(), 0, "the data has no end");
                 }
                 hear(content.escape_ascii().to_string());
+            }
+            ("TLS", "fails") => {
+                assert!(TlsAcceptor::from(tls.clone()).accept(line).await.is_err(), "the client took the certificate");
+                return None;
             }
             ("TLS", _) => {
                 let secured = TlsAcceptor::from(tls.clone()).accept(line).await.unwrap();

@@ -1,23 +1,27 @@
 //! From a destination to a host that is ready for a transaction: connect, greeting, EHLO, STARTTLS.
 //!
 //! **Promises.** Hosts and their addresses are walked in order while they fail before a transaction; the walk is bounded in
-//! hosts, addresses and time. A host whose TLS fails is tried again in clear and that is remembered for a while. What was
-//! said before TLS counts for nothing after it; bytes injected before it end the session, as does every reply that comes
-//! before its command.
+//! hosts, addresses and time. Where the TLS policy demands no TLS, a host whose TLS fails is tried again in clear and that is
+//! remembered for a while; where it does, nothing goes in clear, and a session knows how it was secured, so that it carries no
+//! mail whose policy demands more. What was said before TLS counts for nothing after it; bytes injected before it end the
+//! session, as does every reply that comes before its command.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::MailEgress;
 use super::connection::{Connection, Lost};
 use super::hosts::{self, Host};
-use super::options::{Options, TlsMode};
+use super::options::Options;
 use super::sources::{Held, Pool, Source};
+use super::tls_policy::{NOT_OFFERED, NOT_PERMITTED, NOT_SECURE, Policy, TlsLevel};
 use super::verdict::{Setback, takes_no_mail, with_reply};
 use crate::model::{EnhancedStatus, Failure, Peer, Reply, Scope, Stage};
+use crate::net::tls::{self, TlsError};
 use crate::net::{self, ConnectError};
 use crate::route::MailHop;
 use crate::wire::smtp::client::ReplyFault;
@@ -27,6 +31,14 @@ use crate::wire::smtp::client::dialogue::{AwaitGreeting, AwaitHello, Greeted, He
 const REST: Duration = Duration::from_secs(15 * 60);
 /// Where it was only asked for less.
 const REST_SHORT: Duration = Duration::from_secs(60);
+
+/// Where a mail goes, where from, and with which TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way<'a> {
+    pub(super) hop: &'a MailHop,
+    pub(super) pool: &'a Pool,
+    pub(super) tls: &'a Policy,
+}
 
 /// A connection ready for a transaction.
 #[derive(Debug)]
@@ -43,14 +55,16 @@ pub(super) struct Session {
     pub(super) hop: MailHop,
     /// Mails carried.
     pub(super) carried: u32,
+    /// What it was secured with; `None` in clear.
+    secured: Option<Arc<ClientConfig>>,
 }
 
 /// Why a host could not be talked to.
 enum Trouble {
     /// This address is of no use now.
     Setback(Box<Setback>),
-    /// It offers TLS and fails in it: to be tried in clear.
-    TlsBroken,
+    /// It offers TLS and fails in it: to be tried in clear where that may be.
+    TlsBroken(Lost),
 }
 
 impl From<Setback> for Trouble {
@@ -61,14 +75,9 @@ impl From<Setback> for Trouble {
 
 impl Session {
     /// A session with the best host of `hop` that will talk to us.
-    pub(super) async fn open(
-        egress: &MailEgress,
-        options: &Options,
-        hop: &MailHop,
-        pool: &Pool,
-    ) -> Result<Self, Setback> {
+    pub(super) async fn open(egress: &MailEgress, options: &Options, way: Way<'_>) -> Result<Self, Setback> {
         let mut setbacks = Setbacks::default();
-        let walk = walk(egress, options, hop, pool, &mut setbacks);
+        let walk = walk(egress, options, way, &mut setbacks);
         match tokio::time::timeout(options.timeouts.opening, walk).await {
             Ok(Some(session)) => Ok(session),
             Ok(None) => Err(setbacks.verdict()),
@@ -77,6 +86,22 @@ impl Session {
                 Err(setbacks.verdict())
             }
         }
+    }
+
+    /// Takes it for mail under this policy. False if it was opened with less than that demands, or leads to a host that the
+    /// policy does not know.
+    pub(super) fn enters(&mut self, egress: &MailEgress, options: &Options, policy: &Policy) -> bool {
+        let secure = match policy.level {
+            TlsLevel::Off | TlsLevel::Opportunistic => true,
+            TlsLevel::Required => self.secured.is_some(),
+            // By whom the certificate was checked counts: a reload may have named others.
+            TlsLevel::Verified => egress
+                .verifying
+                .by(&options.tls.authorities)
+                .is_ok_and(|wanted| self.secured.as_ref().is_some_and(|secured| Arc::ptr_eq(secured, &wanted))),
+        };
+        self.peer.tls_policy = Some(policy.name.clone());
+        secure && policy.permits(&self.peer.host)
     }
 
     /// Says QUIT; waits for the answer if asked to.
@@ -128,14 +153,8 @@ impl Setbacks {
 }
 
 /// From one source after the other, as long as it is the source that is blamed.
-async fn walk(
-    egress: &MailEgress,
-    options: &Options,
-    hop: &MailHop,
-    pool: &Pool,
-    setbacks: &mut Setbacks,
-) -> Option<Session> {
-    let hosts = match hosts::hosts(egress, options, hop).await {
+async fn walk(egress: &MailEgress, options: &Options, way: Way<'_>, setbacks: &mut Setbacks) -> Option<Session> {
+    let hosts = match hosts::hosts(egress, options, way.hop).await {
         Ok(hosts) => hosts,
         Err(setback) => {
             setbacks.note(setback);
@@ -144,7 +163,7 @@ async fn walk(
     };
     let site = site_of(options, &hosts);
     loop {
-        let from = match egress.roster.take(pool, &site, options.timeouts.connect).await {
+        let from = match egress.roster.take(way.pool, &site, options.timeouts.connect).await {
             Ok(from) => Arc::new(from),
             Err(failure) => {
                 setbacks.note(Setback { failure: *failure, permanent: false, peer: None });
@@ -153,11 +172,11 @@ async fn walk(
         };
         // What the source before this one met says nothing about it.
         *setbacks = Setbacks::default();
-        if let Some(session) = through(egress, options, hop, &hosts, (&from, &site), setbacks).await {
+        if let Some(session) = through(egress, options, way, &hosts, (&from, &site), setbacks).await {
             return Some(session);
         }
         let span = setbacks.blames_source()?;
-        if !egress.roster.rest(pool, &from.source, &site, span) {
+        if !egress.roster.rest(way.pool, &from.source, &site, span) {
             return None;
         }
     }
@@ -174,12 +193,22 @@ fn site_of(options: &Options, hosts: &[Host]) -> Arc<str> {
 async fn through(
     egress: &MailEgress,
     options: &Options,
-    hop: &MailHop,
+    way: Way<'_>,
     hosts: &[Host],
     (from, site): (&Arc<Held>, &Arc<str>),
     setbacks: &mut Setbacks,
 ) -> Option<Session> {
-    for host in hosts.iter().take(options.hosts_per_attempt.max(1)) {
+    let Way { hop, tls, .. } = way;
+    // Not counted among those that are tried: nobody calls them.
+    for host in hosts.iter().filter(|host| !tls.permits(&host.name)) {
+        setbacks.hosts += 1;
+        let (host, tls_policy) = (host.name.clone(), Some(tls.name.clone()));
+        let peer = Peer { host, address: None, tls: None, source: from.source.shown_name(), tls_policy };
+        setbacks.note(tls.unmet(peer, NOT_PERMITTED, "the policy names other mail hosts"));
+        count(egress, tls, "unmet");
+    }
+    let permitted = hosts.iter().filter(|host| tls.permits(&host.name));
+    for host in permitted.take(options.hosts_per_attempt.max(1)) {
         setbacks.hosts += 1;
         let policy = host.policy(options);
         let addresses = match host.addresses(egress, options, &policy).await {
@@ -194,7 +223,7 @@ async fn through(
                 setbacks.note(out_of_reach(&from.source, address));
                 continue;
             };
-            match (Dial { egress, options, hop, from, own, site, host, policy: &policy, address }).dial().await {
+            match (Dial { egress, options, hop, from, own, site, host, tls, policy: &policy, address }).dial().await {
                 Ok(session) => return Some(session),
                 Err(setback) => {
                     let (stage, cause) = (setback.failure.stage.as_str(), setback.failure.cause.as_deref());
@@ -218,29 +247,63 @@ struct Dial<'a> {
     own: Option<IpAddr>,
     site: &'a Arc<str>,
     host: &'a Host,
+    tls: &'a Policy,
     policy: &'a net::AddressPolicy,
     address: SocketAddr,
 }
 
 impl Dial<'_> {
     async fn dial(&self) -> Result<Session, Setback> {
-        let tls = self.options.tls == TlsMode::Opportunistic && !self.egress.tls_is_broken(&self.host.name);
-        match self.converse(tls).await {
-            Ok(session) => Ok(session),
-            Err(Trouble::Setback(setback)) => Err(*setback),
-            Err(Trouble::TlsBroken) => {
-                tracing::debug!(host = self.host.name, address = %self.address, "TLS fails, going on in clear");
+        let with = self.means().map_err(|e| self.unmet(NOT_SECURE, &e.to_string()))?;
+        let clear_is_allowed = !self.tls.demands_tls();
+        let result = self.converse(with.as_ref()).await;
+        let result = match result {
+            Err(Trouble::TlsBroken(lost)) if clear_is_allowed => {
+                tracing::debug!(host = self.host.name, address = %self.address, cause = %lost, "TLS fails, going on in clear");
                 self.egress.remember_broken_tls(&self.host.name);
-                match self.converse(false).await {
-                    Ok(session) => Ok(session),
-                    Err(Trouble::Setback(setback)) => Err(*setback),
-                    Err(Trouble::TlsBroken) => Err(self.lost(Stage::Tls, &Lost::Closed)),
-                }
+                self.count("broken");
+                self.converse(None).await
+            }
+            other => other,
+        };
+        match result {
+            Ok(session) => {
+                self.count(if session.secured.is_some() { "secured" } else { "clear" });
+                Ok(session)
+            }
+            Err(Trouble::Setback(setback)) => Err(*setback),
+            Err(Trouble::TlsBroken(lost)) if clear_is_allowed => Err(self.lost(Stage::Tls, &lost)),
+            Err(Trouble::TlsBroken(lost)) => {
+                let why = match lost {
+                    Lost::Io(e) => tls::trouble(&e).to_string(),
+                    other => format!("its TLS handshake fails ({other})"),
+                };
+                Err(self.unmet(NOT_SECURE, &why))
             }
         }
     }
 
-    async fn converse(&self, tls: bool) -> Result<Session, Trouble> {
+    /// What TLS is made with; `None` if it is not to be tried.
+    fn means(&self) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+        match self.tls.level {
+            TlsLevel::Off => Ok(None),
+            TlsLevel::Opportunistic if self.egress.tls_is_broken(&self.host.name) => Ok(None),
+            TlsLevel::Opportunistic | TlsLevel::Required => Ok(Some(tls::opportunistic())),
+            TlsLevel::Verified => self.egress.verifying.by(&self.options.tls.authorities).map(Some),
+        }
+    }
+
+    fn count(&self, result: &str) {
+        count(self.egress, self.tls, result);
+    }
+
+    /// The policy demands what the host does not have.
+    fn unmet(&self, status: EnhancedStatus, why: &str) -> Setback {
+        self.count("unmet");
+        self.tls.unmet(self.peer(None), status, why)
+    }
+
+    async fn converse(&self, with: Option<&Arc<ClientConfig>>) -> Result<Session, Trouble> {
         let timeouts = &self.options.timeouts;
         let tcp = match &self.from.source.proxy {
             Some(proxy) => proxy.connect(self.address, self.own, timeouts.connect, self.policy).await,
@@ -254,27 +317,30 @@ impl Dial<'_> {
             return Err(setback.into());
         }
         let idle = self.hello(&mut connection, greeted).await?;
-        if !tls {
-            return Ok(self.session(connection, idle, None));
-        }
+        let Some(with) = with else { return Ok(self.in_clear(connection, idle)) };
         let mut out = Vec::new();
         let asked = match idle.starttls(&mut out) {
             Ok(asked) => asked,
-            Err(idle) => return Ok(self.session(connection, idle, None)),
+            Err(_) if self.tls.demands_tls() => {
+                return Err(self.unmet(NOT_OFFERED, "it does not offer STARTTLS").into());
+            }
+            Err(idle) => return Ok(self.in_clear(connection, idle)),
         };
-        let said = connection.say(&out, timeouts.hello).await;
-        said.map_err(|_| Trouble::TlsBroken)?;
-        let reply = connection.reply(timeouts.hello).await.map_err(|_| Trouble::TlsBroken)?;
+        connection.say(&out, timeouts.hello).await.map_err(Trouble::TlsBroken)?;
+        let reply = connection.reply(timeouts.hello).await.map_err(Trouble::TlsBroken)?;
         let more = connection.has_more();
         // Whoever put bytes behind the 220 is no friend: this host gets nothing in clear either.
         match asked.on_reply(reply, more).map_err(|fault| self.lost(Stage::Tls, &Lost::Fault(fault)))? {
-            Tls::Refused(idle, _) => Ok(self.session(connection, idle, None)),
+            Tls::Refused(_, reply) if self.tls.demands_tls() => {
+                Err(self.unmet(NOT_OFFERED, &format!("it refuses STARTTLS ({reply})")).into())
+            }
+            Tls::Refused(idle, _) => Ok(self.in_clear(connection, idle)),
             Tls::Closing(reply) => Err(self.refused(&reply, Stage::Tls).into()),
             Tls::Begin(handshake) => {
-                let securing = connection.secure(self.server_name(), timeouts.tls).await;
-                let (mut connection, description) = securing.map_err(|_| Trouble::TlsBroken)?;
+                let securing = connection.secure(with.clone(), self.server_name(), timeouts.tls).await;
+                let (mut connection, description) = securing.map_err(Trouble::TlsBroken)?;
                 let idle = self.hello(&mut connection, handshake.done()).await?;
-                Ok(self.session(connection, idle, Some(description)))
+                Ok(self.session(connection, idle, Some((with.clone(), description))))
             }
         }
     }
@@ -319,14 +385,20 @@ impl Dial<'_> {
         connection.has_more().then(|| self.lost(stage, &Lost::Fault(ReplyFault::Unasked)))
     }
 
-    fn session(&self, connection: Connection, idle: Idle, tls: Option<String>) -> Session {
-        let (peer, hop, from, site) = (self.peer(tls), self.hop.clone(), self.from.clone(), self.site.clone());
-        Session { connection, idle: Some(idle), peer, from, site, hop, carried: 0 }
+    fn in_clear(&self, connection: Connection, idle: Idle) -> Session {
+        self.session(connection, idle, None)
+    }
+
+    /// `tls`: what it was secured with, and how that is described.
+    fn session(&self, connection: Connection, idle: Idle, tls: Option<(Arc<ClientConfig>, String)>) -> Session {
+        let (secured, description) = tls.unzip();
+        let (peer, hop, from, site) = (self.peer(description), self.hop.clone(), self.from.clone(), self.site.clone());
+        Session { connection, idle: Some(idle), peer, from, site, hop, carried: 0, secured }
     }
 
     fn peer(&self, tls: Option<String>) -> Peer {
-        let source = self.from.source.shown_name();
-        Peer { host: self.host.name.clone(), address: Some(self.address), tls, source }
+        let (source, tls_policy) = (self.from.source.shown_name(), Some(self.tls.name.clone()));
+        Peer { host: self.host.name.clone(), address: Some(self.address), tls, source, tls_policy }
     }
 
     fn source_fails(&self, why: &str) -> Setback {
@@ -369,6 +441,11 @@ fn out_of_reach(source: &Source, address: SocketAddr) -> Setback {
     let why = format!("source {} has no {family} address, and {address} wants one", source.name);
     let failure = Failure::without_reply(Scope::Source, Stage::Connect, EnhancedStatus::new(4, 4, 1), why);
     Setback { failure, permanent: false, peer: None }
+}
+
+fn count(egress: &MailEgress, tls: &Policy, result: &str) {
+    let [level, source] = tls.labels();
+    egress.metrics.mail_tls.with_label_values(&[level, source, result]).inc();
 }
 
 fn no_answer(peer: Option<Peer>, why: String) -> Setback {

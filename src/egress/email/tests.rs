@@ -6,6 +6,7 @@ mod names;
 mod providers;
 mod sites;
 mod sources;
+mod tls_reuse;
 mod walks;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::model::{
     Address, BodyKind, Class, Consignment, Content, Domain, Envelope, MailData, MailOrigin, Mailbox, MessageId, Origin,
     Outcome, Recipient, RecipientOutcome, ReversePath, Scope,
 };
+use crate::net::Authorities;
 use crate::route::MailHop;
 
 const MAIL: &[u8] = b"Subject: x\r\n\r\n.dot\r\nbody\r\n";
@@ -378,7 +380,7 @@ async fn a_refused_starttls_goes_on_in_clear() {
     let script = hello("PIPELINING STARTTLS") + "C: STARTTLS\nS: 454 not now\n" + TAKEN + "C: QUIT\nS: 221 bye";
     let (outcomes, _) = carried(options(), &[&script], MAIL, &["a@x.example"]).await;
     assert_eq!(outcomes, ["relayed"]);
-    let never = Options { tls: TlsMode::Off, ..options() };
+    let never = Options { tls: TlsPolicies { default: TlsLevel::Off, ..TlsPolicies::default() }, ..options() };
     let script = hello("PIPELINING STARTTLS") + TAKEN + "C: QUIT\nS: 221 bye";
     let (outcomes, _) = carried(never, &[&script], MAIL, &["a@x.example"]).await;
     assert_eq!(outcomes, ["relayed"]);

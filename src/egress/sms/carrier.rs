@@ -149,7 +149,8 @@ impl Carrier {
                 (Outcome::Delayed(failure), consignment.progress.clone())
             }
         };
-        let peer = Some(Peer { host: self.name().to_string(), address: peer, tls: None, source: None });
+        let host = self.name().to_string();
+        let peer = Some(Peer { host, address: peer, tls: None, source: None, tls_policy: None });
         let duration = self.shared.clock.mono().since(started);
         RecipientOutcome { recipient, outcome, peer, progress, duration }
     }

@@ -126,6 +126,8 @@ struct AttemptSchema {
     tls: Option<String>,
     /// The configured source of ours that the connection was made from.
     source: Option<String>,
+    /// The TLS policy that held, such as `verified (mta-sts enforce)`.
+    tls_policy: Option<String>,
     /// How long it took.
     duration_ms: u64,
 }

@@ -237,6 +237,7 @@ impl<'a> Reader<'a> {
                     })?,
                     tls: r.option("tls", |r| r.str("tls").map(str::to_owned))?,
                     source: r.since(4, |r| r.option("source", |r| r.str("source").map(Arc::from)))?,
+                    tls_policy: r.since(4, |r| r.option("tls policy", |r| r.text("tls policy")))?,
                 })
             })?,
             duration: Duration::from_micros(self.u64("duration")?),

@@ -71,6 +71,7 @@ fn attempt(stage: Option<Stage>, outcome: Kind) -> Attempt {
             address: "[::1]:25".parse().ok(),
             tls: Some("TLSv1.3".into()),
             source: Some("mta1".into()),
+            tls_policy: Some("required (default)".into()),
         }),
         duration: Duration::from_millis(12),
     }
@@ -170,15 +171,16 @@ fn change_of(attempt: Attempt) -> Change {
 }
 
 #[test]
-fn the_third_version_knows_no_sources() {
+fn the_third_version_knows_no_sources_and_no_tls_policies() {
     let mut attempt = attempt(Some(Stage::Recipient), Kind::Delayed);
     attempt.rule = None;
-    attempt.peer.as_mut().unwrap().source = None;
+    let peer = attempt.peer.as_mut().unwrap();
+    (peer.source, peer.tls_policy) = (None, None);
     let change = change_of(attempt);
     let mut payload = write_changes(std::slice::from_ref(&change)).to_vec();
-    // Behind the source stand duration, rule, counts, tally, progress and receipt.
-    let source = payload.len() - 16;
-    assert_eq!(payload.remove(source), 0);
+    // Behind the two stand duration, rule, counts, tally, progress and receipt.
+    let two = payload.len() - 17;
+    assert_eq!(payload.drain(two..two + 2).as_slice(), [0, 0]);
     payload[0] = 3;
     assert_eq!(read_changes(&payload).unwrap(), [change]);
 }

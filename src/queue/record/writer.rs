@@ -188,6 +188,7 @@ impl Writer {
             w.option(p.address, |w, a| w.text(&a.to_string()));
             w.option(p.tls.as_deref(), Self::text);
             w.option(p.source.as_deref(), Self::text);
+            w.option(p.tls_policy.as_deref(), Self::text);
         });
         self.u64(u64::try_from(a.duration.as_micros()).unwrap_or(u64::MAX));
         self.option(a.rule.as_ref(), |w, rule| {

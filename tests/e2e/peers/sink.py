@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """An independent SMTP sink (aiosmtpd): says on standard output, one JSON object a line, what it was sent.
 
-Usage: sink.py PORT                (0: any; the first line printed is {"listening": PORT})
+Usage: sink.py PORT [CERTIFICATE KEY]    (0: any; the first line printed is {"listening": PORT}; with a certificate it offers
+                                          STARTTLS)
 
-Each mail is printed as {"peer", "hello", "from", "to": [...], "mail_options": [...], "subject", "data": BASE64}. Lines on standard input steer it:
+Each mail is printed as {"peer", "hello", "from", "to": [...], "mail_options": [...], "tls": BOOL, "subject", "data": BASE64}. Lines
+on standard input steer it:
 {"rcpt": "550 5.1.1 no such user"} answers every RCPT so, {"data": "452 4.2.2 full"} every end of data; null takes it back.
 """
-import asyncio, base64, json, sys
+import asyncio, base64, json, ssl, sys
 
 from aiosmtpd.smtp import SMTP
 
@@ -27,6 +29,7 @@ class Sink:
         tell({
             "peer": session.peer[0], "hello": session.host_name,
             "from": envelope.mail_from or "", "to": envelope.rcpt_tos, "mail_options": envelope.mail_options,
+            "tls": session.ssl is not None,
             "subject": subject(envelope.original_content), "data": base64.b64encode(envelope.original_content).decode(),
         })
         return "250 2.0.0 taken"
@@ -47,9 +50,14 @@ def tell(what):
 async def main():
     sink, loop = Sink(), asyncio.get_running_loop()
 
+    context = None
+    if len(sys.argv) > 2:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(sys.argv[2], sys.argv[3])
+
     def session():
         # Limits out of the way: what is tested is the relay, not this.
-        return SMTP(sink, hostname="sink.invalid", enable_SMTPUTF8=True, data_size_limit=64 << 20, timeout=600)
+        return SMTP(sink, hostname="sink.invalid", enable_SMTPUTF8=True, data_size_limit=64 << 20, timeout=600, tls_context=context)
 
     server = await loop.create_server(session, "127.0.0.1", int(sys.argv[1]), reuse_address=True, backlog=512)
     tell({"listening": server.sockets[0].getsockname()[1]})

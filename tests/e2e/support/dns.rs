@@ -52,6 +52,12 @@ impl Dns {
         self.add(owner, RData::TXT(TXT::new(chunks)))
     }
 
+    /// `owner` is not there any more.
+    pub fn forget(&self, owner: &str) -> &Self {
+        self.zone.lock().unwrap().remove(&key(&name(owner)));
+        self
+    }
+
     /// What was asked for a name.
     pub fn questions_for(&self, domain: &str) -> Vec<RecordType> {
         let asked = self.asked.lock().unwrap();

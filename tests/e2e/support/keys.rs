@@ -37,6 +37,32 @@ pub fn certificate(host: &str) -> (String, String) {
     (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
+/// An authority of the test's own.
+pub struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    /// Its certificate, PEM.
+    pub pem: String,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: rcgen::Issuer::new(params, key), pem }
+    }
+
+    /// A certificate in these names, and its key, PEM.
+    pub fn issue(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (made.pem(), key.serialize_pem())
+    }
+}
+
 /// A password as `postrider hash-password` would print it, but cheap: tests log in a lot.
 pub fn password_hash(password: &str) -> String {
     let params = argon2::Params::new(argon2::Params::MIN_M_COST, 1, 1, None).unwrap();

@@ -6,6 +6,7 @@ pub mod keys;
 pub mod load;
 pub mod mounts;
 pub mod peer;
+pub mod policy_host;
 pub mod relay;
 pub mod sink;
 pub mod smtp;

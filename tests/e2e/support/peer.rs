@@ -124,6 +124,8 @@ pub struct Mail {
     pub from: String,
     pub to: Vec<String>,
     pub data: Vec<u8>,
+    /// It came inside TLS.
+    pub tls: bool,
 }
 
 impl Mail {
@@ -131,7 +133,8 @@ impl Mail {
         let data = STANDARD.decode(value["data"].as_str()?).unwrap();
         let to = value["to"].as_array()?.iter().map(|t| t.as_str().unwrap().to_owned()).collect();
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        Some(Self { peer: [text("peer"), text("hello")], from: text("from"), to, data })
+        let tls = value["tls"] == true;
+        Some(Self { peer: [text("peer"), text("hello")], from: text("from"), to, data, tls })
     }
 
     /// A header field's first line, without its name.
@@ -154,6 +157,13 @@ impl MailSink {
     pub fn start(port: u16) -> Self {
         let mut command = python();
         command.arg(script("sink.py")).arg(port.to_string());
+        Self(Peer::start(command))
+    }
+
+    /// One that offers STARTTLS, with a certificate and its key in files.
+    pub fn start_tls(port: u16, certificate: &Path, key: &Path) -> Self {
+        let mut command = python();
+        command.arg(script("sink.py")).arg(port.to_string()).arg(certificate).arg(key);
         Self(Peer::start(command))
     }
 

@@ -41,6 +41,22 @@ async fn the_walk_is_bounded() {
 }
 
 #[tokio::test]
+async fn hosts_that_the_tls_policy_does_not_name_are_passed_over() {
+    let host = Host::start(&[&(hello("PIPELINING") + TAKEN + "C: QUIT\nS: 221 bye")]).await;
+    let mut zone = Zone::new().mx("x.example", 9, "good.x.example").a("good.x.example", [127, 0, 0, 1]);
+    for n in 0..5 {
+        zone = zone.mx("x.example", n, &format!("mx{n}.x.example")).a(&format!("mx{n}.x.example"), [127, 0, 0, 1]);
+    }
+    let hosts = Arc::new([HostPattern::parse("good.x.example").unwrap()]);
+    let rule = TlsRule { domains: vec!["x.example".to_owned()], level: TlsLevel::Opportunistic, hosts };
+    let tls = TlsPolicies { rules: vec![rule], ..TlsPolicies::default() };
+    let two = Options { smtp_port: host.address.port(), hosts_per_attempt: 2, tls, ..options() };
+    let outcome = by_mx(zone, two, "x.example").await;
+    assert_eq!((shown(&outcome).as_str(), &*outcome.peer.unwrap().host), ("relayed", "good.x.example"));
+    host.finish().await;
+}
+
+#[tokio::test]
 async fn an_implicit_mx_is_the_domain_itself() {
     let host = Host::start(&[&(hello("PIPELINING") + TAKEN + "C: QUIT\nS: 221 bye")]).await;
     let zone = Zone::new().a("x.example", [127, 0, 0, 1]);

@@ -23,6 +23,7 @@ fn view(id: MessageId) -> MessageView {
         address: some(),
         tls: some(),
         source: some(),
+        tls_policy: Some("x".into()),
         duration_ms: 5,
     };
     let part = PartView {

@@ -1,0 +1,82 @@
+//! A host that serves MTA-STS policies by HTTPS, for as many domains as it has policies for.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// The server; it ends with the process.
+#[derive(Clone, Debug)]
+pub struct PolicyHost {
+    /// Where it listens on 127.0.0.1.
+    pub port: u16,
+    policies: Arc<Mutex<HashMap<String, String>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl PolicyHost {
+    /// Starts one with a certificate and its key, PEM.
+    pub fn start(certificate: &str, key: &str) -> Self {
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let host = Self { port, policies: Arc::default(), asked: Arc::default() };
+        let server = host.clone();
+        thread::spawn(move || {
+            for tcp in listener.incoming().map_while(Result::ok) {
+                let stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), tcp);
+                server.answer(stream);
+            }
+        });
+        host
+    }
+
+    /// What it says of a domain from now on; an empty text is "not found".
+    pub fn serve(&self, domain: &str, policy: &str) {
+        self.policies.lock().unwrap().insert(format!("mta-sts.{domain}"), policy.to_owned());
+    }
+
+    /// How many have asked.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Whoever hangs up early gets no answer.
+    fn answer(&self, mut stream: impl Read + Write) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (mut request, mut byte) = (Vec::new(), [0]);
+        while !request.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(1) => request.push(byte[0]),
+                _ => return,
+            }
+        }
+        let request = String::from_utf8(request).unwrap().to_lowercase();
+        let host = request.lines().find_map(|l| l.strip_prefix("host: ")?.split(':').next().map(str::to_owned));
+        let policies = self.policies.lock().unwrap();
+        let policy = host.and_then(|host| policies.get(&host)).filter(|policy| !policy.is_empty());
+        let answer = match policy {
+            Some(policy) if request.starts_with("get /.well-known/mta-sts.txt ") => {
+                let length = policy.len();
+                format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{policy}")
+            }
+            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        };
+        let _ = stream.write_all(answer.as_bytes());
+        let _ = stream.flush();
+    }
+}

@@ -1,0 +1,172 @@
+//! TLS to mail hosts: what the administrator and what the domain demand, and what happens where a host does not have it.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::keys::Authority;
+use crate::support::peer::MailSink;
+use crate::support::policy_host::PolicyHost;
+use crate::support::relay::{Relay, SENDER_DOMAIN, Settings};
+use crate::support::smtp::Client;
+use crate::support::{SOON, SilentPort, eventually, http};
+
+fn submit(relay: &Relay, subject: &str, domain: &str) -> String {
+    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
+    let (from, to) = (format!("hello@{SENDER_DOMAIN}"), format!("lin@{domain}"));
+    let mail = format!("From: <{from}>\r\nSubject: {subject}\r\n\r\nHello\r\n");
+    let reply = client.mail(&from, &[&to], mail.as_bytes()).unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+    reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).expect("an id in the reply").to_owned()
+}
+
+/// Certificate and key in files; the authority's certificate as `ca.pem` beside them.
+fn issued(dir: &Path, authority: &Authority, name: &str) -> (PathBuf, PathBuf) {
+    let (certificate, key) = authority.issue(&[name]);
+    let files = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+    std::fs::write(&files.0, certificate).unwrap();
+    std::fs::write(&files.1, key).unwrap();
+    std::fs::write(dir.join("ca.pem"), &authority.pem).unwrap();
+    files
+}
+
+/// Waits until `explain` tells of an attempt that was put off under that policy, for that reason.
+fn waits(relay: &Relay, id: &str, policy: &str, reason: &str) {
+    let message = relay.explained(id, SOON, |m| m["recipients"][0]["attempts"][0]["reason"].is_string());
+    let attempt = &message["recipients"][0]["attempts"][0];
+    assert_eq!(attempt["tls_policy"], policy, "{message}");
+    let told = attempt["reason"].as_str().unwrap();
+    assert!(told.contains(policy) && told.contains(reason), "{told}");
+    let event = event(relay, id, "delayed");
+    assert_eq!((&event["peer"]["tls_policy"], &event["reason"]), (&attempt["tls_policy"], &attempt["reason"]));
+}
+
+/// The first event of that kind about a message.
+fn event(relay: &Relay, id: &str, kind: &str) -> Value {
+    let file = relay.data_dir.join("events/events.jsonl");
+    eventually(&format!("{kind} of {id}"), SOON, || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.into_iter().find(|e| e["id"] == id && e["event"] == kind)
+    })
+}
+
+fn metric(relay: &Relay, name: &str) -> Option<u64> {
+    let answer = http::request(&relay.listeners.admin, "GET", "/metrics", &[], b"");
+    let text = String::from_utf8(answer.body).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[test]
+fn mail_that_demands_tls_waits_until_the_host_has_it() {
+    let port = SilentPort::take();
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("the authority");
+    let good = issued(dir.path(), &authority, "mx.shared.example");
+    let extra = format!(
+        "tls_ca_file = {:?}\n[[tls_policy]]\ndomains = [\"required.example\"]\ntls = \"required\"\n\
+         [[tls_policy]]\ndomains = [\"verified.example\"]\ntls = \"verified\"\nmx = [\"*.shared.example\"]\n",
+        dir.path().join("ca.pem"),
+    );
+    let relay = Relay::start(&Settings { smtp_port: port.port, extra, ..Settings::default() });
+    for domain in ["any.example", "required.example", "verified.example"] {
+        relay.dns.mx(domain, 10, "mx.shared.example");
+    }
+    relay.dns.a("mx.shared.example", Ipv4Addr::LOCALHOST);
+
+    // In clear: only what may go in clear goes, over the site that they share.
+    let sink = MailSink::start(port.port);
+    let required = submit(&relay, "required", "required.example");
+    let verified = submit(&relay, "verified", "verified.example");
+    waits(&relay, &required, "required (configured for required.example)", "it does not offer STARTTLS");
+    waits(&relay, &verified, "verified (configured for verified.example)", "it does not offer STARTTLS");
+    let any = submit(&relay, "any", "any.example");
+    assert!(!sink.subject("any").tls);
+    relay.reaches(&any, "delivered");
+    assert_eq!(sink.mails().len(), 1);
+    drop(sink);
+
+    // With a certificate that proves nothing: what must be verified still waits.
+    let stranger = dir.path().join("stranger");
+    std::fs::create_dir(&stranger).unwrap();
+    let bad = issued(&stranger, &Authority::new("a stranger"), "mx.shared.example");
+    let sink = MailSink::start_tls(port.port, &bad.0, &bad.1);
+    assert!(sink.subject("required").tls);
+    relay.reaches(&required, "delivered");
+    let last =
+        |m: &Value| m["recipients"][0]["attempts"].as_array().and_then(|a| a.last().cloned()).unwrap_or_default();
+    let unproven = "its certificate comes from no trusted authority";
+    relay.explained(&verified, SOON, |m| last(m)["reason"].as_str().is_some_and(|r| r.contains(unproven)));
+    assert_eq!(sink.mails().len(), 1);
+    drop(sink);
+
+    let sink = MailSink::start_tls(port.port, &good.0, &good.1);
+    assert!(sink.subject("verified").tls);
+    relay.reaches(&verified, "delivered");
+    let delivered = event(&relay, &verified, "delivered");
+    assert_eq!(delivered["peer"]["tls_policy"], "verified (configured for verified.example)");
+    assert!(delivered["peer"]["tls"].as_str().unwrap().starts_with("TLSv1."));
+}
+
+#[test]
+fn what_a_domain_publishes_is_followed_and_outlives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("the authority");
+    let files = issued(dir.path(), &authority, "mx.sts.example");
+    let sink = MailSink::start_tls(0, &files.0, &files.1);
+    let (certificate, key) =
+        authority.issue(&["mta-sts.sts.example", "mta-sts.forged.example", "mta-sts.test.example"]);
+    let policies = PolicyHost::start(&certificate, &key);
+    let policy = |mode: &str, host: &str| format!("version: STSv1\r\nmode: {mode}\r\nmx: {host}\r\nmax_age: 86400\r\n");
+    policies.serve("sts.example", &policy("enforce", "*.sts.example"));
+    policies.serve("forged.example", &policy("enforce", "mx.forged.example"));
+    policies.serve("test.example", &policy("testing", "mx.test.example"));
+    let ca = dir.path().join("ca.pem");
+    let extra =
+        format!("tls_ca_file = {ca:?}\n[mta_sts]\nport = {}\nca_file = {ca:?}\ntimeout = \"10s\"\n", policies.port);
+    let mut relay = Relay::start(&Settings { smtp_port: sink.0.port, extra, ..Settings::default() });
+    let domains = ["sts.example", "forged.example", "test.example"];
+    for domain in domains {
+        relay.dns.mx(domain, 10, "mx.sts.example").a(&format!("mta-sts.{domain}"), Ipv4Addr::LOCALHOST);
+        relay.dns.txt(&format!("_mta-sts.{domain}"), "v=STSv1; id=20261126T000000;");
+    }
+    relay.dns.a("mx.sts.example", Ipv4Addr::LOCALHOST);
+
+    let id = submit(&relay, "sts", "sts.example");
+    assert!(sink.subject("sts").tls);
+    relay.reaches(&id, "delivered");
+    assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (mta-sts enforce)");
+    let secured = r#"postrider_mail_tls_total{policy="verified",result="secured",source="mta-sts enforce"}"#;
+    assert_eq!(metric(&relay, secured), Some(1));
+    // The MX record of this one leads to a host that its policy does not name; nothing goes there.
+    let forged = submit(&relay, "forged", "forged.example");
+    waits(&relay, &forged, "verified (mta-sts enforce)", "the policy names other mail hosts");
+    let id = submit(&relay, "test", "test.example");
+    sink.subject("test");
+    relay.reaches(&id, "delivered");
+    assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "opportunistic (mta-sts testing)");
+    assert_eq!(policies.asked(), 3);
+    assert_eq!(metric(&relay, r#"postrider_mta_sts_fetches_total{result="ok"}"#), Some(3));
+
+    // Whoever takes the record and the policy away does not get the mail either, nor after a start.
+    let kept = relay.data_dir.join("mta-sts.json");
+    eventually("three policies are kept", SOON, || {
+        let kept: Value = serde_json::from_slice(&std::fs::read(&kept).ok()?).ok()?;
+        (kept["policies"].as_array()?.len() == 3).then_some(())
+    });
+    for domain in domains {
+        policies.serve(domain, "");
+        relay.dns.forget(&format!("_mta-sts.{domain}"));
+    }
+    relay.kill_9();
+    relay.launch();
+    let second = submit(&relay, "forged again", "forged.example");
+    waits(&relay, &second, "verified (mta-sts enforce)", "the policy names other mail hosts");
+    let id = submit(&relay, "sts again", "sts.example");
+    assert!(sink.subject("sts again").tls);
+    relay.reaches(&id, "delivered");
+    assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (mta-sts enforce)");
+    assert!(sink.mails().iter().all(|mail| !mail.to[0].contains("forged")));
+    assert_eq!(policies.asked(), 3);
+}
