@@ -106,6 +106,9 @@ fn recipient_for_people(recipient: &RecipientView) -> String {
     if let Some(next) = &recipient.next_attempt {
         let _ = writeln!(out, "    next attempt {}", printable(next));
     }
+    if let Some(limit) = &recipient.limit {
+        let _ = writeln!(out, "    {} {}", paint(DIM, "limit"), printable(limit));
+    }
     out
 }
 
@@ -162,6 +165,7 @@ mod tests {
             status: "delayed".into(),
             lane: "example.net".into(),
             site: Some("mx mx1.example.net".into()),
+            limit: Some("5 connections".into()),
             next_attempt: Some("2026-11-23T06:25:00.000000Z".into()),
             waiting_for: Some("its next attempt".into()),
             attempts: vec![attempt],
@@ -196,7 +200,8 @@ mod tests {
              please\u{fffd}[2J\n      \
              rule any-greylist (greylist)\n    \
              its next attempt\n    \
-             next attempt 2026-11-23T06:25:00.000000Z\n"
+             next attempt 2026-11-23T06:25:00.000000Z\n    \
+             limit 5 connections\n"
         );
     }
 }

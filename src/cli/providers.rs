@@ -125,7 +125,7 @@ struct RowView<'t> {
 
 impl<'t> RowView<'t> {
     fn of(row: &'t Row) -> Self {
-        let Measures { slow, suspend, connections, messages_per_connection, fix } = &row.measures;
+        let Measures { slow, suspend, connections, messages_per_connection, fix, .. } = &*row.measures;
         Self {
             id: &row.rule.id,
             provider: &row.provider,
@@ -146,7 +146,7 @@ impl<'t> RowView<'t> {
 
 /// What a row has done besides, in a few words.
 fn measures(row: &Row) -> String {
-    let Measures { slow, suspend, connections, messages_per_connection, fix } = &row.measures;
+    let Measures { slow, suspend, connections, messages_per_connection, fix, .. } = &*row.measures;
     let mut words = Vec::new();
     words.extend(row.retry_after.map(|d| format!("not before {}", span(d))));
     words.extend(slow.map(|s| format!("slow to {} for {}", s.to, span(s.lasts))));

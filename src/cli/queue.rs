@@ -1,7 +1,9 @@
 //! `postrider queue`
 
+use std::collections::BTreeMap;
+
 use super::control::{Which, unexpected};
-use super::output::{BOLD, Cell, DIM, NAME, WAITING, paint, plural, size, table};
+use super::output::{BOLD, Cell, DIM, NAME, WAITING, paint, plural, printable, size, table};
 use super::{Failure, output};
 use crate::admin::control::{Request, Response};
 use crate::queue::view::QueueView;
@@ -65,12 +67,21 @@ fn for_people(view: &QueueView) -> String {
         ]
     }));
     out.push_str(&table(&rows));
+    out.push_str(&limits_for_people(view));
     let hidden = view.lanes_total.saturating_sub(view.lanes.len() as u64);
     if hidden > 0 {
         out.push_str(&paint(DIM, &format!("and {} more: --lanes N shows them", plural(hidden, "lane"))));
         out.push('\n');
     }
     out
+}
+
+/// The sites of the lanes shown, and what is in force there.
+fn limits_for_people(view: &QueueView) -> String {
+    let limits = view.lanes.iter().filter_map(|lane| Some((&*lane.site, lane.limit.as_deref()?)));
+    let sites: BTreeMap<&str, &str> = limits.collect();
+    let line = |(site, limit): (&str, &str)| format!("{}  {}\n", paint(NAME, &printable(site)), printable(limit));
+    sites.into_iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -84,6 +95,7 @@ mod tests {
             channel: "email".into(),
             lane: "example.com/transactional/shop".into(),
             site: "mx mx.example.com".into(),
+            limit: Some("5 connections: as the provider table for any says".into()),
             ready: 0,
             waiting: 1_200,
             leased: 3,
@@ -96,6 +108,7 @@ mod tests {
             "1,203 messages, 5.0 MiB  paused: nothing is sent until postrider resume\n\
              channel  lane                            site               ready  waiting  sending  next attempt\n\
              email    example.com/transactional/shop  mx mx.example.com      0    1,200        3  2026-11-23T06:24:00.000000Z\n\
+             mx mx.example.com  5 connections: as the provider table for any says\n\
              and 2 lanes more: --lanes N shows them\n"
         );
     }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::reader::Section;
 use super::timeouts::{DeliveryTimeouts, timeouts};
-use super::{files, quantity, value};
+use super::{Rate, files, quantity, value};
 use crate::egress::email::TlsLevel;
 use crate::mail::dkim::SigningKey;
 use crate::model::{Domain, Secret};
@@ -48,16 +48,30 @@ pub struct Delivery {
     pub smtp_port: u16,
     /// Private and loopback networks that may be connected to all the same.
     pub allow_private: Vec<IpNet>,
-    /// Connections open to one site.
-    pub connections_per_site: usize,
-    /// Mails carried over one connection before it is closed.
-    pub messages_per_connection: usize,
+    /// Connections open to one site, at most; without it the provider table says with how many to start.
+    pub connections_per_site: Option<usize>,
+    /// Mails to one site in a span of time, at most.
+    pub messages_per_site: Option<Rate>,
+    /// Mails carried over one connection before it is closed, at most.
+    pub messages_per_connection: Option<usize>,
     /// Which TLS there has to be where no `[[tls_policy]]`, no `[[route]]` and nothing that is published says otherwise.
     pub tls: TlsLevel,
     /// Who vouches for mail hosts.
     pub authorities: Authorities,
     /// How long a connection without work stays open.
-    pub idle: Duration,
+    pub idle: Option<Duration>,
+    /// How far below its start the pacer may go, in percent of it.
+    pub pace_least: u64,
+    /// How far above.
+    pub pace_most: u64,
+    /// Deferrals in percent above which a site is sent less.
+    pub deferrals_max: u64,
+    /// Bounces in percent above which a client's mail to a site is put on hold.
+    pub bounces_max: u64,
+    /// Recipients below which neither is judged.
+    pub shares_volume: usize,
+    /// How long that hold is.
+    pub bounces_pause: Duration,
     /// How long connecting to one address may take.
     pub connect_timeout: Duration,
     /// How long the reply to a command may take (RFC 5321 section 4.5.3.2: 5 minutes).
@@ -104,11 +118,18 @@ pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
     Delivery {
         smtp_port: u16::try_from(smtp_port).unwrap_or(25),
         allow_private: section.list("allow_private", value::network).unwrap_or_default(),
-        connections_per_site: section.or("connections_per_site", 10, value::count(1..=10_000)),
-        messages_per_connection: section.or("messages_per_connection", 100, value::count(1..=1_000_000)),
+        connections_per_site: section.optional("connections_per_site", value::count(1..=10_000)),
+        messages_per_site: section.optional("messages_per_site", quantity::rate),
+        messages_per_connection: section.optional("messages_per_connection", value::count(1..=1_000_000)),
         tls: section.or("tls", TlsLevel::default(), value::word(TlsLevel::WORDS)),
         authorities: files::authorities(section, "tls_ca_file"),
-        idle: section.or("idle", 30 * SECOND, quantity::span(Duration::ZERO..=10 * MINUTE)),
+        idle: section.optional("idle", quantity::span(Duration::ZERO..=10 * MINUTE)),
+        pace_least: section.or("pace_least_percent", 25, value::whole(1..=100)),
+        pace_most: section.or("pace_most_percent", 500, value::whole(100..=10_000)),
+        deferrals_max: section.or("deferrals_max_percent", 30, value::whole(1..=100)),
+        bounces_max: section.or("bounces_max_percent", 15, value::whole(1..=100)),
+        shares_volume: section.or("shares_volume", 200, value::count(1..=1_000_000)),
+        bounces_pause: section.or("bounces_pause", 30 * MINUTE, quantity::span(MINUTE..=7 * 1_440 * MINUTE)),
         connect_timeout: section.or("connect_timeout", 30 * SECOND, quantity::span(SECOND..=10 * MINUTE)),
         command_timeout,
         data_timeout,

@@ -5,28 +5,51 @@ use std::time::Duration;
 use super::{Hand, Task, notify};
 use crate::egress::email::MailCourier;
 use crate::model::RecipientOutcome;
-use crate::queue::{Lease, Pull, Target};
+use crate::queue::{ConnectionTerms, Lease, Pull, Target};
 use crate::schedule::SiteId;
 
+/// A worker waits so long at a time for its site's pace, even where connections without work are closed sooner.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// Carries what the site gives out until nothing has come for the idle time.
-pub(super) async fn work(task: Task, site: SiteId, hand: Hand) {
+pub(super) async fn work(task: Task, site: SiteId, mut hand: Hand) {
     let mut courier = MailCourier::new(task.parts.mail.clone());
+    let mut idle = task.parts.mail.idle();
     // Set when nobody has called for long: one last look, now that this hand is not counted on any more.
     let mut leaving = false;
     while !task.is_stopping() {
-        let idle = task.parts.mail.idle();
+        if !courier.is_connected() {
+            let ConnectionTerms { wait, slots, messages_max, idle: open } = task.parts.queue.connection_terms(site);
+            // The site takes fewer connections than it did: whoever has none goes first.
+            if hand.leave_if_above(slots) {
+                break;
+            }
+            if !wait.is_zero() {
+                if !pause(&task, wait.min(WAIT_MAX)).await {
+                    break;
+                }
+                continue;
+            }
+            courier.allow(messages_max);
+            idle = open.unwrap_or_else(|| task.parts.mail.idle());
+        }
         match task.parts.queue.pull(site) {
-            Pull::Lease(lease) => carry(&task, &mut courier, lease).await,
-            // A pause longer than the idle time is a suspended site: its end rouses it anew.
-            Pull::Wait(span) if span > idle => break,
+            Pull::Lease(lease) => {
+                carry(&task, &mut courier, lease).await;
+                let dialled = courier.take_dialled();
+                if dialled > 0 {
+                    task.parts.queue.connected(site, dialled);
+                }
+            }
+            // A pause longer than that is a suspended site, or a very slow one: its end rouses it anew.
+            Pull::Wait(span) if span > idle.max(WAIT_MAX) => break,
             Pull::Wait(span) => {
-                let mut stop = task.stop.clone();
-                tokio::select! {
-                    () = tokio::time::sleep(span) => {}
-                    _ = stop.wait_for(|&stop| stop) => break,
+                if !pause(&task, span).await {
+                    break;
                 }
             }
             Pull::Busy | Pull::Nothing if leaving => break,
+            Pull::Busy if hand.leave_if_above(task.parts.queue.slots_max(site)) => break,
             Pull::Busy | Pull::Nothing => {
                 // A connection that is not needed makes room where there is none left.
                 let span = if courier.is_connected() && !task.is_full() { idle } else { Duration::ZERO };
@@ -39,6 +62,15 @@ pub(super) async fn work(task: Task, site: SiteId, hand: Hand) {
     // Not a worker any more from here on: closing takes a round trip, and what comes meanwhile wants another one.
     drop(hand);
     courier.close().await;
+}
+
+/// False if it was cut short: there is no more work.
+async fn pause(task: &Task, span: Duration) -> bool {
+    let mut stop = task.stop.clone();
+    tokio::select! {
+        () = tokio::time::sleep(span) => true,
+        _ = stop.wait_for(|&stop| stop) => false,
+    }
 }
 
 async fn rest(task: &Task, hand: &Hand, span: Duration) -> bool {

@@ -226,11 +226,11 @@ impl Task {
                 let _turn = entered.locating.turns.acquire().await;
                 task.parts.mail.locate(&domain).await
             };
-            let Located { site: name, provider, keep } = tokio::select! {
+            let Located { site: name, provider, limits, keep } = tokio::select! {
                 located = looking => located,
                 _ = task.stop.wait_for(|&stop| stop) => return,
             };
-            let shared = name.map(|name| MailSite { name: name.into(), limits: None, provider });
+            let shared = name.map(|name| MailSite { name: name.into(), provider, limits: Arc::new(limits) });
             task.parts.queue.learn_site(&domain, shared, keep);
         });
     }
@@ -288,6 +288,8 @@ pub async fn carry_out(parts: &Parts, mut sweep: Sweep, mut tell: impl FnMut(Swe
 struct Hand {
     crew: Arc<Crew>,
     among: Option<Arc<Hands>>,
+    /// It has left its crew already.
+    dismissed: bool,
 }
 
 impl Hand {
@@ -296,7 +298,15 @@ impl Hand {
         if let Some(hands) = &among {
             hands.count.fetch_add(1, Ordering::Relaxed);
         }
-        Self { crew, among }
+        Self { crew, among, dismissed: false }
+    }
+
+    /// Leaves the crew if that has more than `most`. One at a time: two who look at once do not both leave.
+    fn leave_if_above(&mut self, most: usize) -> bool {
+        let fewer = |workers: usize| (workers > most).then(|| workers - 1);
+        let left = self.crew.workers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok();
+        self.dismissed |= left;
+        left
     }
 
     /// Waits to be woken, at most for `span`. False if nobody came.
@@ -324,7 +334,9 @@ impl Drop for Resting<'_> {
 
 impl Drop for Hand {
     fn drop(&mut self) {
-        self.crew.workers.fetch_sub(1, Ordering::Relaxed);
+        if !self.dismissed {
+            self.crew.workers.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(hands) = &self.among {
             hands.count.fetch_sub(1, Ordering::Relaxed);
             hands.freed.notify_one();

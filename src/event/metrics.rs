@@ -54,6 +54,14 @@ pub struct Metrics {
     pub mta_sts_fetches: IntCounterVec,
     /// Refusals of mail hosts, by provider and the class that the provider table gives them (`none` if no row knows them).
     pub replies: IntCounterVec,
+    /// Steps that pacers have taken down, by provider and step (`eased`, `slowed`, `suspended`, `repair`, `lane`).
+    pub pace_steps: IntCounterVec,
+    /// Connections in force, by provider.
+    pub provider_connections: IntGaugeVec,
+    /// Mails a minute in force, by provider.
+    pub provider_messages: IntGaugeVec,
+    /// One while nothing is sent, by provider.
+    pub provider_suspended: IntGaugeVec,
     /// One while a carrier's bind is up, by carrier.
     pub carrier_up: IntGaugeVec,
     /// Window slots in use, by carrier.
@@ -133,6 +141,18 @@ impl Metrics {
                 "Refusals of mail hosts, as the provider table judges them.",
                 &["provider", "class"],
             ),
+            pace_steps: counters("pace_steps_total", "Steps down that pacers have taken.", &["provider", "step"]),
+            provider_connections: gauges(
+                "provider_connections_limit",
+                "Connections that may be open at once.",
+                &["provider"],
+            ),
+            provider_messages: gauges(
+                "provider_messages_per_minute_limit",
+                "Mails that may leave in a minute; 0: no limit.",
+                &["provider"],
+            ),
+            provider_suspended: gauges("provider_suspended", "1 while nothing is sent there.", &["provider"]),
             carrier_up: gauges("carrier_up", "1 while the carrier's bind is up.", &["carrier"]),
             carrier_window_used: gauges("carrier_window_used", "Window slots in use.", &["carrier"]),
             carrier_parts: counters("carrier_parts_total", "Parts submitted.", &["carrier", "result"]),

@@ -50,11 +50,13 @@ pub enum Kind {
     Receipt,
     /// An operator has steered what waits: about many messages, or those to come.
     Steered,
+    /// Nothing is sent to a site, or from a lane, for a while. About no message in particular.
+    Paused,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Accepted,
         Self::Delayed,
         Self::Delivered,
@@ -67,6 +69,7 @@ impl Kind {
         Self::Unknown,
         Self::Receipt,
         Self::Steered,
+        Self::Paused,
     ];
 
     /// The word in events and metrics.
@@ -84,6 +87,7 @@ impl Kind {
             Self::Unknown => "unknown",
             Self::Receipt => "receipt",
             Self::Steered => "steered",
+            Self::Paused => "paused",
         }
     }
 }
@@ -117,6 +121,9 @@ pub struct Fact {
     /// The lane it waited in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane: Option<Arc<str>>,
+    /// The site that is paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<Arc<str>>,
     /// How many attempts there have been.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
@@ -168,6 +175,7 @@ impl Fact {
             campaign: None,
             recipient: None,
             lane: None,
+            site: None,
             attempt: None,
             next_attempt: None,
             reply: None,

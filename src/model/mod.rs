@@ -14,6 +14,7 @@ mod consignment;
 mod data;
 mod envelope;
 mod id;
+mod measures;
 mod outcome;
 mod secret;
 mod text;
@@ -27,6 +28,7 @@ pub use envelope::{
     RecipientIndex, Ret, Submission, TextOrigin,
 };
 pub use id::MessageId;
+pub use measures::{Measures, Rate, Slow};
 pub use outcome::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Relayed, Reply, Rule, Scope, Stage};
 pub use secret::Secret;
 pub use text::{CarrierMessageId, PartState, Receipt, ReceiptState, SenderId, SmsText, TextProgress};

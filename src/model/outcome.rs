@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{RecipientIndex, TextProgress};
+use super::{Measures, RecipientIndex, TextProgress};
 
 /// What one attempt meant for one recipient.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,13 +62,24 @@ pub struct Failure {
     pub rule: Option<Rule>,
     /// It is of no use to try again sooner. Not kept on disk: the time at which it is due is.
     pub retry_after: Option<Duration>,
+    /// What that row has done besides. Not kept on disk.
+    pub measures: Option<Arc<Measures>>,
 }
 
 impl Failure {
     /// A failure without a reply.
     pub fn without_reply(scope: Scope, stage: Stage, status: EnhancedStatus, cause: impl Into<String>) -> Self {
-        let cause = Some(cause.into());
-        Self { scope, stage, status, reply: None, cause, throttled: false, rule: None, retry_after: None }
+        Self {
+            scope,
+            stage,
+            status,
+            reply: None,
+            cause: Some(cause.into()),
+            throttled: false,
+            rule: None,
+            retry_after: None,
+            measures: None,
+        }
     }
 }
 

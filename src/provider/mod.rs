@@ -30,35 +30,15 @@ use std::time::Duration;
 
 use crate::model::{Reply, Scope, Stage};
 
+pub use crate::model::{Measures, Rate, Slow};
 pub use mistake::Mistake;
-pub use row::{Action, Class, Measures, Row, Slow};
+pub use row::{Action, Class, Row};
 
 /// The table that comes with the program.
 pub const SHIPPED: &str = include_str!("../../config/providers.toml");
 
 /// The provider whose rows hold everywhere, and whose limits are those of hosts that nobody else runs.
 pub const ANY: &str = "any";
-
-/// How many in which span: `10/m`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rate {
-    /// How many.
-    pub count: u32,
-    /// In which span: a second, a minute, an hour or a day.
-    pub per: Duration,
-}
-
-impl std::fmt::Display for Rate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let unit = match self.per.as_secs() {
-            1 => 's',
-            60 => 'm',
-            3_600 => 'h',
-            _ => 'd',
-        };
-        write!(f, "{}/{unit}", self.count)
-    }
-}
 
 /// With what a start is made towards a provider, from one source address. What is missing is as for [`ANY`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

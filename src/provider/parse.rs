@@ -22,15 +22,16 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Fault, Mistake, shortened};
 use super::reader::{self, Entry, Notes, bad, entries};
-use super::row::{Action, Class, Matcher, Measures, Pattern, Row, Slow, folded};
+use super::row::{Action, Class, Matcher, Pattern, Row, folded};
 use super::{ANY, Limits, Provider, Table};
-use crate::model::{Rule, Scope, Stage};
+use crate::model::{Measures, Rule, Scope, Slow, Stage};
 
 /// Most rows: what hides what is looked for pair by pair.
 const ROWS_MAX: usize = 2_000;
@@ -134,6 +135,7 @@ fn row(entry: &mut Entry<'_, '_, '_>) -> Option<Row> {
     let class = class?;
     let rule = Rule { id: id?.into(), class: class.as_str().into() };
     let provider = provider?.into();
+    let measures = Arc::new(Measures { about_pace: class.is_about_pace(), ..measures });
     Some(Row { rule, provider, class, blames: blames?, action: action?, retry_after, measures, matcher })
 }
 
@@ -152,6 +154,7 @@ fn measures(entry: &mut Entry<'_, '_, '_>) -> Measures {
     // Where the time is missing that has been reported.
     let lasts = lasts.unwrap_or(Duration::ZERO);
     Measures {
+        about_pace: false,
         slow: slow.map(|to| Slow { to, lasts }),
         suspend: entry.optional("suspend", reader::span),
         connections: connections.map(|most| (most, lasts)),

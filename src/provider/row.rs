@@ -8,8 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Rate;
-use crate::model::{EnhancedStatus, Reply, Rule, Scope, Stage};
+use crate::model::{EnhancedStatus, Measures, Reply, Rule, Scope, Stage};
 
 /// One row.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,7 +26,7 @@ pub struct Row {
     /// It is of no use to try again sooner.
     pub retry_after: Option<Duration>,
     /// What else is to be done.
-    pub measures: Measures,
+    pub measures: Arc<Measures>,
     pub(super) matcher: Matcher,
 }
 
@@ -63,30 +62,6 @@ impl Action {
     }
 }
 
-/// What is to be done besides, towards whom the row blames.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Measures {
-    /// Send no faster for a while.
-    pub slow: Option<Slow>,
-    /// Send nothing for so long.
-    pub suspend: Option<Duration>,
-    /// At most so many connections, for so long.
-    pub connections: Option<(u32, Duration)>,
-    /// At most so many mails over one connection, from now on.
-    pub messages_per_connection: Option<u32>,
-    /// Somebody must repair this; until then nothing is sent. What to repair.
-    pub fix: Option<String>,
-}
-
-/// A slower pace, and for how long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Slow {
-    /// The pace.
-    pub to: Rate,
-    /// For how long.
-    pub lasts: Duration,
-}
-
 /// Makes the enum of classes and their words from one list.
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
@@ -104,6 +79,13 @@ macro_rules! classes {
             }
         }
     };
+}
+
+impl Class {
+    /// It is about how much or how fast we send, and not about what, or about our name.
+    pub(super) const fn is_about_pace(self) -> bool {
+        matches!(self, Self::RateIp | Self::Limit | Self::Capacity)
+    }
 }
 
 classes! {

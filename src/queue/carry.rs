@@ -14,8 +14,8 @@ use super::{Lease, LoadError, Queue, Target, change_record, settle};
 use crate::clock::Mono;
 use crate::event::Fact;
 use crate::model::{
-    Channel, Class, Consignment, Content, Envelope, Failure, MessageId, Outcome, RecipientOutcome, Scope, Stage,
-    Submission, TextProgress,
+    Channel, Class, Consignment, Content, Envelope, Failure, Measures, MessageId, Outcome, RecipientOutcome, Scope,
+    Stage, Submission, TextProgress,
 };
 use crate::route::MailHop;
 use crate::schedule::{Pulled, SiteId, Ticket};
@@ -53,7 +53,7 @@ pub struct SiteWork {
     pub unlocated: bool,
     /// How many more slots it could use now.
     pub wanted: usize,
-    /// How many it may ever use at a time.
+    /// How many it may use at a time now.
     pub slots_max: usize,
 }
 
@@ -307,13 +307,16 @@ impl Queue {
             };
             self.shared.metrics.attempts.with_label_values(&[channel.as_str(), word]).inc();
         }
+        let slower = self.pace(&mut table, ticket, outcomes, now);
         // A name that cannot be looked up, or a TLS policy that is not met, is its domain's own trouble, not that of those it
         // shares a site with.
         let is_shared = site.is_some_and(|site| matches!(table.target(site), Some(Target::Shared(_))));
         let unreachable = outcomes.iter().any(|o| match &o.outcome {
             Outcome::Delayed(f) if is_shared && is_of_the_domain(f) => false,
             Outcome::Delayed(f) => {
-                matches!(f.scope, Scope::Connection | Scope::Host | Scope::Source | Scope::Site)
+                // What the table knows what to do about is the pacer's.
+                f.measures.as_deref().is_none_or(Measures::is_empty)
+                    && matches!(f.scope, Scope::Connection | Scope::Host | Scope::Source | Scope::Site)
                     && matches!(f.stage, Stage::Dns | Stage::Connect | Stage::Hello | Stage::Tls)
             }
             _ => false,
@@ -323,7 +326,7 @@ impl Queue {
             if channel == Channel::Email {
                 table.schedule.went_wrong(ticket, now.mono);
             }
-        } else {
+        } else if !slower {
             table.schedule.went_well(ticket);
         }
     }

@@ -45,6 +45,7 @@ struct SeenRecipient {
     track: Track,
     lane: Option<Arc<str>>,
     site: Option<Arc<str>>,
+    limit: Option<String>,
     waiting_for: Option<String>,
     held: bool,
 }
@@ -128,6 +129,7 @@ impl Table {
                 channel: self.channel_of(c.site).to_string(),
                 lane: c.key.name(),
                 site: self.schedule.site_name(c.site).cloned().unwrap_or_else(|| "".into()),
+                limit: self.limit(c.site, now),
                 ready: c.ready as u64,
                 waiting: c.waiting as u64,
                 leased: c.leased as u64,
@@ -149,10 +151,12 @@ impl Table {
         let recipients = entry.tracks().map(|track| {
             let lane = track.ticket.and_then(|t| self.schedule.lane_of(t));
             let is_leased = track.ticket.is_some_and(|t| self.schedule.is_leased(t));
+            let site = lane.and_then(|lane| self.schedule.site_of(lane));
             SeenRecipient {
                 track: *track,
                 lane: lane.and_then(|lane| self.schedule.lane_name(lane)).cloned(),
-                site: lane.and_then(|lane| self.schedule.site_name(self.schedule.site_of(lane)?)).cloned(),
+                site: site.and_then(|site| self.schedule.site_name(site)).cloned(),
+                limit: site.and_then(|site| self.limit(site, now)),
                 waiting_for: self.waiting_for(entry, track, routes, now),
                 held: held || lane.is_some_and(|lane| self.schedule.is_lane_held(lane) && !is_leased),
             }
@@ -189,9 +193,16 @@ impl Table {
         let standing = |ticket: Ticket| Some((self.schedule.standing(ticket)?, self.schedule.lane_of(ticket)?));
         let why = match track.ticket.and_then(standing) {
             Some((Standing::Leased, _)) => "being delivered now".to_owned(),
+            Some((_, lane)) if due <= now.wall && self.schedule.lane_rests(lane, now.mono).is_some() => {
+                let rests = self.schedule.lane_rests(lane, now.mono);
+                let shown = rests.map(|(until, why)| format!("{}: {why}", now.wall_at(until).rfc3339()));
+                format!("the end of its lane's pause at {}", shown.unwrap_or_default())
+            }
             Some((_, lane)) if due <= now.wall => match self.schedule.suspended_until(lane, now.mono) {
                 Some(until) => {
-                    format!("the destination failed and is left alone until {}", now.wall_at(until).rfc3339())
+                    let by_pacer = self.schedule.site_of(lane).and_then(|site| self.suspended_by(site, now));
+                    let until = now.wall_at(until).rfc3339();
+                    by_pacer.unwrap_or_else(|| format!("the destination failed and is left alone until {until}"))
                 }
                 None => match entry.channel {
                     Channel::Email => "a free connection".to_owned(),
@@ -238,6 +249,7 @@ fn view_of(detail: &Detail, seen: Option<&Seen>, size: u64, now: Now) -> Message
                 .and_then(|s| s.lane.clone())
                 .unwrap_or_else(|| lane_of(&subject, recipient, life.progress.as_deref())),
             site: seen.and_then(|s| s.site.clone()),
+            limit: seen.and_then(|s| s.limit.clone()),
             next_attempt: due_of(state).map(|due| due.max(now.wall).rfc3339()),
             waiting_for: seen.and_then(|s| s.waiting_for.clone()),
             attempts: life.attempts.iter().map(attempt_view).collect(),
@@ -269,6 +281,7 @@ fn unread(seen: &Seen, why: &LoadError, now: Now) -> MessageView {
         status: status(r.track.state(), r.held, r.track.sequence > 0, false, of.channel).to_owned(),
         lane: r.lane.clone().unwrap_or_else(|| "".into()),
         site: r.site.clone(),
+        limit: r.limit.clone(),
         next_attempt: due_of(r.track.state()).map(|due| due.max(now.wall).rfc3339()),
         waiting_for: r.waiting_for.clone(),
         attempts: Vec::new(),

@@ -9,17 +9,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::Mono;
-use crate::schedule::SiteLimits;
+use crate::provider::Limits;
 
 /// A site that the mail of several domains shares: their MX records name the same hosts, or hosts of one provider.
 #[derive(Clone, PartialEq, Debug)]
 pub struct MailSite {
     /// Its name.
     pub name: Arc<str>,
-    /// What it tolerates; `None`: what is configured for all.
-    pub limits: Option<SiteLimits>,
-    /// Who runs its hosts, by the provider table's name, if that is known.
-    pub provider: Option<Arc<str>>,
+    /// Who runs its hosts, as the provider table calls it.
+    pub provider: Arc<str>,
+    /// With what that table makes a start there.
+    pub limits: Arc<Limits>,
 }
 
 /// Domains known at a time. Each costs some 150 bytes.
@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn what_was_learnt_holds_for_its_time_and_within_bounds() {
         let mut homes = Homes::default();
-        let site = |n: usize| Some(MailSite { name: format!("mx {n}").into(), limits: None, provider: None });
+        let site = |n: usize| {
+            Some(MailSite { name: format!("mx {n}").into(), provider: "any".into(), limits: Arc::default() })
+        };
         homes.learn("a.example", site(1), Mono(10), Mono(0));
         homes.learn("b.example", None, Mono(10), Mono(0));
         assert_eq!(homes.site("a.example", Mono(9)).map(|s| &*s.name), Some("mx 1"));

@@ -7,8 +7,9 @@ use super::table::{Now, Table, cost_of};
 use super::{MailSite, Options, Target};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Channel, Class, ClientName, Domain, Number, RecipientIndex};
+use crate::provider::ANY;
 use crate::route::{MailHop, Routes};
-use crate::schedule::{LaneId, LaneKey, SiteId, SiteLimits, Ticket};
+use crate::schedule::{LaneId, LaneKey, SiteId, SiteLimits, Terms, Ticket};
 
 impl Table {
     /// Groups queued recipients by lane, one ticket for each group; those who wait for a receipt get one each.
@@ -85,7 +86,7 @@ impl Table {
         };
         let key = LaneKey { destination, class, client: client.clone(), campaign: apart.cloned() };
         let target = self.destined(&key, target);
-        let site = self.site_of(target, options);
+        let site = self.site_of(target, options, now);
         let (rules, targets) = (&self.rules, &self.targets);
         let held = || targets.get(&site).is_some_and(|target| rules.pause(&key, target).is_some());
         self.schedule.lane_held_if(&key, site, held)
@@ -99,17 +100,22 @@ impl Table {
         }
     }
 
-    fn site_of(&mut self, target: Target, options: &Options) -> SiteId {
-        let site = self.schedule.site(&target.site_name(), limits_of(&target, options));
+    fn site_of(&mut self, target: Target, options: &Options, now: Mono) -> SiteId {
+        let terms = terms_of(&target, options);
+        let concurrency = terms.as_ref().map_or(options.texts_under_way_max, |t| t.connections.start as usize);
+        let site = self.schedule.site(&target.site_name(), SiteLimits { concurrency, pace: None });
+        if let Some(terms) = terms.filter(|_| self.schedule.pacer(site).is_none()) {
+            self.schedule.pace(site, terms, now);
+        }
         self.targets.entry(site).or_insert(target);
         site
     }
 
     /// Puts a lane where rules want it whose messages would by routes and MX go to this target, and holds it if one says so.
-    fn settle_lane(&mut self, lane: LaneId, key: &LaneKey, target: Target, options: &Options) {
+    fn settle_lane(&mut self, lane: LaneId, key: &LaneKey, target: Target, options: &Options, now: Mono) {
         let target = self.destined(key, target);
         let held = self.rules.pause(key, &target).is_some();
-        let site = self.site_of(target, options);
+        let site = self.site_of(target, options, now);
         self.schedule.rehome(lane, site);
         self.schedule.hold_lane(lane, held);
     }
@@ -122,7 +128,7 @@ impl Table {
                 Channel::Sms => self.target(site).cloned(),
             };
             if let Some(target) = target {
-                self.settle_lane(lane, &key, target, options);
+                self.settle_lane(lane, &key, target, options, now.mono);
             }
         }
     }
@@ -131,6 +137,14 @@ impl Table {
     pub(super) fn natural_target(&self, key: &LaneKey, routes: &Routes, now: Mono) -> Option<Target> {
         let domain = Domain::parse(&key.destination).ok()?;
         Some(self.mail_target(routes.mail_hop(&domain), now))
+    }
+
+    /// What a site tolerates, or may be made to, has changed.
+    fn set_terms(&mut self, site: SiteId, target: &Target, options: &Options, now: Mono) {
+        match terms_of(target, options) {
+            Some(terms) => self.schedule.pace(site, terms, now),
+            None => self.schedule.limit(site, SiteLimits { concurrency: options.texts_under_way_max, pace: None }),
+        }
     }
 
     /// What mail for this next hop is given out at: the site that its domain shares, if it is known to share one.
@@ -153,15 +167,15 @@ impl Table {
         now: Mono,
     ) {
         self.homes.learn(domain.as_str(), site.clone(), until, now);
-        let alone = self.site_of(Target::Mail(MailHop::Mx(domain.clone())), options);
+        let alone = self.site_of(Target::Mail(MailHop::Mx(domain.clone())), options, now);
         let Some(shared) = site.map(Target::Shared) else { return self.schedule.rouse(alone) };
-        let to = self.site_of(shared.clone(), options);
+        let to = self.site_of(shared.clone(), options, now);
         // It may be known by that name with what it tolerated before.
-        self.schedule.limit(to, limits_of(&shared, options));
+        self.set_terms(to, &shared, options, now);
         self.targets.insert(to, shared.clone());
         for lane in self.schedule.lanes_to(domain.as_str(), alone) {
             let Some(key) = self.schedule.key(lane).cloned() else { continue };
-            self.settle_lane(lane, &key, shared.clone(), options);
+            self.settle_lane(lane, &key, shared.clone(), options, now);
         }
     }
 
@@ -180,8 +194,8 @@ impl Table {
     pub(super) fn reroute(&mut self, routes: &Routes, options: &Options, now: Now) {
         // What sites tolerate may have changed: to be looked up anew.
         self.homes.clear();
-        for (&site, target) in &self.targets {
-            self.schedule.limit(site, limits_of(target, options));
+        for (site, target) in self.targets.clone() {
+            self.set_terms(site, &target, options, now.mono);
         }
         self.settle_lanes(routes, options, now);
         let lanes = self.schedule.lanes().into_iter();
@@ -303,12 +317,12 @@ fn mail_hop(domain: &str, routes: &Routes) -> MailHop {
     Domain::parse(domain).map_or_else(|_| MailHop::Fixed("".into()), |d| routes.mail_hop(&d))
 }
 
-/// What a site tolerates.
-fn limits_of(target: &Target, options: &Options) -> SiteLimits {
-    let for_all = SiteLimits { concurrency: options.connections_per_site_max, pace: options.pace_per_site };
+/// With what a site of mail starts, and how far its pacer may go. Carriers have a pace of their own.
+fn terms_of(target: &Target, options: &Options) -> Option<Terms> {
     match target {
-        Target::Mail(_) => for_all,
-        Target::Shared(site) => site.limits.unwrap_or(for_all),
-        Target::Text(_) => SiteLimits { concurrency: options.texts_under_way_max, pace: None },
+        Target::Mail(MailHop::Mx(_)) => Some(options.pace.terms(ANY, &options.pace.anybody)),
+        Target::Mail(MailHop::Fixed(_)) => Some(options.pace.fixed()),
+        Target::Shared(site) => Some(options.pace.terms(&site.provider, &site.limits)),
+        Target::Text(_) => None,
     }
 }

@@ -46,6 +46,7 @@ mod lease;
 mod life;
 mod load;
 mod options;
+mod pace;
 mod parts;
 mod receipts;
 mod record;
@@ -56,6 +57,7 @@ mod slab;
 pub mod steer;
 pub mod steering;
 mod table;
+mod terms;
 mod upkeep;
 pub mod view;
 
@@ -81,10 +83,12 @@ pub use lease::{Begun, Lease, LoadError};
 use life::Change;
 pub use life::End;
 pub use options::Options;
+pub use pace::ConnectionTerms;
 pub use recover::Recovery;
 pub use retry::Retry;
 use steering::file::RulesFile;
 use table::{Now, Table};
+pub use terms::PaceOptions;
 pub use upkeep::Ending;
 pub use view::MessageView;
 
@@ -179,7 +183,7 @@ impl Target {
     /// Who runs the hosts, if that is known.
     fn provider(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Shared(site) => site.provider.as_ref(),
+            Self::Shared(site) => Some(&site.provider).filter(|name| ***name != *crate::provider::ANY),
             Self::Mail(_) | Self::Text(_) => None,
         }
     }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::Retry;
-use crate::schedule::Pace;
+use super::{PaceOptions, Retry};
 
 /// How the queue behaves.
 #[derive(Clone, PartialEq, Debug)]
@@ -30,10 +29,8 @@ pub struct Options {
     pub receipt_wait_max: Duration,
     /// Recipients of one mail transaction.
     pub recipients_per_consignment_max: usize,
-    /// Connections to one destination.
-    pub connections_per_site_max: usize,
-    /// Mails per time to one destination.
-    pub pace_per_site: Option<Pace>,
+    /// How fast mail may leave.
+    pub pace: PaceOptions,
     /// Texts under way per set of carriers; the carriers' own windows and rates bound what is on the wire.
     pub texts_under_way_max: usize,
     /// Start with everything held.
@@ -60,8 +57,7 @@ impl Default for Options {
             key_age_max: Duration::from_secs(24 * 3_600),
             receipt_wait_max: Duration::from_secs(72 * 3_600),
             recipients_per_consignment_max: 100,
-            connections_per_site_max: 10,
-            pace_per_site: None,
+            pace: PaceOptions::default(),
             texts_under_way_max: 1_024,
             held: false,
         }

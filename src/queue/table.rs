@@ -44,6 +44,8 @@ pub(super) struct Table {
     pub(super) homes: Homes,
     /// What operators have ordered.
     pub(super) rules: Rules,
+    /// When the shares of deferrals and bounces were looked at last.
+    pub(super) swept: Mono,
     entries: Slab<Entry>,
     by_id: HashTable<u32>,
     /// Entries by the segment that their accept record lies in, and whether anything about them has changed since they were
@@ -85,6 +87,7 @@ impl Table {
             targets: HashMap::new(),
             homes: Homes::default(),
             rules,
+            swept: Mono(0),
             entries: Slab::default(),
             by_id: HashTable::new(),
             residents: HashMap::new(),

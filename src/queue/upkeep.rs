@@ -134,6 +134,8 @@ impl Queue {
         forgotten.into_iter().for_each(|position| self.shared.log.release(position));
         self.shared.table.lock().prune(self.shared.clock.mono());
         self.expire_rules().await;
+        self.judge_shares();
+        self.show_pace();
         // What is still being taken in from disk must not move meanwhile.
         if !self.is_loaded() {
             return;

@@ -47,6 +47,9 @@ pub struct RecipientView {
     /// The site whose limits the lane is under, while it waits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub site: Option<Arc<str>>,
+    /// The limits in force at that site, and the rule that they come from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<String>,
     /// When the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<String>,
@@ -145,6 +148,9 @@ pub struct LaneView {
     /// The site whose limits it is under: a domain, hosts that domains share, a next hop, carriers.
     #[serde(default)]
     pub site: Arc<str>,
+    /// The limits in force there, and the rule that they come from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<String>,
     /// Recipients ready to go now.
     pub ready: u64,
     /// Recipients whose time has not come.

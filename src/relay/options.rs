@@ -12,7 +12,8 @@ use crate::egress::sms;
 use crate::event;
 use crate::ingress::{http, smtp};
 use crate::mail::dkim::{Signer, SignerSet, SigningKey};
-use crate::queue::{self, Retry};
+use crate::queue::{self, PaceOptions, Retry};
+use crate::schedule::Shares;
 use crate::{admin, dns, storage};
 
 /// The queue's directory within the data directory.
@@ -34,11 +35,32 @@ pub(super) fn queue(config: &Config, held: bool) -> queue::Options {
         body_cache_bytes_max: config.log.body_cache_bytes,
         history_messages_max: config.history.messages,
         history_age_max: Duration::from_secs(config.history.hours * 3_600),
-        connections_per_site_max: config.delivery.connections_per_site,
+        pace: pace(&config.delivery),
         // Twice what is on the wire, so that the next begin is being synced while the last parts are answered.
         texts_under_way_max: (2 * texts).max(16),
         held,
         ..queue::Options::default()
+    }
+}
+
+fn pace(delivery: &config::Delivery) -> PaceOptions {
+    let everybody = delivery.providers.providers().first().map(|any| any.limits.clone());
+    PaceOptions {
+        connections_max: delivery.connections_per_site,
+        per_second_max: delivery.messages_per_site.map(config::Rate::per_second),
+        messages_per_connection_max: delivery
+            .messages_per_connection
+            .map(|messages| u32::try_from(messages).unwrap_or(u32::MAX)),
+        idle: delivery.idle,
+        least: delivery.pace_least as f64 / 100.0,
+        most: delivery.pace_most as f64 / 100.0,
+        shares: Shares {
+            deferred: delivery.deferrals_max as f64 / 100.0,
+            bounced: delivery.bounces_max as f64 / 100.0,
+            volume: u32::try_from(delivery.shares_volume).unwrap_or(u32::MAX),
+            pause: delivery.bounces_pause,
+        },
+        anybody: everybody.unwrap_or_default(),
     }
 }
 
@@ -73,8 +95,9 @@ pub(super) fn email(config: &Config) -> email::Options {
         hostname: config.server.hostname.to_string(),
         smtp_port: delivery.smtp_port,
         allow_private: delivery.allow_private.clone(),
-        messages_per_connection: u32::try_from(delivery.messages_per_connection).unwrap_or(u32::MAX),
-        idle: delivery.idle,
+        // What a site's pacer says is less.
+        messages_per_connection: u32::MAX,
+        idle: delivery.idle.unwrap_or(email::Options::default().idle),
         tls: config.outbound_tls.clone(),
         mta_sts: config
             .mta_sts

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::SiteId;
+use super::shares::Counts;
 use super::slab::{List, PLACE_BITS};
 use crate::clock::Mono;
 use crate::model::{Class, ClientName};
@@ -69,14 +70,36 @@ pub(super) struct Lane {
     /// The turn for which it stands in its client's line; zero if it does not. A place in a line with another number is
     /// one that it has left.
     pub(super) turn: u64,
-    /// It stands in no line, and its site does not count what is ready in it.
+    /// Somebody holds it.
     pub(super) held: bool,
+    /// Nothing is given out until then, and why.
+    pub(super) rests: Option<(Mono, Arc<str>)>,
+    /// What became of its mails lately.
+    pub(super) counts: Counts,
 }
 
 impl Lane {
     pub(super) fn new(key: LaneKey, site: SiteId, client: u32, held: bool) -> Self {
         let name = key.name();
-        Self { key, name, site, client, ready: List::EMPTY, waiting: 0, leased: 0, turn: 0, held }
+        Self {
+            key,
+            name,
+            site,
+            client,
+            ready: List::EMPTY,
+            waiting: 0,
+            leased: 0,
+            turn: 0,
+            held,
+            rests: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// It stands in no line, and its site does not count what is ready in it.
+    #[inline]
+    pub(super) fn is_aside(&self) -> bool {
+        self.held || self.rests.is_some()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -143,10 +166,14 @@ impl Lanes {
         (0..).zip(&self.homes).filter_map(|(place, home)| Some((place, home.lane.as_ref()?)))
     }
 
-    /// Drops the lanes that are empty.
+    pub(super) fn each(&mut self, then: impl FnMut(&mut Lane)) {
+        self.homes.iter_mut().filter_map(|home| home.lane.as_mut()).for_each(then);
+    }
+
+    /// Drops the lanes that are empty and do not rest.
     pub(super) fn drop_empty(&mut self) {
         for (place, home) in (0..).zip(&mut self.homes) {
-            if home.lane.as_ref().is_some_and(Lane::is_empty) {
+            if home.lane.as_ref().is_some_and(|lane| lane.is_empty() && lane.rests.is_none()) {
                 home.lane = None;
                 home.generation = (home.generation + 1) % (1 << (32 - PLACE_BITS));
                 self.free.push_back(place);

@@ -11,15 +11,22 @@
 //! however many there are, and some forty bytes; [`Schedule::advance`] stops after some thousand. A class keeps reserved
 //! slots at every site, so marketing cannot fill the last connection before a code needs it, and codes cannot starve
 //! marketing that waits. A site never has more leases out than its limit, nor faster than its pace. A site that fails is
-//! suspended with growing pauses, probed by one lease, and opens up again as answers are good.
+//! suspended with growing pauses, probed by one lease, and opens up again as answers are good. A site may have a [`Pacer`],
+//! which finds its limits out.
 //!
-//! **Does not know** what a lane's destination is, nor which channel it belongs to.
+//! **Does not know** what a lane's destination is, nor which channel it belongs to; a pacer knows what answers mean, not who
+//! gave them.
 //!
 //! **Fails how.** Unknown tickets and sites are ignored or answered `Nothing`: they can only be late news. More than
 //! [`TICKETS_MAX`] tickets are a panic; [`Schedule::room`] tells in time.
 
+mod aside;
+mod dial;
 mod lane;
 mod moves;
+mod paced;
+mod pacer;
+mod shares;
 mod site;
 mod slab;
 mod survey;
@@ -32,8 +39,11 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::model::ClientName;
+pub use dial::Bounds;
 use lane::{Lane, Lanes};
 pub use lane::{LaneCount, LaneId, LaneKey};
+pub use pacer::{By, Cause, Held, InForce, Pacer, Step, Terms};
+pub use shares::{Shares, Swept};
 use site::{InLine, Numbered, Site};
 pub use site::{Pace, SiteId, SiteLimits};
 use slab::State;
@@ -91,8 +101,10 @@ pub struct Schedule {
     clients: HashMap<ClientName, u32>,
     /// Campaigns that some lane tells apart.
     campaigns: HashSet<Arc<str>>,
-    /// Sites left alone for a while, by when that ends.
+    /// Sites left alone for a while, by when that ends, and those whose pace makes everybody wait for long.
     suspended: BTreeSet<(Mono, SiteId)>,
+    /// Lanes that rest, by when that ends.
+    resting: BTreeSet<(Mono, LaneId)>,
     /// Sites with something new to pull since the caller last asked.
     roused: Vec<SiteId>,
     held: bool,
@@ -110,6 +122,8 @@ const LANES_KEPT: usize = 4_096;
 const PASSED_OVER_MAX: usize = 256;
 /// The pause it takes then.
 const BREATHER: Duration = Duration::from_millis(1);
+/// After a wait of more than this a site is roused.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 impl Schedule {
     /// An empty schedule; `held` keeps everything back until [`Schedule::hold`] lets go.
@@ -123,6 +137,7 @@ impl Schedule {
             clients: HashMap::new(),
             campaigns: HashSet::new(),
             suspended: BTreeSet::new(),
+            resting: BTreeSet::new(),
             roused: Vec::new(),
             held,
             site_last: 0,
@@ -209,39 +224,19 @@ impl Schedule {
         self.held
     }
 
-    /// Holds a lane (`true`) or lets it go on. What is held keeps its place and its time, and is not pulled.
-    pub fn hold_lane(&mut self, lane: LaneId, held: bool) {
-        let Some(place) = self.lanes.find(lane) else { return };
-        let Some(lane) = self.lanes.at_mut(place).filter(|lane| lane.held != held) else { return };
-        lane.held = held;
-        let (site, class, ready) = (lane.site, lane.key.class, lane.ready.len);
-        if held {
-            // It does not stand in line any more.
-            lane.turn = 0;
-            if let Some(home) = self.sites.get_mut(&site) {
-                home.less_ready(class, ready);
-            }
-        } else if ready > 0 {
-            self.line_up(place, ready);
-        }
-    }
-
     /// Tickets that wait or are ready in a lane.
     pub fn waiting_in(&self, lane: LaneId) -> u64 {
         self.lane_named(lane).map_or(0, |l| u64::from(l.ready.len) + u64::from(l.waiting))
     }
 
-    /// True if the lane is held.
-    pub fn is_lane_held(&self, lane: LaneId) -> bool {
-        self.lane_named(lane).is_some_and(|l| l.held)
-    }
-
-    /// Ends the suspension of a lane's site, if it is suspended.
+    /// Ends the suspension of a lane's site, if it is suspended, and the lane's own rest.
     pub fn resume(&mut self, lane: LaneId) {
+        self.end_rest(lane);
         if let Some(site) = self.lane_named(lane).map(|l| l.site)
             && let Some(home) = self.sites.get_mut(&site)
         {
             home.resume();
+            home.pacer.iter_mut().for_each(|pacer| pacer.resume());
             rouse(site, home, &mut self.roused);
         }
     }
@@ -256,6 +251,10 @@ impl Schedule {
             return Pulled::Nothing;
         }
         if let Some(until) = home.closed_until(now) {
+            // Whoever asked may not wait that long: the site is roused then.
+            if until.since(now) > LONG_WAIT {
+                self.suspended.insert((until, site));
+            }
             return Pulled::NotBefore(until);
         }
         let present = wheel::tick_at(now);
@@ -331,9 +330,9 @@ impl Schedule {
         self.sites.get(&site).map_or(0, Site::leases)
     }
 
-    /// How many slots the site may use at a time.
+    /// How many slots the site may use at a time now, with what it has to send.
     pub fn slots_max(&self, site: SiteId) -> usize {
-        self.sites.get(&site).map_or(0, |s| s.limits.concurrency)
+        self.sites.get(&site).map_or(0, Site::slots_usable)
     }
 
     fn lane_named(&self, lane: LaneId) -> Option<&Lane> {

@@ -147,8 +147,11 @@ impl Schedule {
                 self.rouse(site);
             }
         }
+        self.end_rests(now);
         let next = self.tickets.wheel.next().map(start_of);
-        next.into_iter().chain(self.suspended.first().map(|&(until, _)| until)).min()
+        let sites = self.suspended.first().map(|&(until, _)| until);
+        let lanes = self.resting.first().map(|&(until, _)| until);
+        next.into_iter().chain(sites).chain(lanes).min()
     }
 
     /// How many tickets [`Schedule::take_overdue`] could hand out.
@@ -275,7 +278,7 @@ impl Schedule {
 
     /// Tells a lane's site of tickets that have become ready in it, and makes sure that the lane stands in line there.
     pub(super) fn line_up(&mut self, at: u32, tickets: u32) {
-        let Some(lane) = self.lanes.at_mut(at).filter(|lane| !lane.held) else { return };
+        let Some(lane) = self.lanes.at_mut(at).filter(|lane| !lane.is_aside()) else { return };
         let Some(home) = self.sites.get_mut(&lane.site) else { return };
         home.more_ready(lane.key.class, tickets);
         if lane.turn == 0 {
@@ -328,7 +331,7 @@ impl Schedule {
             State::Waiting => lane.waiting -= 1,
             State::Ready => {
                 self.tickets.slab.unlink(&mut lane.ready, place);
-                if let Some(home) = self.sites.get_mut(&lane.site).filter(|_| !lane.held) {
+                if let Some(home) = self.sites.get_mut(&lane.site).filter(|_| !lane.is_aside()) {
                     home.less_ready(lane.key.class, 1);
                 }
             }

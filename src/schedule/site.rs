@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pacer::Pacer;
 use super::slab::COST_MAX;
 use super::suspension;
 use crate::clock::Mono;
@@ -50,6 +51,8 @@ pub(super) struct Site {
     /// one when the site fails.
     pub(super) window: usize,
     failures: u32,
+    /// Finds the limits out, where they are not simply set.
+    pub(super) pacer: Option<Box<Pacer>>,
     suspended: Option<Mono>,
     /// GCRA's theoretical arrival time.
     next_at: Mono,
@@ -110,6 +113,7 @@ impl Site {
             leased: [0; 3],
             window: limits.concurrency.clamp(1, 4),
             failures: 0,
+            pacer: None,
             suspended: None,
             next_at: Mono(0),
         }
@@ -130,6 +134,8 @@ impl Site {
         }
         let pace = self.limits.pace?;
         let ahead = interval(pace).saturating_mul(pace.burst.saturating_sub(1));
+        // A slower pace than this may have set it further ahead.
+        self.next_at = self.next_at.min(now.plus(ahead.saturating_add(interval(pace))));
         let earliest = Mono(self.next_at.0.saturating_sub(u64::try_from(ahead.as_micros()).unwrap_or(u64::MAX)));
         (earliest > now).then_some(earliest)
     }
@@ -144,14 +150,27 @@ impl Site {
     /// must not wait for a campaign's connection, nor one campaign mail behind a flood of codes.
     pub(super) fn class_to_serve(&self) -> Option<Class> {
         let free = self.slots().checked_sub(self.leased.iter().sum())?;
-        Class::ALL.into_iter().find(|&class| {
-            let kept: usize = Class::ALL
-                .into_iter()
-                .filter(|&other| other != class)
-                .map(|other| self.reserve().saturating_sub(self.leased[other.index()]))
-                .sum();
-            self.ready[class.index()] > 0 && free > kept
-        })
+        Class::ALL.into_iter().find(|&class| self.ready[class.index()] > 0 && free > self.kept_from(class))
+    }
+
+    /// Slots that stay free for the other classes.
+    fn kept_from(&self, class: Class) -> usize {
+        let others = Class::ALL.into_iter().filter(|&other| other != class);
+        others.map(|other| self.reserve().saturating_sub(self.leased[other.index()])).sum()
+    }
+
+    /// How many leases may be out at a time, of the classes that have something to send now.
+    pub(super) fn slots_usable(&self) -> usize {
+        let leased = self.leases();
+        let free = self.slots().saturating_sub(leased);
+        let uses = |class: &Class| self.ready[class.index()] > 0 || self.leased[class.index()] > 0;
+        let more = Class::ALL.into_iter().filter(uses).map(|class| free.saturating_sub(self.kept_from(class))).max();
+        leased.min(self.slots()) + more.unwrap_or(free)
+    }
+
+    /// Something would go if there were a slot for it.
+    pub(super) fn has_too_few_slots(&self) -> bool {
+        !self.is_empty() && self.class_to_serve().is_none()
     }
 
     /// Tickets have become ready in a lane of that class.
@@ -250,6 +269,12 @@ impl Site {
         self.suspended
     }
 
+    /// Leaves the site alone until then, and has it probed by one lease.
+    pub(super) fn suspend(&mut self, until: Mono) {
+        self.window = 1;
+        self.suspended = self.suspended.max(Some(until));
+    }
+
     pub(super) fn resume(&mut self) {
         self.suspended = None;
     }
@@ -263,6 +288,9 @@ impl Site {
 
     /// How many more slots could be put to use.
     pub(super) fn slots_wanted(&self) -> usize {
+        if self.class_to_serve().is_none() {
+            return 0;
+        }
         let free = self.slots().saturating_sub(self.leased.iter().sum());
         self.ready.iter().sum::<usize>().min(free)
     }

@@ -24,7 +24,8 @@ impl Schedule {
         let clients: HashSet<u32> = lanes.iter().map(|(_, lane)| lane.client).collect();
         self.clients.retain(|_, client| clients.contains(client));
         self.campaigns = lanes.iter().filter_map(|(_, lane)| lane.key.campaign.clone()).collect();
-        let stays = |id: &SiteId, site: &Site| used.contains(id) || site.suspended_until(now).is_some();
+        let holds = |site: &Site| site.pacer.as_ref().is_some_and(|pacer| pacer.is_holding(now));
+        let stays = |id: &SiteId, site: &Site| used.contains(id) || site.suspended_until(now).is_some() || holds(site);
         let dropped: Vec<SiteId> = self.sites.iter().filter(|(id, s)| !stays(id, s)).map(|(id, _)| *id).collect();
         for id in &dropped {
             if let Some(site) = self.sites.remove(id) {
@@ -91,7 +92,9 @@ impl Schedule {
     pub fn rehome(&mut self, lane: LaneId, site: SiteId) -> bool {
         let Some(place) = self.lanes.find(lane) else { return false };
         let Some(home) = self.lanes.at_mut(place) else { return false };
-        let (old, class, ready, leased) = (home.site, home.key.class, home.ready.len, home.leased);
+        // One that stands aside has nothing ready, as far as sites know.
+        let ready = if home.is_aside() { 0 } else { home.ready.len };
+        let (old, class, leased) = (home.site, home.key.class, home.leased);
         if old == site || !self.sites.contains_key(&site) {
             return old == site;
         }
@@ -99,7 +102,6 @@ impl Schedule {
         // It does not stand in line where it was any more.
         home.turn = 0;
         let key = home.key.clone();
-        let ready = if home.held { 0 } else { ready };
         if let Some(was) = self.sites.get_mut(&old) {
             was.less_ready(class, ready);
             was.move_leases(class, 0, leased);

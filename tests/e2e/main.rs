@@ -14,6 +14,7 @@ mod full_disk;
 mod interop;
 mod lifecycle;
 mod mail;
+mod pacing;
 mod peers;
 mod power_cut;
 mod refusals;

@@ -13,7 +13,7 @@ use super::options::Options;
 use super::session::{Session, Way, rest_for};
 use super::sources::Pool;
 use super::transaction::{Ended, Load, transact};
-use super::verdict::{Standing, outcome};
+use super::verdict::{Setback, Standing, outcome};
 use crate::clock::Mono;
 use crate::mail::{from_domains, header_section};
 use crate::model::Consignment;
@@ -31,6 +31,10 @@ use crate::wire::smtp::client::{Capabilities, MailCommand, RcptCommand, sent_byt
 pub struct MailCourier {
     egress: Arc<MailEgress>,
     pub(super) session: Option<Session>,
+    /// Mails over one connection, where less than the options say.
+    messages_max: u32,
+    /// Connections tried since somebody asked.
+    dialled: u32,
 }
 
 /// A mail of a consignment, ready to go.
@@ -69,7 +73,17 @@ impl Ledger<'_> {
 impl MailCourier {
     /// A courier without a connection yet.
     pub fn new(egress: Arc<MailEgress>) -> Self {
-        Self { egress, session: None }
+        Self { egress, session: None, messages_max: u32::MAX, dialled: 0 }
+    }
+
+    /// How many mails its next connections may carry, if its site has a limit of its own.
+    pub fn allow(&mut self, messages_max: Option<u32>) {
+        self.messages_max = messages_max.unwrap_or(u32::MAX);
+    }
+
+    /// How many connections it has tried to make since this was asked last.
+    pub fn take_dialled(&mut self) -> u32 {
+        std::mem::take(&mut self.dialled)
     }
 
     /// True while a connection is kept for the next mail.
@@ -134,7 +148,7 @@ impl MailCourier {
         while !group.is_empty() {
             let mut session = match self.ready_session(options, way).await {
                 Some(session) => session,
-                None => match Session::open(&self.egress, options, way).await {
+                None => match self.open(options, way).await {
                     Ok(session) => session,
                     Err(setback) => {
                         let (outcome, peer) = (setback.clone().outcome(), setback.peer);
@@ -213,6 +227,11 @@ impl MailCourier {
         left
     }
 
+    async fn open(&mut self, options: &Options, way: Way<'_>) -> Result<Session, Setback> {
+        self.dialled = self.dialled.saturating_add(1);
+        Session::open(&self.egress, options, way).await
+    }
+
     async fn attempt(
         &self,
         session: &mut Session,
@@ -283,7 +302,7 @@ impl MailCourier {
         if session.idle.is_none() {
             return;
         }
-        if session.carried >= options.messages_per_connection {
+        if session.carried >= options.messages_per_connection.min(self.messages_max) {
             session.quit(false, options.timeouts.quit).await;
             return;
         }

@@ -54,6 +54,7 @@ pub use options::{Options, Timeouts};
 pub use sign::{NoSigner, Sign, SignError};
 pub use sources::{Pool, Source, Sources, Whose};
 pub use tls_policy::{HostPattern, TlsLevel, TlsPolicies, TlsRule};
+pub use verdict::refused;
 
 /// Hosts whose broken TLS is remembered; at the limit further ones are tried again each time.
 const BROKEN_TLS_MAX: usize = 4096;

@@ -81,7 +81,7 @@ pub(super) fn outcome(answers: &Answers, loss: Option<&Loss>, n: usize, peer: St
 }
 
 /// A refusal: failed if the table says so, or on 5yz where it says nothing, unless `for_now` knows better; else delayed.
-fn refused(provider: &Provider, reply: &Reply, stage: Stage, for_now: bool) -> Outcome {
+pub fn refused(provider: &Provider, reply: &Reply, stage: Stage, for_now: bool) -> Outcome {
     let judgement = provider.judge(reply, stage);
     let failed = judgement.action.is_final() && !for_now;
     let scope = judgement.blames.unwrap_or_else(|| blamed(reply, stage));
@@ -137,6 +137,7 @@ pub(super) fn with_reply(
         throttled: !permanent && throttled,
         rule: judgement.row.map(|row| row.rule.clone()),
         retry_after: judgement.row.and_then(|row| row.retry_after).filter(|_| !permanent),
+        measures: judgement.row.map(|row| row.measures.clone()),
     }
 }
 

@@ -153,6 +153,7 @@ fn answered(status: CommandStatus, scope: Scope) -> Failure {
         throttled: false,
         rule: None,
         retry_after: None,
+        measures: None,
     }
 }
 

@@ -86,6 +86,8 @@ struct RecipientSchema {
     lane: String,
     /// The site whose limits the lane is under, while it waits.
     site: Option<String>,
+    /// The limits in force at that site, and the rule that they come from.
+    limit: Option<String>,
     /// When the next attempt is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt: Option<String>,

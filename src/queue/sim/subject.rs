@@ -265,7 +265,8 @@ impl Subject {
     /// Believed for a while: what a run does in a day takes some of it.
     pub(super) fn learn_site(&self, domain: &str, site: Option<&str>) {
         let domain = Domain::parse(domain).expect("a domain");
-        let site = site.map(|name| MailSite { name: name.into(), limits: None, provider: None });
+        let anybody = Arc::<crate::provider::Limits>::default();
+        let site = site.map(|name| MailSite { name: name.into(), provider: "any".into(), limits: anybody });
         self.queue.learn_site(&domain, site, Duration::from_secs(1_800));
     }
 

@@ -11,7 +11,7 @@ use crate::model::{
     Address, BodyKind, Class, Content, Envelope, Idempotency, MailData, MailOrigin, Mailbox, Number, Origin, Recipient,
     ReversePath, SmsText, Submission, TextOrigin,
 };
-use crate::queue::{Options, Retry};
+use crate::queue::{Options, PaceOptions, Retry};
 use crate::route::{FixedRoute, Routes, TextRoute};
 use crate::storage;
 
@@ -47,7 +47,7 @@ pub(super) fn options(random: &mut fastrand::Rng) -> Options {
         key_age_max: KEY_AGE_MAX,
         receipt_wait_max: RECEIPT_WAIT_MAX,
         recipients_per_consignment_max: [2, 100][random.usize(..2)],
-        connections_per_site_max: random.usize(1..5),
+        pace: PaceOptions { connections_max: Some(random.usize(1..5)), ..PaceOptions::default() },
         ..Options::default()
     }
 }

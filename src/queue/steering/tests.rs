@@ -14,7 +14,11 @@ fn key() -> LaneKey {
 }
 
 fn shared() -> Target {
-    Target::Shared(MailSite { name: "mx mx.example.net".into(), limits: None, provider: Some("gmail".into()) })
+    Target::Shared(MailSite {
+        name: "mx mx.example.net".into(),
+        limits: std::sync::Arc::default(),
+        provider: "gmail".into(),
+    })
 }
 
 #[test]

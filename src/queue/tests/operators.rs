@@ -116,7 +116,7 @@ async fn lanes_are_held_by_all_that_is_named_wherever_they_move() {
     // Who runs the hosts, and which site that is, turns out later.
     queue.order(pause(by("provider", "gmail")), "lin").await.unwrap();
     assert_eq!(hops(&queue).len(), 2);
-    let site = Some(MailSite { name: "mx h".into(), limits: None, provider: Some("gmail".into()) });
+    let site = Some(MailSite { name: "mx h".into(), limits: std::sync::Arc::default(), provider: "gmail".into() });
     for name in ["a.example", "b.example"] {
         queue.learn_site(&Domain::parse(name).unwrap(), site.clone(), Duration::from_secs(60));
     }
@@ -136,7 +136,7 @@ async fn rerouted_mail_goes_elsewhere_until_the_rule_ends() {
     let (queue, _) = bench.open().await;
     let first = queue.accept(bench.mail(&["x@a.example"])).await.unwrap().message_id();
     queue.accept(of_campaign(bench.mail(&["x@a.example"]), "spring")).await.unwrap();
-    let site = Some(MailSite { name: "mx h".into(), limits: None, provider: None });
+    let site = Some(MailSite { name: "mx h".into(), limits: std::sync::Arc::default(), provider: "any".into() });
     let a = Domain::parse("a.example").unwrap();
     queue.learn_site(&a, site.clone(), Duration::from_secs(3_600));
     let order = |selector, to: &str| Order { action: Action::Reroute { to: to.into() }, ..pause(selector) };

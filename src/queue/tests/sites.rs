@@ -1,6 +1,7 @@
 //! Sites that domains share: what is learnt moves what waits, and holds for as long as it was said to.
 
 use super::*;
+use crate::provider::Limits;
 use crate::schedule::SiteLimits;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -9,9 +10,9 @@ fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
 }
 
-fn shared(connections: usize) -> Option<MailSite> {
-    let limits = Some(SiteLimits { concurrency: connections, pace: None });
-    Some(MailSite { name: "mx h".into(), limits, provider: None })
+fn shared(connections: u32) -> Option<MailSite> {
+    let limits = Arc::new(Limits { connections: Some(connections), ..Limits::default() });
+    Some(MailSite { name: "mx h".into(), provider: "any".into(), limits })
 }
 
 /// The sites that are roused: their targets' names, and whether somebody should look them up.
@@ -65,7 +66,8 @@ async fn what_waits_moves_to_the_site_that_its_domain_shares() {
     assert!(roused(&queue).contains(&alone("a.example", true)));
     // Learnt anew, with other limits.
     queue.learn_site(&domain("a.example"), shared(3), HOUR);
-    assert_eq!(queue.shared.table.lock().schedule.slots_max(site), 3);
+    let in_force = |queue: &Queue| queue.shared.table.lock().schedule.pacer(site).unwrap().in_force(queue.now().mono);
+    assert_eq!(in_force(&queue).connections, 3);
     assert_eq!(
         queue.message(queue.explain("z@a.example", 1).await[0].id.parse().unwrap(), None).await.unwrap().status,
         "queued"

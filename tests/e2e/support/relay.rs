@@ -340,6 +340,8 @@ retry = {retry}
 [delivery]
 smtp_port = {smtp_port}
 allow_private = ["127.0.0.0/8"]
+# The sinks take all that comes.
+messages_per_site = "100000/s"
 "#,
         nameserver = dns.address,
     );

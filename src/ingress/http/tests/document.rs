@@ -39,6 +39,7 @@ fn view(id: MessageId) -> MessageView {
         status: "delayed".to_owned(),
         lane: "sms".into(),
         site: Some("cmcc".into()),
+        limit: some(),
         next_attempt: some(),
         waiting_for: some(),
         attempts: vec![attempt],

@@ -1,0 +1,239 @@
+//! What the pacers of mail sites are told, and what is told of them: to connections, to people, to metrics and events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Queue;
+use super::table::{Now, Table};
+use crate::event::{Fact, Kind, RuleFact};
+use crate::model::{Channel, Class, Failure, Outcome, RecipientOutcome, Scope};
+use crate::provider::ANY;
+use crate::schedule::{By, Cause, InForce, Pacer, SiteId, Step, Swept, Ticket};
+
+/// What holds for a new connection to a site.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ConnectionTerms {
+    /// Not before this span has passed.
+    pub wait: Duration,
+    /// How many there may be.
+    pub slots: usize,
+    /// Mails over it, if there is a limit.
+    pub messages_max: Option<u32>,
+    /// How long it may stay open without work, if anybody says so.
+    pub idle: Option<Duration>,
+}
+
+/// How often the shares of deferrals and bounces are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+impl Queue {
+    /// What holds for one more connection to a site.
+    pub fn connection_terms(&self, site: SiteId) -> ConnectionTerms {
+        let now = self.now().mono;
+        let table = self.shared.table.lock();
+        let pacer = table.schedule.pacer(site);
+        ConnectionTerms {
+            wait: table.schedule.connection_wait(site, now),
+            slots: table.schedule.slots_max(site),
+            messages_max: pacer.and_then(Pacer::messages_per_connection),
+            idle: pacer.and_then(|pacer| pacer.terms().idle),
+        }
+    }
+
+    /// So many connections to a site have been tried.
+    pub fn connected(&self, site: SiteId, connections: u32) {
+        let now = self.now().mono;
+        let mut table = self.shared.table.lock();
+        (0..connections).for_each(|_| table.schedule.connected(site, now));
+    }
+
+    /// How many connections a site may use now.
+    pub fn slots_max(&self, site: SiteId) -> usize {
+        self.shared.table.lock().schedule.slots_max(site)
+    }
+
+    /// Tells a site's pacer of the answers to a consignment. True if it has become slower.
+    pub(super) fn pace(&self, table: &mut Table, ticket: Ticket, outcomes: &[RecipientOutcome], now: Now) -> bool {
+        self.hold_sender(table, ticket, outcomes, now);
+        let Some((site, step)) = table.schedule.heard(ticket, outcomes, now.mono) else { return false };
+        self.tell_step(table, site, &step, now);
+        true
+    }
+
+    /// What a row says to suspend for a sender's domain, its lane waits for: there is none for less. Codes do not: an hour
+    /// later they serve nobody.
+    fn hold_sender(&self, table: &mut Table, ticket: Ticket, outcomes: &[RecipientOutcome], now: Now) {
+        let asked = |f: &Failure| {
+            let pause = f.measures.as_deref()?.suspend.filter(|_| f.scope == Scope::SenderDomain)?;
+            Some((pause, f.rule.clone()?))
+        };
+        let failures = outcomes.iter().filter_map(|o| match &o.outcome {
+            Outcome::Delayed(f) | Outcome::Failed(f) => asked(f),
+            Outcome::Relayed(_) => None,
+        });
+        let Some((pause, rule)) = failures.max_by_key(|(pause, _)| *pause) else { return };
+        let Some(lane) = table.schedule.lane_of(ticket) else { return };
+        if table.of_ticket(ticket).is_none_or(|(_, entry)| entry.class == Class::Otp) {
+            return;
+        }
+        let (until, why) = (now.mono.plus(pause), Arc::from(rule.to_string()));
+        let held = table.schedule.lane_rests(lane, now.mono);
+        // What was under way says the same once more.
+        if held.is_some_and(|(held, known)| known == why && held.plus(Duration::from_secs(60)) > until) {
+            return;
+        }
+        if table.schedule.rest_lane(lane, until, &why) {
+            let mut fact = Fact::new(now.wall, Kind::Paused, Channel::Email);
+            fact.lane = table.schedule.lane_name(lane).cloned();
+            fact.next_attempt = Some(now.wall_at(until));
+            fact.rule = Some(RuleFact { id: rule.id.clone(), class: rule.class.clone() });
+            self.shared.events.record(fact);
+            let site = table.schedule.site_of(lane);
+            self.count_step(table, site, "lane");
+        }
+    }
+
+    fn count_step(&self, table: &Table, site: Option<SiteId>, step: &str) {
+        let pacer = site.and_then(|site| table.schedule.pacer(site));
+        let provider = pacer.map_or(ANY, |pacer| &*pacer.terms().provider);
+        self.shared.metrics.pace_steps.with_label_values(&[provider, step]).inc();
+    }
+
+    /// Looks at the shares of deferrals and bounces, once a minute.
+    pub(super) fn judge_shares(&self) {
+        let (now, shares) = (self.now(), self.shared.options.load().pace.shares);
+        let mut table = self.shared.table.lock();
+        if now.mono.since(table.swept) < SWEEP_EVERY {
+            return;
+        }
+        table.swept = now.mono;
+        for swept in table.schedule.sweep(&shares, now.mono) {
+            match swept {
+                Swept::Site(site, step) => self.tell_step(&table, site, &step, now),
+                Swept::Client { site, client, until, why } => {
+                    let name = table.schedule.site_name(site).cloned();
+                    let until = now.wall_at(until);
+                    tracing::warn!(site = name.as_deref(), %client, %until, %why, "a client's mail to a site is on hold");
+                    let mut fact = Fact::new(now.wall, Kind::Paused, Channel::Email);
+                    (fact.site, fact.client, fact.next_attempt) = (name, Some(client), Some(until));
+                    fact.reason = Some(why.to_string());
+                    self.shared.events.record(fact);
+                    self.count_step(&table, Some(site), "lane");
+                }
+            }
+        }
+    }
+
+    /// Counts and tells what a pacer has done.
+    pub(super) fn tell_step(&self, table: &Table, site: SiteId, step: &Step, now: Now) {
+        let name = table.schedule.site_name(site).map_or("", |name| &**name);
+        let (word, cause) = match step {
+            Step::Eased(cause) => ("eased", cause),
+            Step::Slowed(cause) => ("slowed", cause),
+            Step::Suspended { fix: None, cause, .. } => ("suspended", cause),
+            Step::Suspended { fix: Some(_), cause, .. } => ("repair", cause),
+        };
+        self.count_step(table, Some(site), word);
+        let Step::Suspended { until, fix, .. } = step else {
+            tracing::info!(site = name, step = word, %cause, "a site is sent less");
+            return;
+        };
+        let until = now.wall_at(*until);
+        tracing::warn!(site = name, step = word, %cause, %until, fix, "nothing is sent to a site for a while");
+        let mut fact = Fact::new(now.wall, Kind::Paused, Channel::Email);
+        fact.site = Some(name.into());
+        fact.next_attempt = Some(until);
+        fact.rule = match cause {
+            Cause::Rule(rule) => Some(RuleFact { id: rule.id.clone(), class: rule.class.clone() }),
+            Cause::Unknown | Cause::Deferrals => None,
+        };
+        fact.reason = Some(fix.clone().unwrap_or_else(|| cause.to_string()));
+        self.shared.events.record(fact);
+    }
+
+    /// Sets the gauges of those providers that the table names.
+    pub(super) fn show_pace(&self) {
+        let now = self.now().mono;
+        let table = self.shared.table.lock();
+        for (_, pacer) in table.schedule.pacers().filter(|(_, pacer)| *pacer.terms().provider != *ANY) {
+            let (label, limits) = ([&*pacer.terms().provider], pacer.in_force(now));
+            let metrics = &self.shared.metrics;
+            metrics.provider_connections.with_label_values(&label).set(limits.connections as i64);
+            let a_minute = limits.per_second.map_or(0, |rate| (60.0 * rate).round() as i64);
+            metrics.provider_messages.with_label_values(&label).set(a_minute);
+            metrics.provider_suspended.with_label_values(&label).set(i64::from(limits.suspended.is_some()));
+        }
+    }
+}
+
+impl Table {
+    /// The limits in force at a site of mail, and where they come from, in a sentence.
+    pub(super) fn limit(&self, site: SiteId, now: Now) -> Option<String> {
+        let pacer = self.schedule.pacer(site)?;
+        Some(sentence(pacer, &pacer.in_force(now.mono), now))
+    }
+
+    /// Why nothing goes to a site, if a pacer says so.
+    pub(super) fn suspended_by(&self, site: SiteId, now: Now) -> Option<String> {
+        let (until, cause) = self.schedule.pacer(site)?.in_force(now.mono).suspended?;
+        Some(format!("the end of its site's suspension at {}, by {cause}", now.wall_at(until).rfc3339()))
+    }
+}
+
+/// `5 connections, 100/s, 50 mails each: as the provider table says for gmail`.
+fn sentence(pacer: &Pacer, limits: &InForce, now: Now) -> String {
+    let terms = pacer.terms();
+    let mut out = match limits.connections {
+        1 => "1 connection".to_owned(),
+        more => format!("{more} connections"),
+    };
+    if let Some(rate) = limits.per_second {
+        out.push_str(&format!(", {}", rate_in_words(rate)));
+    }
+    if let (Some(most), by) = &limits.messages_per_connection {
+        let by = by.as_ref().map(|cause| format!(" by {cause}")).unwrap_or_default();
+        out.push_str(&format!(", {most} mails each{by}"));
+    }
+    let start = match (terms.by, &*terms.provider) {
+        (By::Administrator, _) => "the configuration".to_owned(),
+        (By::Table, provider) => format!("the provider table for {provider}"),
+    };
+    let at = |then| now.wall_at(then).rfc3339();
+    let mut why: Vec<String> = Vec::new();
+    why.extend(limits.suspended.iter().map(|(until, cause)| format!("suspended until {} by {cause}", at(*until))));
+    why.extend(
+        limits.held.iter().flatten().map(|held| format!("held down until {} by {}", at(held.until), held.cause)),
+    );
+    if let (true, Some((then, cause))) = (why.is_empty(), &limits.eased) {
+        let ago = now.mono.since(*then).as_secs();
+        why.push(format!("eased {ago} s ago by {cause}; the pacer feels its way up from there"));
+    } else if why.is_empty() && limits.grown {
+        why.push("the pacer has gone up while answers were good".to_owned());
+    }
+    if why.is_empty() {
+        return format!("{out}: as {start} says");
+    }
+    format!("{out}: {}; a start is made as {start} says", why.join("; "))
+}
+
+/// `20/s`, `10/m`, `2/h`: the unit in which it is a number to remember.
+fn rate_in_words(per_second: f64) -> String {
+    let (rate, unit) = [(1.0, "s"), (60.0, "m"), (3_600.0, "h")]
+        .map(|(seconds, unit)| (per_second * seconds, unit))
+        .into_iter()
+        .find(|(rate, _)| *rate >= 0.995)
+        .unwrap_or((per_second * 86_400.0, "d"));
+    let rounded = if rate < 10.0 { (rate * 10.0).round() / 10.0 } else { rate.round() };
+    format!("{rounded}/{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_numbers_to_remember() {
+        let shown = [100.0, 1.25, 10.0 / 60.0, 2.0 / 3_600.0, 1.0].map(rate_in_words);
+        assert_eq!(shown, ["100/s", "1.3/s", "10/m", "2/h", "1/s"]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Over real sockets: a provider that lets in fewer connections than a start is made with. The relay finds that out, sends
+//! over fewer, loses nothing, and says by which row.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::http;
+use crate::support::relay::{Relay, SENDER_DOMAIN, Settings};
+use crate::support::smtp::Client;
+use crate::support::{PATIENCE, SOON, account, eventually};
+
+/// Connections that the provider lets in.
+const LETS_IN: usize = 3;
+/// How long it takes over a mail.
+const TAKES: Duration = Duration::from_millis(60);
+const MAILS: usize = 400;
+
+const TABLE: &str = r#"
+[[provider]]
+name = "any"
+connections = 10
+
+[[provider]]
+name = "narrow"
+mx = ["narrow.example"]
+connections = 8
+messages_per_connection = 25
+messages = "500/s"
+new_connections = "600/m"
+
+[[reply]]
+id = "narrow-connections"
+provider = "narrow"
+codes = [421]
+text = ["too many connections"]
+class = "limit"
+blames = "source"
+action = "retry"
+connections = 1
+for = "1h"
+"#;
+
+/// What the provider has seen.
+#[derive(Default)]
+struct Seen {
+    open: AtomicUsize,
+    refused: AtomicUsize,
+    /// How often each recipient's mail was taken.
+    arrived: Mutex<BTreeMap<String, usize>>,
+    /// Mails over each connection that has ended.
+    carried: Mutex<Vec<usize>>,
+}
+
+/// Starts the provider; its port, and what it sees.
+fn provider() -> (u16, Arc<Seen>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Arc::<Seen>::default();
+    let here = seen.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let seen = here.clone();
+            thread::spawn(move || {
+                let before = seen.open.fetch_add(1, Ordering::SeqCst);
+                // Whoever hangs up in the middle has ended too.
+                let _ = if before < LETS_IN { serve(&stream, &seen) } else { refuse(&stream, &seen) };
+                seen.open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (port, seen)
+}
+
+fn refuse(mut stream: &TcpStream, seen: &Seen) -> std::io::Result<()> {
+    seen.refused.fetch_add(1, Ordering::SeqCst);
+    stream.write_all(b"421 4.7.0 too many connections from your address\r\n")
+}
+
+fn serve(mut stream: &TcpStream, seen: &Seen) -> std::io::Result<()> {
+    stream.write_all(b"220 narrow\r\n")?;
+    let (mut to, mut carried) = (Vec::new(), 0);
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next().transpose()? {
+        let answer = match line.get(..4).unwrap_or_default().to_ascii_uppercase().as_str() {
+            "RCPT" => {
+                let address = line.split(['<', '>']).nth(1).unwrap_or_default();
+                to.push(address.to_owned());
+                "250 2.1.5 ok"
+            }
+            "DATA" => {
+                stream.write_all(b"354 go on\r\n")?;
+                while lines.next().transpose()?.is_some_and(|line| line != ".") {}
+                thread::park_timeout(TAKES);
+                carried += 1;
+                let mut arrived = seen.arrived.lock().unwrap();
+                to.drain(..).for_each(|address| *arrived.entry(address).or_default() += 1);
+                "250 2.0.0 taken"
+            }
+            "QUIT" => break,
+            _ => "250 ok",
+        };
+        stream.write_all(format!("{answer}\r\n").as_bytes())?;
+    }
+    seen.carried.lock().unwrap().push(carried);
+    stream.write_all(b"221 bye\r\n")
+}
+
+fn metric(relay: &Relay, name: &str) -> Option<u64> {
+    let answer = http::request(&relay.listeners.admin, "GET", "/metrics", &[], b"");
+    let text = String::from_utf8(answer.body).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[test]
+fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
+    let (port, seen) = provider();
+    let mut relay = Relay::prepare(&Settings { smtp_port: port, ..Settings::default() });
+    std::fs::write(relay.dir().join("providers.toml"), TABLE).unwrap();
+    let configuration = std::fs::read_to_string(relay.config()).unwrap();
+    let with_table = configuration.replacen("[delivery]\n", "[delivery]\nproviders = \"providers.toml\"\n", 1);
+    std::fs::write(relay.config(), with_table).unwrap();
+    // Two domains at hosts of other names: one provider, one site.
+    relay.dns.mx("one.example", 10, "mx1.narrow.example").a("mx1.narrow.example", Ipv4Addr::LOCALHOST);
+    relay.dns.mx("two.example", 10, "mx2.narrow.example").a("mx2.narrow.example", Ipv4Addr::LOCALHOST);
+    relay.launch();
+
+    let from = format!("hello@{SENDER_DOMAIN}");
+    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
+    let mut last = String::new();
+    for n in 0..MAILS {
+        let domain = if n % 20 == 0 { "two.example" } else { "one.example" };
+        let mail = format!("From: <{from}>\r\nSubject: {n}\r\n\r\nHello\r\n");
+        let reply = client.mail(&from, &[&format!("n{n}@{domain}")], mail.as_bytes()).unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+        last = reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).unwrap().to_owned();
+    }
+    let names_the_row = |text: &serde_json::Value| {
+        text.as_str().is_some_and(|text| text.contains("narrow-connections (limit)") && text.contains("narrow"))
+    };
+    let waiting = relay.explained(&last, SOON, |m| names_the_row(&m["recipients"][0]["limit"]));
+    let recipient = &waiting["recipients"][0];
+    assert_eq!(recipient["site"], "provider narrow", "{waiting}");
+    account(&format!("explain: {}", recipient["limit"].as_str().unwrap()));
+    let queue = relay.command(&["queue", "--json"]);
+    let queue: serde_json::Value = serde_json::from_slice(&queue.stdout).unwrap();
+    let lanes = queue["lanes"].as_array().unwrap();
+    assert!(lanes.iter().all(|l| l["site"] == "provider narrow") && !lanes.is_empty(), "{queue}");
+
+    eventually("all have arrived", PATIENCE, || (seen.arrived.lock().unwrap().len() == MAILS).then_some(()));
+    let arrived = seen.arrived.lock().unwrap();
+    assert!(arrived.values().all(|times| *times == 1), "{arrived:?}");
+    let refused = seen.refused.load(Ordering::SeqCst);
+    let carried = seen.carried.lock().unwrap().iter().copied().max().unwrap_or_default();
+    account(&format!("{refused} connections were refused; at most {carried} mails over one"));
+    assert!(refused > 0 && refused < MAILS / 4, "{refused}");
+    assert!(carried <= 25, "{carried}");
+    let eased = metric(&relay, r#"postrider_pace_steps_total{provider="narrow",step="eased"}"#);
+    assert!(eased.is_some_and(|steps| steps > 0), "{eased:?}");
+    let limit = metric(&relay, r#"postrider_provider_connections_limit{provider="narrow"}"#);
+    assert!(limit.is_some_and(|limit| limit < 8), "{limit:?}");
+}
