@@ -196,6 +196,8 @@ impl Load {
             match self.queue.shared.log.look(move |log| trail.detail(log)).await {
                 Ok(detail) => {
                     summary.of.campaign = CampaignPrint::of(detail.envelope.campaign.as_deref());
+                    // Its sidecar is written anew, or every start would read all of these.
+                    self.queue.shared.table.lock().changed(Position::from(summary.of.spot).segment);
                     for (standing, recipient) in summary.recipients.iter_mut().zip(&detail.envelope.recipients) {
                         if let crate::model::Address::Mailbox(mailbox) = &recipient.address {
                             standing.destination = mailbox.domain().as_str().into();
