@@ -152,6 +152,13 @@ struct Uses {
     resting: HashMap<(Arc<str>, Arc<str>), Mono>,
 }
 
+impl Uses {
+    /// Until when a source does not go to a site, if it does not.
+    fn rests_until(&self, source: &Source, site: &Arc<str>, now: Mono) -> Option<Mono> {
+        self.resting.get(&(source.name.clone(), site.clone())).copied().filter(|until| *until > now)
+    }
+}
+
 /// A source's connection, counted while it lives.
 pub(super) struct Held {
     pub(super) source: Arc<Source>,
@@ -172,7 +179,8 @@ impl Drop for Held {
         }
         drop(uses);
         self.roster.show(&self.source.name, -1);
-        self.roster.freed.notify_one();
+        // All of them: the one that has waited longest may wait for another source.
+        self.roster.freed.notify_waiters();
     }
 }
 
@@ -221,8 +229,8 @@ impl Roster {
         let (mut free, mut sum, mut rested) = (Vec::with_capacity(pool.members.len()), 0_u64, None::<Mono>);
         let mut full = false;
         for (source, weight) in &pool.members {
-            match uses.resting.get(&(source.name.clone(), site.clone())).filter(|until| **until > now) {
-                Some(&until) => rested = Some(rested.map_or(until, |other| other.min(until))),
+            match uses.rests_until(source, site, now) {
+                Some(until) => rested = Some(rested.map_or(until, |other| other.min(until))),
                 None if uses.open.get(&source.name).is_some_and(|open| *open >= source.connections_max) => full = true,
                 None => {
                     sum += u64::from(*weight);
@@ -242,10 +250,7 @@ impl Roster {
 
     /// True if a connection of this source may carry one more mail of the pool to a site.
     pub(super) fn may_go_on(&self, pool: &Pool, source: &Source, site: &Arc<str>) -> bool {
-        let rests = || {
-            let until = self.uses.lock().resting.get(&(source.name.clone(), site.clone())).copied();
-            until.is_some_and(|until| until > self.clock.mono())
-        };
+        let rests = || self.uses.lock().rests_until(source, site, self.clock.mono()).is_some();
         pool.has(source) && (pool.members.len() < 2 || !rests())
     }
 
@@ -264,8 +269,7 @@ impl Roster {
             return false;
         }
         uses.resting.insert((source.name.clone(), site.clone()), now.plus(span));
-        let rests = |name: &Arc<str>| uses.resting.get(&(name.clone(), site.clone())).is_some_and(|until| *until > now);
-        let other = pool.members.iter().any(|(member, _)| !rests(&member.name));
+        let other = pool.members.iter().any(|(member, _)| uses.rests_until(member, site, now).is_none());
         drop(uses);
         tracing::warn!(source = &*source.name, site = &**site, for_s = span.as_secs(), "a source rests towards a site");
         self.metrics.source_rests.with_label_values(&[&*source.name]).inc();

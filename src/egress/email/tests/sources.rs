@@ -104,6 +104,31 @@ async fn sources_take_turns_by_weight_and_stop_at_their_caps() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_source_is_called_although_another_waits_for_another() {
+    let (mta1, mta2) = (source("mta1", "127.0.0.2", 1), source("mta2", "127.0.0.3", 1));
+    let (one, two) = (pool("one", &[(&mta1, 1)], Whose::default()), pool("two", &[(&mta2, 1)], Whose::default()));
+    let ((roster, _), site) = (roster(), "mx.example".into());
+    let long = Duration::from_secs(3_600);
+    let first = roster.take(&one, &site, long).await.unwrap();
+    let _second = roster.take(&two, &site, long).await.unwrap();
+    // The one who waits for the second stands in front.
+    let (for_two, for_one) = (roster.take(&two, &site, long), roster.take(&one, &site, long));
+    tokio::pin!(for_two, for_one);
+    tokio::select! {
+        biased;
+        _ = &mut for_two => panic!("the second is taken"),
+        _ = &mut for_one => panic!("the first is taken"),
+        () = std::future::ready(()) => {}
+    }
+    drop(first);
+    let got = tokio::select! {
+        _ = &mut for_two => panic!("the second is taken"),
+        got = tokio::time::timeout(Duration::from_secs(10), &mut for_one) => got,
+    };
+    assert_eq!(got.expect("it was called").unwrap().source, mta1);
+}
+
+#[tokio::test]
 async fn a_source_that_is_blamed_rests_there_and_nowhere_else() {
     let (mta1, mta2) = two();
     let pool = pool("all", &[(&mta1, 1), (&mta2, 1)], Whose::default());
