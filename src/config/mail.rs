@@ -9,10 +9,10 @@ use ipnet::IpNet;
 
 use super::reader::Section;
 use super::timeouts::{DeliveryTimeouts, timeouts};
-use super::{Rate, files, quantity, value};
+use super::{files, quantity, value};
 use crate::egress::email::TlsLevel;
 use crate::mail::dkim::SigningKey;
-use crate::model::{Domain, Secret};
+use crate::model::{Domain, Rate, Secret};
 use crate::net::Authorities;
 use crate::provider::Table;
 use crate::route::FixedRoute;

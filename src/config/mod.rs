@@ -47,7 +47,7 @@ use crate::route::Routes;
 pub use bounds::{Events, History, Limits, Log};
 pub use mail::{Delivery, Dkim, Dns};
 pub use mistake::{Mistake, Warning};
-pub use quantity::{Rate, parse_bytes, parse_span};
+pub use quantity::{parse_bytes, parse_span};
 pub use queue::{Queue, Retry};
 pub use server::{Admin, Auth, Http, Listener, ListenerTls, Server, Tls};
 pub use texts::{Carrier, Protocol};

@@ -10,33 +10,7 @@ use toml::de::DeValue;
 
 use super::mistake::{Fault, shortened};
 use super::value::as_text;
-
-/// How many in which span: `100/s`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rate {
-    /// How many.
-    pub count: u32,
-    /// In which span: a second, a minute or an hour.
-    pub per: Duration,
-}
-
-impl Rate {
-    /// How many a second, on average.
-    pub fn per_second(self) -> f64 {
-        f64::from(self.count) / self.per.as_secs_f64()
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.per.as_secs() {
-            1 => 's',
-            60 => 'm',
-            _ => 'h',
-        };
-        write!(f, "{}/{unit}", self.count)
-    }
-}
+use crate::model::Rate;
 
 /// A span of time within a range: `"90s"`, `"5m"`, `"1h30m"`, `"3d"`.
 pub(super) fn span(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Result<Duration, Fault> {

@@ -6,10 +6,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::mistake::Fault;
-use super::quantity::Rate;
 use super::reader::Section;
 use super::{files, quantity, value};
-use crate::model::{Secret, SenderId};
+use crate::model::{Rate, Secret, SenderId};
 use crate::route::TextRoute;
 
 /// `[[carrier]]`: one account with a carrier.

@@ -12,6 +12,7 @@ use crate::egress::sms;
 use crate::event;
 use crate::ingress::{http, smtp};
 use crate::mail::dkim::{Signer, SignerSet, SigningKey};
+use crate::model::Rate;
 use crate::queue::{self, PaceOptions, Retry};
 use crate::schedule::Shares;
 use crate::{admin, dns, storage};
@@ -47,7 +48,7 @@ fn pace(delivery: &config::Delivery) -> PaceOptions {
     let everybody = delivery.providers.providers().first().map(|any| any.limits.clone());
     PaceOptions {
         connections_max: delivery.connections_per_site,
-        per_second_max: delivery.messages_per_site.map(config::Rate::per_second),
+        per_second_max: delivery.messages_per_site.map(Rate::per_second),
         messages_per_connection_max: delivery
             .messages_per_connection
             .map(|messages| u32::try_from(messages).unwrap_or(u32::MAX)),
