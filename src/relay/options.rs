@@ -96,8 +96,6 @@ pub(super) fn email(config: &Config) -> email::Options {
         hostname: config.server.hostname.to_string(),
         smtp_port: delivery.smtp_port,
         allow_private: delivery.allow_private.clone(),
-        // What a site's pacer says is less.
-        messages_per_connection: u32::MAX,
         idle: delivery.idle.unwrap_or(email::Options::default().idle),
         tls: config.outbound_tls.clone(),
         mta_sts: config

@@ -31,8 +31,8 @@ use crate::wire::smtp::client::{Capabilities, MailCommand, RcptCommand, sent_byt
 pub struct MailCourier {
     egress: Arc<MailEgress>,
     pub(super) session: Option<Session>,
-    /// Mails over one connection, where less than the options say.
-    messages_max: u32,
+    /// Mails over one connection, if there is a limit.
+    messages_max: Option<u32>,
     /// Connections tried since somebody asked.
     dialled: u32,
 }
@@ -73,12 +73,12 @@ impl Ledger<'_> {
 impl MailCourier {
     /// A courier without a connection yet.
     pub fn new(egress: Arc<MailEgress>) -> Self {
-        Self { egress, session: None, messages_max: u32::MAX, dialled: 0 }
+        Self { egress, session: None, messages_max: None, dialled: 0 }
     }
 
     /// How many mails its next connections may carry, if its site has a limit of its own.
     pub fn allow(&mut self, messages_max: Option<u32>) {
-        self.messages_max = messages_max.unwrap_or(u32::MAX);
+        self.messages_max = messages_max;
     }
 
     /// How many connections it has tried to make since this was asked last.
@@ -302,7 +302,7 @@ impl MailCourier {
         if session.idle.is_none() {
             return;
         }
-        if session.carried >= options.messages_per_connection.min(self.messages_max) {
+        if self.messages_max.is_some_and(|most| session.carried >= most) {
             session.quit(false, options.timeouts.quit).await;
             return;
         }

@@ -21,8 +21,6 @@ pub struct Options {
     pub sources: Sources,
     /// Prefixes that may be connected to although they are not public. Fixed next hops are always allowed.
     pub allow_private: Vec<IpNet>,
-    /// Mails over one connection before it is closed. Default 100.
-    pub messages_per_connection: u32,
     /// Recipients of one transaction; a consignment with more goes in several (RFC 5321 section 4.5.3.1.8 guarantees 100).
     /// Default 100.
     pub recipients_per_transaction: usize,
@@ -79,7 +77,6 @@ impl Default for Options {
             smtp_port: 25,
             sources: Sources::default(),
             allow_private: Vec::new(),
-            messages_per_connection: 100,
             recipients_per_transaction: 100,
             idle: Duration::from_secs(30),
             hosts_per_attempt: 5,

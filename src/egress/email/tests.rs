@@ -183,8 +183,9 @@ async fn a_connection_is_reused_and_closed_after_its_share() {
     let first = hello("PIPELINING") + TAKEN + TAKEN + "C: QUIT\nS: 221 bye";
     let second = hello("PIPELINING") + TAKEN + "C: QUIT\nS: 221 bye";
     let host = Host::start(&[&first, &second]).await;
-    let egress = egress(Options { messages_per_connection: 2, ..options() });
+    let egress = egress(options());
     let mut courier = courier(&egress, &host);
+    courier.courier.allow(Some(2));
     for connected in [true, false, true] {
         assert_eq!(all_shown(&courier.carry(&mail(MAIL, &["a@x.example"])).await), ["relayed"]);
         assert_eq!(courier.is_connected(), connected);
