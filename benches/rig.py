@@ -186,25 +186,17 @@ class Processes:
             return 0
 
 
-class Sink:
-    """`postrider sink`, counting; tells when a count was reached. A port makes it the successor of another sink."""
+class Counting:
+    """Messages that have come so far, when the last of them did, and the wait for more."""
 
-    def __init__(self, *options, address="127.0.0.1", port=0):
-        command = [POSTRIDER, "sink", "--only", "smtp", "--smtp", f"{address}:{port}", "--json", "--every", "20ms", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.port = int(json.loads(self.process.stdout.readline())["listening"]["smtp"].rpartition(":")[2])
-        self.counts, self.messages, self.at, self._changed = {}, 0, time.monotonic(), threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+    def __init__(self):
+        self.messages, self.at, self._changed = 0, time.monotonic(), threading.Condition()
 
-    def _read(self):
-        for line in self.process.stdout:
-            counts = json.loads(line)["counts"]["smtp"]
-            with self._changed:
-                self.counts = counts
-                if counts["messages"] > self.messages:
-                    self.messages, self.at = counts["messages"], time.monotonic()
-                    self._changed.notify_all()
+    def _came(self, messages):
+        with self._changed:
+            if messages > self.messages:
+                self.messages, self.at = messages, time.monotonic()
+                self._changed.notify_all()
 
     def reached(self, count, within):
         """Waits until `count` messages have come in all; when the last of them did."""
@@ -213,13 +205,32 @@ class Sink:
                 raise SystemExit(f"the sink has {self.messages} of {count} messages after {within} s")
             return self.at
 
+
+class Sink(Counting):
+    """`postrider sink`, counting; tells when a count was reached. A port makes it the successor of another sink."""
+
+    def __init__(self, *options, address="127.0.0.1", port=0):
+        command = [POSTRIDER, "sink", "--only", "smtp", "--smtp", f"{address}:{port}", "--json", "--every", "20ms", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(json.loads(self.process.stdout.readline())["listening"]["smtp"].rpartition(":")[2])
+        super().__init__()
+        self.counts = {}
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            counts = json.loads(line)["counts"]["smtp"]
+            self.counts = counts
+            self._came(counts["messages"])
+
     def stop(self):
         self.process.terminate()
         self.process.wait()
         self._reader.join()
 
 
-class DelayedSink:
+class DelayedSink(Counting):
     """A mail sink in this process that gives each reply so many seconds late, as a far one would; offers these extensions only.
 
     For rates that a round trip limits: it is too slow for others.
@@ -227,7 +238,7 @@ class DelayedSink:
 
     def __init__(self, delay, keywords):
         self.delay, self.keywords = delay, keywords
-        self.messages, self.at, self._changed = 0, time.monotonic(), threading.Condition()
+        super().__init__()
         self._loop, started = asyncio.new_event_loop(), threading.Event()
 
         def run():
@@ -255,12 +266,12 @@ class DelayedSink:
                 elif verb.upper() == "DATA":
                     answer("354 go on")
                     await reader.readuntil(b"\r\n.\r\n")
-                    self._took()
+                    self._came(self.messages + 1)
                     answer("250 taken")
                 elif verb.upper() == "BDAT":
                     await reader.readexactly(int(rest.split()[0]))
                     if rest.upper().endswith("LAST"):
-                        self._took()
+                        self._came(self.messages + 1)
                     answer("250 taken")
                 elif verb.upper() == "QUIT":
                     answer("221 bye")
@@ -270,17 +281,6 @@ class DelayedSink:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         writer.close()
-
-    def _took(self):
-        with self._changed:
-            self.messages, self.at = self.messages + 1, time.monotonic()
-            self._changed.notify_all()
-
-    def reached(self, count, within):
-        with self._changed:
-            if not self._changed.wait_for(lambda: self.messages >= count, within):
-                raise SystemExit(f"the sink has {self.messages} of {count} messages after {within} s")
-            return self.at
 
     def stop(self):
         self._loop.call_soon_threadsafe(self._loop.stop)
