@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::http;
-use crate::support::relay::{Relay, SENDER_DOMAIN, Settings};
+use crate::support::relay::{Relay, SENDER_DOMAIN, Settings, id_in};
 use crate::support::smtp::Client;
 use crate::support::{PATIENCE, SOON, account, eventually};
 
@@ -110,12 +109,6 @@ fn serve(mut stream: &TcpStream, seen: &Seen) -> std::io::Result<()> {
     stream.write_all(b"221 bye\r\n")
 }
 
-fn metric(relay: &Relay, name: &str) -> Option<u64> {
-    let answer = http::request(&relay.listeners.admin, "GET", "/metrics", &[], b"");
-    let text = String::from_utf8(answer.body).unwrap();
-    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-}
-
 #[test]
 fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
     let (port, seen) = provider();
@@ -136,8 +129,7 @@ fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
         let domain = if n % 20 == 0 { "two.example" } else { "one.example" };
         let mail = format!("From: <{from}>\r\nSubject: {n}\r\n\r\nHello\r\n");
         let reply = client.mail(&from, &[&format!("n{n}@{domain}")], mail.as_bytes()).unwrap();
-        assert!(reply.starts_with("250"), "{reply}");
-        last = reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).unwrap().to_owned();
+        last = id_in(&reply);
     }
     let names_the_row = |text: &serde_json::Value| {
         text.as_str().is_some_and(|text| text.contains("narrow-connections (limit)") && text.contains("narrow"))
@@ -159,8 +151,8 @@ fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
     account(&format!("{refused} connections were refused; at most {carried} mails over one"));
     assert!(refused > 0 && refused < MAILS / 4, "{refused}");
     assert!(carried <= 25, "{carried}");
-    let eased = metric(&relay, r#"postrider_pace_steps_total{provider="narrow",step="eased"}"#);
+    let eased = relay.metric(r#"postrider_pace_steps_total{provider="narrow",step="eased"}"#);
     assert!(eased.is_some_and(|steps| steps > 0), "{eased:?}");
-    let limit = metric(&relay, r#"postrider_provider_connections_limit{provider="narrow"}"#);
+    let limit = relay.metric(r#"postrider_provider_connections_limit{provider="narrow"}"#);
     assert!(limit.is_some_and(|limit| limit < 8), "{limit:?}");
 }

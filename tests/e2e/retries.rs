@@ -10,16 +10,6 @@ use crate::support::relay::{Relay, SENDER_DOMAIN, SINK_DOMAIN, Settings};
 use crate::support::smtp::Client;
 use crate::support::{SOON, SilentPort, script};
 
-/// Hands in a mail over the trusted listener; its id.
-fn submit(relay: &Relay, subject: &str, to: &[&str]) -> String {
-    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
-    let from = format!("hello@{SENDER_DOMAIN}");
-    let mail = format!("From: <{from}>\r\nSubject: {subject}\r\n\r\nHello\r\n");
-    let reply = client.mail(&from, to, mail.as_bytes()).unwrap();
-    assert!(reply.starts_with("250"), "{reply}");
-    reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).expect("an id in the reply").to_owned()
-}
-
 /// A relay with one more line in its configuration, behind another.
 fn start_with(settings: &Settings, behind: &str, more: &str) -> Relay {
     let mut relay = Relay::prepare(settings);
@@ -35,7 +25,7 @@ fn a_sink_that_is_down_defers_and_drains_once_it_is_up() {
     let silent = SilentPort::take();
     let relay = Relay::start(&Settings { smtp_port: silent.port, ..Settings::default() });
     let to = format!("lin@{SINK_DOMAIN}");
-    let ids: Vec<_> = (0..20).map(|n| submit(&relay, &format!("patient {n}"), &[&to])).collect();
+    let ids: Vec<_> = (0..20).map(|n| relay.submit_hello(&format!("patient {n}"), &[&to])).collect();
     let delayed = relay.explained(&ids[0], SOON, |m| m["status"] == "delayed");
     let recipient = &delayed["recipients"][0];
     assert_eq!(recipient["address"], to, "{delayed}");
@@ -60,7 +50,7 @@ fn the_schedule_is_visible_in_explain() {
         Settings { retry: r#"["100ms", "1h"]"#, expire: "2d", smtp_port: silent.port, ..Settings::default() };
     let relay = Relay::start(&settings);
     let to = format!("lin@{SINK_DOMAIN}");
-    let id = submit(&relay, "scheduled", &[&to]);
+    let id = relay.submit_hello("scheduled", &[&to]);
     let message = relay.explained(&id, SOON, |m| m["recipients"][0]["attempts_made"] == 2);
     let recipient = &message["recipients"][0];
     let time = |value: &Value| Timestamp::parse_rfc3339(value.as_str().unwrap_or_default()).expect("a time");
@@ -78,7 +68,7 @@ fn a_temporary_refusal_is_shown_word_for_word() {
     let mut sink = MailSink::start(0);
     sink.0.steer(&json!({"rcpt": "452 4.2.2 mailbox full, come back later"}));
     let relay = Relay::start(&Settings { smtp_port: sink.0.port, ..Settings::default() });
-    let id = submit(&relay, "full", &[&format!("lin@{SINK_DOMAIN}")]);
+    let id = relay.submit_hello("full", &[&format!("lin@{SINK_DOMAIN}")]);
     let delayed = relay.explained(&id, SOON, |m| m["status"] == "delayed");
     let attempt = &delayed["recipients"][0]["attempts"][0];
     assert!(attempt["reply"].as_str().unwrap().contains("452 4.2.2 mailbox full, come back later"), "{delayed}");
@@ -95,7 +85,7 @@ fn a_permanent_refusal_bounces_to_the_sender_as_rfc_3464_says() {
     let route = format!("\n[[route]]\ndomains = [\"{SENDER_DOMAIN}\"]\nnext_hop = \"127.0.0.1:{}\"\n", returns.0.port);
     let relay = Relay::start(&Settings { smtp_port: sink.0.port, extra: route, ..Settings::default() });
     let to = format!("nobody@{SINK_DOMAIN}");
-    let id = submit(&relay, "refused", &[&to]);
+    let id = relay.submit_hello("refused", &[&to]);
     relay.reaches(&id, "bounced");
 
     let sender = format!("hello@{SENDER_DOMAIN}");
@@ -125,13 +115,13 @@ fn a_bounce_that_bounces_ends_there() {
     sink.0.steer(&json!({"rcpt": "550 5.1.1 no such user"}));
     let route = format!("\n[[route]]\ndomains = [\"*\"]\nnext_hop = \"127.0.0.1:{}\"\n", sink.0.port);
     let relay = Relay::start(&Settings { extra: route, ..Settings::default() });
-    let id = submit(&relay, "refused", &[&format!("nobody@{SINK_DOMAIN}")]);
+    let id = relay.submit_hello("refused", &[&format!("nobody@{SINK_DOMAIN}")]);
     relay.reaches(&id, "bounced");
     let address = format!("hello@{SENDER_DOMAIN}");
     let ended = relay.explained(&address, SOON, |m| m["status"] == "bounced");
     assert_eq!(ended["recipients"][0]["attempts_made"], 1, "{ended}");
     sink.0.steer(&json!({"rcpt": null}));
-    submit(&relay, "afterwards", &[&format!("lin@{SINK_DOMAIN}")]);
+    relay.submit_hello("afterwards", &[&format!("lin@{SINK_DOMAIN}")]);
     sink.subject("afterwards");
     assert_eq!(sink.mails().len(), 1, "nothing was sent about the bounce");
 }
@@ -210,10 +200,10 @@ fn a_client_that_relies_on_events_gets_no_bounces() {
     let route = format!("\n[[route]]\ndomains = [\"{SENDER_DOMAIN}\"]\nnext_hop = \"127.0.0.1:{}\"\n", returns.0.port);
     let settings = Settings { smtp_port: sink.0.port, extra: route, ..Settings::default() };
     let relay = start_with(&settings, "name = \"shop\"\n", "bounces = false\n");
-    let id = submit(&relay, "refused", &[&format!("nobody@{SINK_DOMAIN}")]);
+    let id = relay.submit_hello("refused", &[&format!("nobody@{SINK_DOMAIN}")]);
     relay.reaches(&id, "bounced");
     // What comes later arrives, and no bounce has come before it.
-    let afterwards = submit(&relay, "afterwards", &[&format!("hello@{SENDER_DOMAIN}")]);
+    let afterwards = relay.submit_hello("afterwards", &[&format!("hello@{SENDER_DOMAIN}")]);
     relay.reaches(&afterwards, "delivered");
     assert_eq!(returns.wait_for("the mail", SOON, |_| true).from, format!("hello@{SENDER_DOMAIN}"));
     assert_eq!(returns.mails().len(), 1);

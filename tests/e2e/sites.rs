@@ -2,30 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use crate::support::http;
 use crate::support::peer::MailSink;
-use crate::support::relay::{Relay, SENDER_DOMAIN, Settings};
-use crate::support::smtp::Client;
+use crate::support::relay::{Relay, Settings};
 use crate::support::{SOON, eventually};
 
 const DOMAINS: [&str; 6] =
     ["one.example", "two.example", "three.example", "four.example", "five.example", "six.example"];
-
-fn submit(relay: &Relay, subject: &str, to: &str) -> String {
-    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
-    let from = format!("hello@{SENDER_DOMAIN}");
-    let mail = format!("From: <{from}>\r\nSubject: {subject}\r\n\r\nHello\r\n");
-    let reply = client.mail(&from, &[to], mail.as_bytes()).unwrap();
-    assert!(reply.starts_with("250"), "{reply}");
-    reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).expect("an id in the reply").to_owned()
-}
-
-fn metric(relay: &Relay, name: &str) -> u64 {
-    let answer = http::request(&relay.listeners.admin, "GET", "/metrics", &[], b"");
-    let text = String::from_utf8(answer.body).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    line.unwrap_or_else(|| panic!("{name} is not among the metrics"))
-}
 
 #[test]
 fn domains_of_one_exchanger_share_its_connection_and_others_do_not() {
@@ -39,15 +21,15 @@ fn domains_of_one_exchanger_share_its_connection_and_others_do_not() {
 
     // One after the other: each finds the connection that the one before has left.
     for domain in DOMAINS {
-        let id = submit(&relay, domain, &format!("lin@{domain}"));
+        let id = relay.submit_hello(domain, &[&format!("lin@{domain}")]);
         sink.subject(domain);
         relay.reaches(&id, "delivered");
     }
-    assert_eq!(metric(&relay, "postrider_mail_connections_made_total"), 1, "one connection for six domains");
-    let id = submit(&relay, "other", "lin@other.example");
+    assert_eq!(relay.metric("postrider_mail_connections_made_total"), Some(1), "one connection for six domains");
+    let id = relay.submit_hello("other", &["lin@other.example"]);
     sink.subject("other");
     relay.reaches(&id, "delivered");
-    assert_eq!(metric(&relay, "postrider_mail_connections_made_total"), 2);
+    assert_eq!(relay.metric("postrider_mail_connections_made_total"), Some(2));
     // Each was looked up, and none twice.
     for domain in DOMAINS {
         assert_eq!(relay.dns.questions_for(domain).len(), 1, "{domain}");
@@ -64,7 +46,7 @@ fn what_waits_shows_its_site() {
     }
     relay.dns.a("mx.shared.example", Ipv4Addr::LOCALHOST);
     for domain in ["one.example", "two.example"] {
-        let id = submit(&relay, domain, &format!("lin@{domain}"));
+        let id = relay.submit_hello(domain, &[&format!("lin@{domain}")]);
         let message = relay.explained(&id, SOON, |m| m["status"] == "delayed");
         assert_eq!(message["recipients"][0]["site"], "mx mx.shared.example", "{message}");
     }

@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::support::peer::MailSink;
 use crate::support::relay::{Relay, SENDER_DOMAIN, SINK_DOMAIN, Settings, USER};
-use crate::support::smtp::Client;
 use crate::support::{SOON, SilentPort, eventually};
 
 fn spool(arguments: &[&str], dir: &Path) -> Output {
@@ -38,15 +37,6 @@ fn mail(subject: &str, more: &str, body: &str) -> String {
          Date: Mon, 23 Nov 2026 06:24:00 +0000\r\nMessage-ID: <{subject}@{SENDER_DOMAIN}>\r\n\
          MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{body}"
     )
-}
-
-/// Hands in a mail; its id.
-fn submit(relay: &Relay, to: &str, content: &str) -> String {
-    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
-    let from = format!("hello@{SENDER_DOMAIN}");
-    let reply = client.mail(&from, &[to], content.as_bytes()).unwrap();
-    assert!(reply.starts_with("250"), "{reply}");
-    reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).expect("an id in the reply").to_owned()
 }
 
 /// Every file below a directory and what is in it.
@@ -78,10 +68,10 @@ fn stopped(settings: &Settings) -> (Relay, BTreeMap<String, String>) {
     let mut mails = BTreeMap::new();
     for n in 0..5 {
         let content = mail(&format!("patient-{n}"), "", &format!("words of {n}\r\n").repeat(50));
-        mails.insert(submit(&relay, &to, &content), content);
+        mails.insert(relay.submit(&[&to], &content), content);
     }
     let large = mail("large", "", &"a line of the large one\r\n".repeat(12_000));
-    mails.insert(submit(&relay, &to, &large), large);
+    mails.insert(relay.submit(&[&to], &large), large);
     // One that fails makes the others to the same destination wait.
     eventually("one is delayed", SOON, || relay.explain(&to).iter().any(|m| m["status"] == "delayed").then_some(()));
     assert!(relay.stop(SOON).success());
@@ -95,7 +85,7 @@ fn a_stopped_spool_is_verified_counted_listed_and_written_out() {
     relay.launch_with(&["--hold"]);
     let code = mail("code", "X-Postrider-Class: otp\r\nX-Postrider-Idempotency-Key: otp-key\r\n", "482913\r\n");
     let secret = format!("secret.person@{SINK_DOMAIN}");
-    let code_id = submit(&relay, &secret, &code);
+    let code_id = relay.submit(&[&secret], &code);
     let data = relay.dir().join("data");
 
     let refused = spool(&["verify"], &data);

@@ -8,18 +8,8 @@ use serde_json::Value;
 use crate::support::keys::Authority;
 use crate::support::peer::MailSink;
 use crate::support::policy_host::PolicyHost;
-use crate::support::relay::{Relay, SENDER_DOMAIN, Settings};
-use crate::support::smtp::Client;
-use crate::support::{SOON, SilentPort, eventually, http};
-
-fn submit(relay: &Relay, subject: &str, domain: &str) -> String {
-    let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
-    let (from, to) = (format!("hello@{SENDER_DOMAIN}"), format!("lin@{domain}"));
-    let mail = format!("From: <{from}>\r\nSubject: {subject}\r\n\r\nHello\r\n");
-    let reply = client.mail(&from, &[&to], mail.as_bytes()).unwrap();
-    assert!(reply.starts_with("250"), "{reply}");
-    reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok()).expect("an id in the reply").to_owned()
-}
+use crate::support::relay::{Relay, Settings};
+use crate::support::{SOON, SilentPort, eventually};
 
 /// Certificate and key in files; the authority's certificate as `ca.pem` beside them.
 fn issued(dir: &Path, authority: &Authority, name: &str) -> (PathBuf, PathBuf) {
@@ -52,12 +42,6 @@ fn event(relay: &Relay, id: &str, kind: &str) -> Value {
     })
 }
 
-fn metric(relay: &Relay, name: &str) -> Option<u64> {
-    let answer = http::request(&relay.listeners.admin, "GET", "/metrics", &[], b"");
-    let text = String::from_utf8(answer.body).unwrap();
-    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-}
-
 #[test]
 fn mail_that_demands_tls_waits_until_the_host_has_it() {
     let port = SilentPort::take();
@@ -77,11 +61,11 @@ fn mail_that_demands_tls_waits_until_the_host_has_it() {
 
     // In clear: only what may go in clear goes, over the site that they share.
     let sink = MailSink::start(port.port);
-    let required = submit(&relay, "required", "required.example");
-    let verified = submit(&relay, "verified", "verified.example");
+    let required = relay.submit_hello("required", &["lin@required.example"]);
+    let verified = relay.submit_hello("verified", &["lin@verified.example"]);
     waits(&relay, &required, "required (configured for required.example)", "it does not offer STARTTLS");
     waits(&relay, &verified, "verified (configured for verified.example)", "it does not offer STARTTLS");
-    let any = submit(&relay, "any", "any.example");
+    let any = relay.submit_hello("any", &["lin@any.example"]);
     assert!(!sink.subject("any").tls);
     relay.reaches(&any, "delivered");
     assert_eq!(sink.mails().len(), 1);
@@ -133,21 +117,21 @@ fn what_a_domain_publishes_is_followed_and_outlives_a_restart() {
     }
     relay.dns.a("mx.sts.example", Ipv4Addr::LOCALHOST);
 
-    let id = submit(&relay, "sts", "sts.example");
+    let id = relay.submit_hello("sts", &["lin@sts.example"]);
     assert!(sink.subject("sts").tls);
     relay.reaches(&id, "delivered");
     assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (mta-sts enforce)");
     let secured = r#"postrider_mail_tls_total{policy="verified",result="secured",source="mta-sts enforce"}"#;
-    assert_eq!(metric(&relay, secured), Some(1));
+    assert_eq!(relay.metric(secured), Some(1));
     // The MX record of this one leads to a host that its policy does not name; nothing goes there.
-    let forged = submit(&relay, "forged", "forged.example");
+    let forged = relay.submit_hello("forged", &["lin@forged.example"]);
     waits(&relay, &forged, "verified (mta-sts enforce)", "the policy names other mail hosts");
-    let id = submit(&relay, "test", "test.example");
+    let id = relay.submit_hello("test", &["lin@test.example"]);
     sink.subject("test");
     relay.reaches(&id, "delivered");
     assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "opportunistic (mta-sts testing)");
     assert_eq!(policies.asked(), 3);
-    assert_eq!(metric(&relay, r#"postrider_mta_sts_fetches_total{result="ok"}"#), Some(3));
+    assert_eq!(relay.metric(r#"postrider_mta_sts_fetches_total{result="ok"}"#), Some(3));
 
     // Whoever takes the record and the policy away does not get the mail either, nor after a start.
     let kept = relay.data_dir.join("mta-sts.json");
@@ -161,9 +145,9 @@ fn what_a_domain_publishes_is_followed_and_outlives_a_restart() {
     }
     relay.kill_9();
     relay.launch();
-    let second = submit(&relay, "forged again", "forged.example");
+    let second = relay.submit_hello("forged again", &["lin@forged.example"]);
     waits(&relay, &second, "verified (mta-sts enforce)", "the policy names other mail hosts");
-    let id = submit(&relay, "sts again", "sts.example");
+    let id = relay.submit_hello("sts again", &["lin@sts.example"]);
     assert!(sink.subject("sts again").tls);
     relay.reaches(&id, "delivered");
     assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (mta-sts enforce)");

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::dns::Dns;
 use super::http::{self, Answer};
 use super::keys::{self, DkimKey};
+use super::smtp::Client;
 use super::{PATIENCE, SOON, eventually};
 
 /// The client that all tests submit as.
@@ -30,6 +31,13 @@ pub struct Listeners {
     pub smtp: Vec<String>,
     pub http: String,
     pub admin: String,
+}
+
+/// The id in a positive reply to the end of a mail's data.
+pub fn id_in(reply: &str) -> String {
+    assert!(reply.starts_with("250"), "{reply}");
+    let id = reply.split(' ').find(|w| w.parse::<postrider::model::MessageId>().is_ok());
+    id.expect("an id in the reply").to_owned()
 }
 
 /// What a test wants the relay to be.
@@ -194,6 +202,25 @@ impl Relay {
         self.signal(Signal::TERM);
         let mut process = self.process.take().unwrap();
         eventually("the relay stops", within, || process.try_wait().unwrap())
+    }
+
+    /// Submits content, from `hello@` the sender's domain, as a trusted peer; the id in the reply.
+    pub fn submit(&self, to: &[&str], content: &str) -> String {
+        let mut client = Client::greeted(&self.listeners.smtp[2]).unwrap();
+        let reply = client.mail(&format!("hello@{SENDER_DOMAIN}"), to, content.as_bytes()).unwrap();
+        id_in(&reply)
+    }
+
+    /// Submits a short mail with that subject; its id.
+    pub fn submit_hello(&self, subject: &str, to: &[&str]) -> String {
+        self.submit(to, &format!("From: <hello@{SENDER_DOMAIN}>\r\nSubject: {subject}\r\n\r\nHello\r\n"))
+    }
+
+    /// The value of a metric, if there is one of that name and labels.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let answer = http::request(&self.listeners.admin, "GET", "/metrics", &[], b"");
+        let text = String::from_utf8(answer.body).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     /// Runs another command of the binary on this configuration.
