@@ -430,10 +430,12 @@ impl Dial<'_> {
     }
 }
 
-/// For how long a source is left alone after it has met this failure; `None` if it is not blamed.
+/// For how long a source is left alone after it has met this failure: as long as its row suspends it, or until it is of use to
+/// try again. `None` if it is not blamed.
 pub(super) fn rest_for(failure: &Failure) -> Option<Duration> {
     let otherwise = if failure.throttled { REST_SHORT } else { REST };
-    (failure.scope == Scope::Source).then(|| failure.retry_after.unwrap_or(otherwise))
+    let suspended = failure.measures.as_deref().and_then(|measures| measures.suspend);
+    (failure.scope == Scope::Source).then(|| suspended.or(failure.retry_after).unwrap_or(otherwise))
 }
 
 fn out_of_reach(source: &Source, address: SocketAddr) -> Setback {

@@ -1,7 +1,9 @@
 //! Where mail leaves from: whose leaves from which source, in which turn, and what happens when a source is blamed.
 
 use super::*;
+use crate::egress::email::session::rest_for;
 use crate::egress::email::sources::Roster;
+use crate::model::Reply;
 
 /// Greeting, and EHLO by that name with PIPELINING.
 fn hello_from(name: &str) -> String {
@@ -209,6 +211,27 @@ async fn a_blamed_source_makes_way_for_another_within_the_attempt() {
         second_chance(&mixed, &["nobody@example.net", "lin@example.net"]).await,
         ["failed Recipient rcpt 5.1.1 mta1", "relayed mta2"]
     );
+}
+
+#[test]
+fn a_source_rests_as_long_as_its_row_suspends_it() {
+    let hours = |n: u64| Duration::from_secs(3_600 * n);
+    let yahoo = crate::provider::Table::shipped();
+    let yahoo = yahoo.provider_of("mta5.am0.yahoodns.net");
+    let of = |code: u32, text: &str| {
+        let reply = Reply { code, enhanced: None, text: text.to_owned() };
+        match refused(yahoo, &reply, crate::model::Stage::Connect, true) {
+            Outcome::Delayed(failure) => rest_for(&failure),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(of(553, "5.7.1 [BL21] connections will not be accepted from this address [TSS09]"), Some(hours(24 * 7)));
+    assert_eq!(
+        of(421, "4.7.0 [TSS04] deferred"),
+        Some(hours(1)),
+        "without a suspension, until it is of use to try again"
+    );
+    assert_eq!(of(421, "not known"), None);
 }
 
 #[tokio::test]
