@@ -17,6 +17,8 @@ pub struct Directives {
     pub tags: Vec<String>,
     /// `X-Postrider-Send-At`, RFC 3339.
     pub send_at: Option<Timestamp>,
+    /// `X-Postrider-Require-TLS: yes`: what REQUIRETLS says in SMTP.
+    pub require_tls: Option<bool>,
     /// `X-Postrider-Idempotency-Key`.
     pub idempotency_key: Option<String>,
 }
@@ -24,7 +26,7 @@ pub struct Directives {
 /// How every directive's name begins.
 pub(super) const PREFIX: &str = "X-Postrider-";
 
-const KNOWN: &str = "one of X-Postrider-Class, X-Postrider-Campaign, X-Postrider-Tags, X-Postrider-Send-At, X-Postrider-Idempotency-Key";
+const KNOWN: &str = "one of X-Postrider-Class, X-Postrider-Campaign, X-Postrider-Tags, X-Postrider-Send-At, X-Postrider-Require-TLS, X-Postrider-Idempotency-Key";
 
 /// True for a field that speaks to us.
 pub(super) fn is_directive(field: &Field<'_>) -> bool {
@@ -58,6 +60,14 @@ impl Directives {
             "send-at" => {
                 let rule = || bad("a date and time by RFC 3339, such as 2026-11-23T14:24:00+08:00".to_owned());
                 self.send_at.replace(Timestamp::parse_rfc3339(value).ok_or_else(rule)?).is_none()
+            }
+            "require-tls" => {
+                let wanted = match value.trim().to_ascii_lowercase().as_str() {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(bad("yes or no".to_owned())),
+                };
+                self.require_tls.replace(wanted).is_none()
             }
             "idempotency-key" => {
                 let fine = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&value.len())
@@ -102,7 +112,8 @@ mod tests {
     fn every_directive_is_read() {
         let all = take(
             "x-postrider-class: OTP\r\nX-Postrider-Campaign: spring sale \r\nX-POSTRIDER-TAGS: a, 春,c d\r\n\
-             X-Postrider-Send-At: 2026-11-23T14:24:00+08:00\r\nX-Postrider-Idempotency-Key:\r\n key 1\r\n",
+             X-Postrider-Send-At: 2026-11-23T14:24:00+08:00\r\nX-Postrider-Idempotency-Key:\r\n key 1\r\n\
+             X-Postrider-Require-TLS: Yes\r\n",
         );
         assert_eq!(
             all,
@@ -111,6 +122,7 @@ mod tests {
                 campaign: Some("spring sale".to_owned()),
                 tags: vec!["a".to_owned(), "春".to_owned(), "c d".to_owned()],
                 send_at: Some(Timestamp::from_seconds(1_795_415_040)),
+                require_tls: Some(true),
                 idempotency_key: Some("key 1".to_owned()),
             })
         );
@@ -124,6 +136,7 @@ mod tests {
             ("X-Postrider-Tags: a,,b", "separated by commas"),
             ("X-Postrider-Send-At: tomorrow", "RFC 3339"),
             ("X-Postrider-Idempotency-Key: \u{e4}", "printable ASCII"),
+            ("X-Postrider-Require-TLS: always", "yes or no"),
             ("X-Postrider-Priority: 1", "one of X-Postrider-Class"),
             ("X-Postrider-: 1", "one of X-Postrider-Class"),
             ("X-Postrider-Class: otp\r\nX-Postrider-Class: otp", "one such field only"),

@@ -17,7 +17,7 @@ use super::header::{fields, header_section};
 use crate::clock::Timestamp;
 use crate::model::{
     BodyKind, EnhancedStatus, Envelope, MailData, MailOrigin, Mailbox, MessageId, Recipient, RecipientIndex, Reply,
-    Ret, ReversePath,
+    Ret, ReversePath, TlsWish,
 };
 
 mod text;
@@ -119,6 +119,7 @@ pub fn report(report: &Report<'_>) -> Option<Notification> {
     if report.recipients.is_empty() {
         return None;
     }
+    let confidential = mail.tls == TlsWish::Required;
     let words = human_part(report);
     let status = status_part(report, mail);
     let returned = Returned::of(report, mail);
@@ -139,6 +140,8 @@ pub fn report(report: &Report<'_>) -> Option<Notification> {
         smtputf8: to.needs_smtputf8(),
         ret: None,
         envid: None,
+        // RFC 8689 section 5: what was confidential stays so on its way back.
+        tls: if confidential { TlsWish::Required } else { TlsWish::None },
         body_hash,
         header_bytes: u32::try_from(header_bytes).ok()?,
     };
@@ -281,9 +284,10 @@ struct Returned {
 impl Returned {
     fn of(report: &Report<'_>, mail: &MailOrigin) -> Self {
         let mut bytes = Vec::new();
-        // RFC 3461 section 4.3: RET=FULL holds for notifications of failure only.
+        // RFC 3461 section 4.3: RET=FULL holds for notifications of failure only; RFC 8689 section 5: never with REQUIRETLS.
         let full = mail.ret == Some(Ret::Full)
             && gravest(report) == Action::Failed
+            && mail.tls != TlsWish::Required
             && report.data.len() <= report.returned_bytes_max;
         if full {
             push_lines(&mut bytes, report.data.bytes(), "");

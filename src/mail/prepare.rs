@@ -17,9 +17,9 @@ use bytes::Bytes;
 use super::directive::is_directive;
 use super::dkim::BodyHash;
 use super::from::{FromFault, domains_of};
-use super::header::fields;
+use super::header::{Field, fields};
 pub use super::{directive::Directives, trace::Trace};
-use crate::model::{BodyKind, Domain, EnhancedStatus, MailData};
+use crate::model::{BodyKind, Domain, EnhancedStatus, MailData, TlsWish};
 
 /// A mail ready to be queued.
 #[derive(Clone, Debug)]
@@ -36,8 +36,22 @@ pub struct Prepared {
     pub from_domains: Vec<Domain>,
     /// Seven or eight bit, by content: header section and body.
     pub body: BodyKind,
+    /// It says `TLS-Required: No` (RFC 8689 section 3).
+    pub tls_not_required: bool,
     /// True if the header section holds octets above 127 (RFC 6532): the mail needs SMTPUTF8.
     pub utf8_header: bool,
+}
+
+impl Prepared {
+    /// What its sender wants of TLS; `required` says that the submission asked for REQUIRETLS, which the header section
+    /// cannot take back (RFC 8689 section 4.1).
+    pub fn tls_wish(&self, required: bool) -> TlsWish {
+        match (required || self.directives.require_tls == Some(true), self.tls_not_required) {
+            (true, _) => TlsWish::Required,
+            (false, true) => TlsWish::NotRequired,
+            (false, false) => TlsWish::None,
+        }
+    }
 }
 
 /// Why a mail was not taken.
@@ -125,6 +139,7 @@ pub fn prepare(data: MailData, trace: &Trace<'_>) -> Result<Prepared, PrepareErr
         directives: found.directives,
         from_domains: found.from_domains,
         body: if eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
+        tls_not_required: found.tls_required == TlsRequired::No,
         utf8_header,
     })
 }
@@ -138,6 +153,7 @@ struct Found {
     has_message_id: bool,
     from_domains: Vec<Domain>,
     directives: Directives,
+    tls_required: TlsRequired,
 }
 
 impl Found {
@@ -150,6 +166,7 @@ impl Found {
             has_message_id: false,
             from_domains: Vec::new(),
             directives: Directives::default(),
+            tls_required: TlsRequired::Absent,
         };
         let (mut from, mut repeated) = (None, false);
         let mut walk = fields(bytes);
@@ -163,6 +180,7 @@ impl Found {
                 Some(b'r') if field.is("Resent-Bcc") => found.strip(place),
                 Some(b'd') if field.is("Date") => found.has_date = true,
                 Some(b'm') if field.is("Message-ID") => found.has_message_id = true,
+                Some(b't') if field.is("TLS-Required") => found.tls_required.take(&field),
                 Some(b'f') if field.is("From") => repeated |= from.replace(field).is_some(),
                 Some(b'x') if is_directive(&field) => {
                     found.directives.take(&field)?;
@@ -197,6 +215,21 @@ impl Found {
         if !self.has_message_id {
             out.extend_from_slice(format!("Message-ID: <{}@{}>\r\n", trace.id, trace.by).as_bytes());
         }
+    }
+}
+
+/// What the mail's TLS-Required field says. It may stand once and knows one value; anything else says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TlsRequired {
+    Absent,
+    No,
+    Void,
+}
+
+impl TlsRequired {
+    fn take(&mut self, field: &Field<'_>) {
+        let says_no = field.value().eq_ignore_ascii_case(b"no");
+        *self = if *self == Self::Absent && says_no { Self::No } else { Self::Void };
     }
 }
 

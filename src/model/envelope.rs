@@ -122,6 +122,8 @@ pub struct MailOrigin {
     pub ret: Option<Ret>,
     /// ENVID, still xtext-encoded (RFC 3461 section 4.4).
     pub envid: Option<Arc<str>>,
+    /// What the sender wants of TLS on the way (RFC 8689).
+    pub tls: TlsWish,
     /// SHA-256 of the body in relaxed canonical form (RFC 6376 section 3.4.4), taken at ingress.
     pub body_hash: [u8; 32],
     /// Bytes of the content before the body: the header section and the empty line that ends it.
@@ -136,6 +138,30 @@ pub enum BodyKind {
     SevenBit,
     /// Octets above 127 in lines.
     EightBit,
+}
+
+/// What a mail's sender wants of TLS on its way (RFC 8689).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TlsWish {
+    /// Nothing: policies hold.
+    #[default]
+    None,
+    /// `REQUIRETLS`: every host on the way has a certificate that proves its name and promises the same; else the mail
+    /// fails.
+    Required,
+    /// `TLS-Required: No`: it had better arrive than be secret, whatever the recipient's domain publishes.
+    NotRequired,
+}
+
+impl TlsWish {
+    /// All wishes, with the words for them; nothing has none.
+    pub const WORDS: &'static [(&'static str, Self)] =
+        &[("requiretls", Self::Required), ("tls-required: no", Self::NotRequired)];
+
+    /// Its word.
+    pub fn as_str(self) -> Option<&'static str> {
+        Self::WORDS.iter().find(|(_, wish)| *wish == self).map(|(word, _)| *word)
+    }
 }
 
 /// How much of a failed mail its notification returns (RFC 3461 section 4.3).

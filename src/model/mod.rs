@@ -25,7 +25,7 @@ pub use consignment::{AttemptBegun, Consignment};
 pub use data::{DataFault, MailData};
 pub use envelope::{
     BodyKind, ClientName, Content, Envelope, Idempotency, MailOrigin, Notify, Origin, OriginalRecipient, Recipient,
-    RecipientIndex, Ret, Submission, TextOrigin,
+    RecipientIndex, Ret, Submission, TextOrigin, TlsWish,
 };
 pub use id::MessageId;
 pub use measures::{Measures, Rate, Slow};

@@ -27,7 +27,9 @@ use bytes::Bytes;
 
 use super::life::{Change, End, Life};
 use crate::clock::Timestamp;
-use crate::model::{Channel, Content, Envelope, Idempotency, MailData, MessageId, ReceiptState, Scope, SmsText, Stage};
+use crate::model::{
+    Channel, Content, Envelope, Idempotency, MailData, MessageId, ReceiptState, Scope, SmsText, Stage, TlsWish,
+};
 use reader::Reader;
 use writer::Writer;
 
@@ -40,8 +42,8 @@ pub(super) const KEY: u8 = 3;
 
 /// The version written; older ones are read. Version 2 brought a change's number and the change before it, version 3 the
 /// rule that judged an attempt's reply, version 4 the source that it was made from, the TLS policy that held for it and, to
-/// sidecars, campaigns.
-const VERSION: u8 = 4;
+/// sidecars, campaigns, version 5 what the sender wants of TLS.
+const VERSION: u8 = 5;
 /// The oldest version that is read.
 const VERSION_MIN: u8 = 1;
 
@@ -160,6 +162,9 @@ const STAGES: [Stage; 11] = [
     Stage::Submit,
     Stage::Receipt,
 ];
+
+/// What senders want of TLS, by its number on disk.
+const TLS_WISHES: [TlsWish; 3] = [TlsWish::None, TlsWish::Required, TlsWish::NotRequired];
 
 /// Scopes by their number on disk.
 const SCOPES: [Scope; 8] = [

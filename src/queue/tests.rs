@@ -20,6 +20,7 @@ use crate::model::{
     Address, BodyKind, CarrierMessageId, Class, Content, EnhancedStatus, Envelope, Failure, Idempotency, MailData,
     MailOrigin, Mailbox, Number, Origin, Outcome, PartState, Receipt, ReceiptState, Recipient, RecipientOutcome,
     Relayed, Reply, Responsibility, ReversePath, Rule, Scope, SmsText, Stage, Submission, TextOrigin, TextProgress,
+    TlsWish,
 };
 use crate::route::TextRoute;
 use crate::schedule::SiteId;
@@ -104,6 +105,7 @@ impl Bench {
             smtputf8: false,
             ret: None,
             envid: None,
+            tls: TlsWish::None,
             body_hash: [0; 32],
             header_bytes: 23,
         });

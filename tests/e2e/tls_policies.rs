@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::keys::Authority;
 use crate::support::peer::MailSink;
 use crate::support::policy_host::PolicyHost;
-use crate::support::relay::{Relay, Settings};
+use crate::support::relay::{Relay, SENDER_DOMAIN, Settings};
 use crate::support::{SOON, SilentPort, eventually};
 
 /// Certificate and key in files; the authority's certificate as `ca.pem` beside them.
@@ -153,4 +153,63 @@ fn what_a_domain_publishes_is_followed_and_outlives_a_restart() {
     assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (mta-sts enforce)");
     assert!(sink.mails().iter().all(|mail| !mail.to[0].contains("forged")));
     assert_eq!(policies.asked(), 3);
+}
+
+#[test]
+fn what_a_mail_wants_of_tls_itself_is_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("the authority");
+    let files = issued(dir.path(), &authority, "mx.sts.example");
+    let mut sink = MailSink::start_tls(0, &files.0, &files.1);
+    let (certificate, key) = authority.issue(&["mta-sts.sts.example", "mta-sts.forged.example"]);
+    let policies = PolicyHost::start(&certificate, &key);
+    policies.serve("sts.example", "version: STSv1\r\nmode: enforce\r\nmx: mx.sts.example\r\nmax_age: 86400\r\n");
+    policies.serve("forged.example", "version: STSv1\r\nmode: enforce\r\nmx: mx.forged.example\r\nmax_age: 86400\r\n");
+    let ca = dir.path().join("ca.pem");
+    let extra =
+        format!("tls_ca_file = {ca:?}\n[mta_sts]\nport = {}\nca_file = {ca:?}\ntimeout = \"10s\"\n", policies.port);
+    let relay = Relay::start(&Settings { smtp_port: sink.0.port, extra, ..Settings::default() });
+    for domain in ["sts.example", "forged.example", "plain.example"] {
+        relay.dns.mx(domain, 10, "mx.sts.example").a(&format!("mta-sts.{domain}"), Ipv4Addr::LOCALHOST);
+    }
+    for domain in ["sts.example", "forged.example"] {
+        relay.dns.txt(&format!("_mta-sts.{domain}"), "v=STSv1; id=1;");
+    }
+    relay.dns.a("mx.sts.example", Ipv4Addr::LOCALHOST);
+    let submit = |subject: &str, field: &str, to: &str| {
+        let mail = format!("From: <hello@{SENDER_DOMAIN}>\r\nSubject: {subject}\r\n{field}\r\n\r\nHello\r\n");
+        relay.submit(&[to], &mail)
+    };
+    let required = "X-Postrider-Require-TLS: yes";
+    let fails = |id: &str, why: &str| {
+        let failed = event(&relay, id, "bounced");
+        let reason = failed["reason"].as_str().unwrap();
+        assert!(reason.contains("the mail demands REQUIRETLS") && reason.contains(why), "{reason}");
+        assert_eq!(failed["bounce"]["category"], "message", "{failed}");
+    };
+
+    // The host is vouched for, and does not promise what is asked; of the other nobody knows whether it is the right one.
+    fails(&submit("no promise", required, "lin@sts.example"), "mx.sts.example does not offer REQUIRETLS");
+    fails(&submit("no word", required, "lin@plain.example"), "nothing vouches for the mail hosts of plain.example");
+    sink.0.steer(&serde_json::json!({"requiretls": true}));
+    let id = submit("promised", required, "lin@sts.example");
+    let mail = sink.subject("promised");
+    assert!(mail.tls && mail.options.iter().any(|o| o == "REQUIRETLS"), "{mail:?}");
+    assert_eq!(mail.field("X-Postrider-Require-TLS"), None);
+    relay.reaches(&id, "delivered");
+    assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (the mail says REQUIRETLS)");
+    let other = relay.submit_hello("other", &["lin@sts.example"]);
+    assert!(!sink.subject("other").options.iter().any(|o| o == "REQUIRETLS"));
+    relay.reaches(&other, "delivered");
+
+    // Better arrive than be secret: the policy that names other hosts is set aside for one mail, not for the next.
+    let waived = submit("waived", "TLS-Required: No", "lin@forged.example");
+    assert_eq!(sink.subject("waived").field("TLS-Required").as_deref(), Some("No"));
+    relay.reaches(&waived, "delivered");
+    assert_eq!(
+        event(&relay, &waived, "delivered")["peer"]["tls_policy"],
+        "opportunistic (the mail says TLS-Required: No)"
+    );
+    let forged = relay.submit_hello("forged", &["lin@forged.example"]);
+    waits(&relay, &forged, "verified (mta-sts enforce)", "the policy names other mail hosts");
 }

@@ -19,7 +19,7 @@ use crate::mail::{from_domains, header_section};
 use crate::model::Consignment;
 use crate::model::{
     Address, BodyKind, Content, Domain, EnhancedStatus, Failure, MailData, MailOrigin, Mailbox, Outcome, Peer,
-    RecipientIndex, RecipientOutcome, ReversePath, Scope, Stage,
+    RecipientIndex, RecipientOutcome, ReversePath, Scope, Stage, TlsWish,
 };
 use crate::route::MailHop;
 use crate::wire::smtp::client::dialogue::Idle;
@@ -67,6 +67,12 @@ impl Ledger<'_> {
         let duration = self.egress.clock.mono().since(self.began);
         let peer = peer.cloned();
         self.outcomes.push(RecipientOutcome { recipient, outcome, peer, progress: None, duration });
+    }
+
+    /// No session for these.
+    fn enter_all(&mut self, group: &[Addressee<'_>], setback: &Setback) {
+        let outcome = setback.clone().outcome();
+        group.iter().for_each(|a| self.enter(a.index, outcome.clone(), setback.peer.as_ref()));
     }
 }
 
@@ -143,18 +149,17 @@ impl MailCourier {
     ) {
         // Whoever does not fit is entered at once and leaves the group, also for a second try over a fresh connection.
         let mut group = group.to_vec();
-        let tls = self.egress.tls_policy(options, hop).await;
+        let tls = match self.egress.tls_policy(options, hop, parcel.origin).await {
+            Ok(policy) => policy,
+            Err(setback) => return ledger.enter_all(&group, &setback),
+        };
         let way = Way { hop, pool, tls: &tls };
         while !group.is_empty() {
             let mut session = match self.ready_session(options, way).await {
                 Some(session) => session,
                 None => match self.open(options, way).await {
                     Ok(session) => session,
-                    Err(setback) => {
-                        let (outcome, peer) = (setback.clone().outcome(), setback.peer);
-                        group.iter().for_each(|a| ledger.enter(a.index, outcome.clone(), peer.as_ref()));
-                        return;
-                    }
+                    Err(setback) => return ledger.enter_all(&group, &setback),
                 },
             };
             let Some(idle) = session.idle.take() else { continue };
@@ -248,6 +253,7 @@ impl MailCourier {
             size: parcel.bytes,
             body: parcel.origin.body,
             smtputf8: utf8,
+            require_tls: parcel.origin.tls == TlsWish::Required,
             ret: parcel.origin.ret,
             envid: parcel.origin.envid.as_deref(),
         };

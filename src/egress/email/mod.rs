@@ -25,6 +25,7 @@ mod sources;
 mod tls_policy;
 mod transaction;
 mod verdict;
+mod wish;
 
 #[cfg(test)]
 mod script;

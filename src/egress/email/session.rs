@@ -20,6 +20,7 @@ use super::options::Options;
 use super::sources::{Held, Pool, Source};
 use super::tls_policy::{NOT_OFFERED, NOT_PERMITTED, NOT_SECURE, Policy, TlsLevel};
 use super::verdict::{Setback, takes_no_mail, with_reply};
+use super::wish;
 use crate::model::{EnhancedStatus, Failure, Peer, Reply, Scope, Stage};
 use crate::net::tls::{self, TlsError};
 use crate::net::{self, ConnectError};
@@ -101,7 +102,8 @@ impl Session {
                 .is_ok_and(|wanted| self.secured.as_ref().is_some_and(|secured| Arc::ptr_eq(secured, &wanted))),
         };
         self.peer.tls_policy = Some(policy.name.clone());
-        secure && policy.permits(&self.peer.host)
+        let promised = self.idle.as_ref().is_some_and(|idle| idle.capabilities().require_tls);
+        secure && policy.permits(&self.peer.host) && (promised || !policy.demands_promise())
     }
 
     /// Says QUIT; waits for the answer if asked to.
@@ -321,6 +323,7 @@ impl Dial<'_> {
         let mut out = Vec::new();
         let asked = match idle.starttls(&mut out) {
             Ok(asked) => asked,
+            Err(_) if self.tls.demands_promise() => return Err(wish::not_promised(self.peer(None)).into()),
             Err(_) if self.tls.demands_tls() => {
                 return Err(self.unmet(NOT_OFFERED, "it does not offer STARTTLS").into());
             }
@@ -340,6 +343,9 @@ impl Dial<'_> {
                 let securing = connection.secure(with.clone(), self.server_name(), timeouts.tls).await;
                 let (mut connection, description) = securing.map_err(Trouble::TlsBroken)?;
                 let idle = self.hello(&mut connection, handshake.done()).await?;
+                if self.tls.demands_promise() && !idle.capabilities().require_tls {
+                    return Err(wish::not_promised(self.peer(Some(description))).into());
+                }
                 Ok(self.session(connection, idle, Some((with.clone(), description))))
             }
         }

@@ -20,7 +20,7 @@ use crate::dns;
 use crate::dns::zone::{Zone, ZoneServer};
 use crate::model::{
     Address, BodyKind, Class, Consignment, Content, Domain, Envelope, MailData, MailOrigin, Mailbox, MessageId, Origin,
-    Outcome, Recipient, RecipientOutcome, ReversePath, Scope,
+    Outcome, Recipient, RecipientOutcome, ReversePath, Scope, TlsWish,
 };
 use crate::net::Authorities;
 use crate::route::MailHop;
@@ -46,6 +46,7 @@ fn mail(content: &[u8], recipients: &[&str]) -> Consignment {
         smtputf8: true,
         ret: None,
         envid: None,
+        tls: TlsWish::None,
         body_hash: [0; 32],
         header_bytes: u32::try_from(header_bytes).unwrap(),
     };

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use super::MailEgress;
 use super::options::Options;
 use super::verdict::Setback;
-use crate::model::{Domain, EnhancedStatus, Failure, Peer, Scope, Stage};
+use super::wish;
+use crate::model::{Domain, EnhancedStatus, Failure, MailOrigin, Peer, Scope, Stage, TlsWish};
 use crate::net::Authorities;
 use crate::route::{self, MailHop};
 
@@ -119,7 +120,9 @@ pub(super) struct Published {
 
 /// On whose word.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Source {
+pub(super) enum Source {
+    /// The mail's own wish (RFC 8689), in its words.
+    Sender(&'static str),
     Default,
     Rule(Arc<str>),
     Route,
@@ -132,6 +135,7 @@ impl Source {
         match self {
             Self::Default => "default",
             Self::Rule(_) | Self::Route => "configured",
+            Self::Sender(_) => "sender",
             Self::Published(name) => name,
         }
     }
@@ -142,6 +146,7 @@ impl fmt::Display for Source {
         match self {
             Self::Rule(pattern) => write!(f, "configured for {pattern}"),
             Self::Route => f.write_str("configured for the route"),
+            Self::Sender(words) => write!(f, "the mail says {words}"),
             Self::Default | Self::Published(_) => f.write_str(self.as_str()),
         }
     }
@@ -151,15 +156,15 @@ impl fmt::Display for Source {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Policy {
     pub(super) level: TlsLevel,
-    source: Source,
+    pub(super) source: Source,
     /// Empty: any.
-    hosts: Arc<[HostPattern]>,
+    pub(super) hosts: Arc<[HostPattern]>,
     /// Its name, as it is shown everywhere.
     pub(super) name: Arc<str>,
 }
 
 impl Policy {
-    fn new(level: TlsLevel, source: Source, hosts: Arc<[HostPattern]>) -> Self {
+    pub(super) fn new(level: TlsLevel, source: Source, hosts: Arc<[HostPattern]>) -> Self {
         let name = format!("{} ({source})", level.as_str()).into();
         Self { level, source, hosts, name }
     }
@@ -167,6 +172,11 @@ impl Policy {
     /// True if nothing goes in clear.
     pub(super) fn demands_tls(&self) -> bool {
         self.level >= TlsLevel::Required
+    }
+
+    /// True if the host must promise REQUIRETLS.
+    pub(super) fn demands_promise(&self) -> bool {
+        self.source == Source::Sender(wish::REQUIRED)
     }
 
     /// May mail go to a host of this name?
@@ -186,11 +196,14 @@ impl Policy {
                 "its postmaster must repair that, or a [[tls_policy]] here overrule what the domain publishes"
             }
             Source::Rule(_) => "the host must be repaired, or the [[tls_policy]] here lowered",
+            Source::Sender(_) => "the host must be repaired, or the mail sent again without that wish",
             Source::Route => "the host must be repaired, or tls in its [[route]] lowered",
             Source::Default => "the host must be repaired, or a [[tls_policy]] here make an exception",
         };
         let cause = format!("the TLS policy {} is not met by {}: {why}; {way_out}", self.name, peer.host);
-        let failure = Failure::without_reply(Scope::Host, Stage::Tls, status, cause);
+        // What one mail demands says nothing about the others.
+        let scope = if self.demands_promise() { Scope::Message } else { Scope::Host };
+        let failure = Failure::without_reply(scope, Stage::Tls, status, cause);
         Setback { failure, permanent: false, peer: Some(peer) }
     }
 }
@@ -231,16 +244,27 @@ impl TlsPolicies {
 }
 
 impl MailEgress {
-    /// Which TLS policy holds for mail by way of `hop`. May ask DNS and the domain.
-    pub(super) async fn tls_policy(&self, options: &Options, hop: &MailHop) -> Policy {
+    /// Which TLS policy holds for this mail by way of `hop`. May ask DNS and the domain.
+    ///
+    /// # Errors
+    /// No host of the destination can have what the mail demands.
+    pub(super) async fn tls_policy(
+        &self,
+        options: &Options,
+        hop: &MailHop,
+        origin: &MailOrigin,
+    ) -> Result<Policy, Setback> {
         let configured = options.tls.configured(hop);
         let open = configured.source == Source::Default && configured.level != TlsLevel::Off;
-        match hop {
+        let wish = wish::of(origin);
+        let policy = match hop {
+            MailHop::Mx(_) if open && wish == TlsWish::NotRequired => return Ok(wish::waived(configured)),
             MailHop::Mx(domain) if open && !domain.is_literal() => {
                 raised(configured, self.sts.published(options, domain).await)
             }
             _ => configured,
-        }
+        };
+        if wish == TlsWish::Required { wish::demanded(policy, hop) } else { Ok(policy) }
     }
 }
 

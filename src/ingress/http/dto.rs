@@ -103,6 +103,8 @@ pub(super) struct EmailRequest<'a> {
     /// After this time (RFC 3339) it is not sent any more.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) expires_at: Option<String>,
+    /// Only over hosts that prove who they are and promise the same (REQUIRETLS, RFC 8689); it fails where that cannot be.
+    pub(super) require_tls: Option<bool>,
     /// Your own reference.
     #[schema(max_length = 128)]
     pub(super) client_ref: Option<String>,

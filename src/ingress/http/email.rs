@@ -57,7 +57,7 @@ pub(super) fn read(intake: &Intake) -> Result<Draft, Problem> {
     let message = compose::Message { from, to, cc, reply_to, subject, text, html, headers, attachments };
     let data = compose::compose(&message, intake.id)
         .map_err(|e| Problem::field(as_requested(e.field, &message.headers), e.why))?;
-    Ok(Draft { reverse_path, recipients, settings, data })
+    Ok(Draft { reverse_path, recipients, require_tls: request.require_tls.unwrap_or_default(), settings, data })
 }
 
 /// The field as the request names it: the composer numbers header fields, the request names them.

@@ -57,6 +57,8 @@ pub(super) struct Draft {
     pub(super) reverse_path: Mailbox,
     /// The envelope's recipients, each once; at least one, at most `Options::recipients_max`.
     pub(super) recipients: Vec<Mailbox>,
+    /// REQUIRETLS is asked for.
+    pub(super) require_tls: bool,
     /// What the request said beside.
     pub(super) settings: Settings,
     /// The content.
@@ -86,7 +88,7 @@ impl Made {
         let trace = trace(intake, &draft.recipients);
         let prepared = prepare(draft.data, &trace).map_err(not_prepared)?;
         may_send(intake, &draft.reverse_path, &prepared)?;
-        let origin = origin(&prepared, draft.reverse_path, &draft.recipients);
+        let origin = origin(&prepared, draft.reverse_path, &draft.recipients, draft.require_tls);
         let Prepared { data, directives, .. } = prepared;
         let (settings, idempotency) = with_directives(draft.settings, directives, intake)?;
         let recipients = draft.recipients.into_iter().map(|m| Recipient::new(Address::Mailbox(m))).collect();
@@ -168,7 +170,7 @@ fn with_directives(
     Ok((settings, intake.idempotency(key.map(Into::into))))
 }
 
-fn origin(prepared: &Prepared, reverse_path: Mailbox, recipients: &[Mailbox]) -> Origin {
+fn origin(prepared: &Prepared, reverse_path: Mailbox, recipients: &[Mailbox], require_tls: bool) -> Origin {
     let wide = prepared.utf8_header || reverse_path.needs_smtputf8() || recipients.iter().any(Mailbox::needs_smtputf8);
     Origin::Mail(MailOrigin {
         smtputf8: wide,
@@ -176,6 +178,7 @@ fn origin(prepared: &Prepared, reverse_path: Mailbox, recipients: &[Mailbox]) ->
         body: prepared.body,
         ret: None,
         envid: None,
+        tls: prepared.tls_wish(require_tls),
         body_hash: prepared.body_hash,
         header_bytes: prepared.header_bytes,
     })

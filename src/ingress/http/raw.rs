@@ -37,7 +37,7 @@ pub(super) fn read(intake: &Intake) -> Result<Draft, Problem> {
     let recipients = each_once(recipients, intake.options.recipients_max, &mut faults);
     let settings = asked.settings.check(&intake.options, intake.received_at, &mut faults);
     let (Some(reverse_path), true) = (from, faults.is_empty()) else { return Err(faults.into_problem()) };
-    Ok(Draft { reverse_path, recipients, settings, data })
+    Ok(Draft { reverse_path, recipients, require_tls: false, settings, data })
 }
 
 /// What the query asks for. Class, campaign, tags and time have header fields of their own (`X-Postrider-*`).

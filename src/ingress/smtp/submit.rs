@@ -167,6 +167,7 @@ fn assemble(
     idempotency: Option<Idempotency>,
     circumstances: &Circumstances,
 ) -> Submission {
+    let tls = prepared.tls_wish(mail.require_tls);
     let Prepared { data, header_bytes, body_hash, directives, body, utf8_header, .. } = prepared;
     let Directives { class, campaign, tags, send_at, .. } = directives;
     // Many a library asks for SMTPUTF8 whenever it is offered; what does not need it may go where it is not.
@@ -177,6 +178,7 @@ fn assemble(
         smtputf8,
         ret: mail.ret,
         envid: mail.envid,
+        tls,
         body_hash,
         header_bytes,
     };

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mail::header::body;
-use crate::model::{Address, Class, Notify, Origin, OriginalRecipient};
+use crate::model::{Address, Class, Notify, Origin, OriginalRecipient, TlsWish};
 
 const MAIL: &str =
     "Received: from x\r\nFrom: a@shop.example\r\nSubject: Order 7\r\n\r\nYour order\r\n.\r\n--=_report\r\n";
@@ -32,6 +32,7 @@ fn envelope(reverse_path: &str, recipients: Vec<Recipient>, ret: Option<Ret>) ->
             smtputf8: false,
             ret,
             envid: Some("env+2B1".into()),
+            tls: TlsWish::None,
             body_hash: [0; 32],
             header_bytes: u32::try_from(fields(MAIL.as_bytes()).section_bytes()).unwrap(),
         }),
@@ -153,6 +154,16 @@ fn ret_full_returns_the_mail_up_to_a_bound_and_for_failures_only() {
     let large = format!("{MAIL}{}", "x\r\n".repeat(RETURNED_BYTES_MAX / 3));
     let returned = parts(&written(&full, large.as_bytes(), &[failed(0, "no")]).unwrap()).remove(2);
     assert_eq!(returned.0, "text/rfc822-headers");
+}
+
+#[test]
+fn what_demanded_tls_is_not_returned_and_its_notification_demands_it_too() {
+    let mut confidential = envelope("news@shop.example", vec![to("a@example.net")], Some(Ret::Full));
+    let Origin::Mail(origin) = &mut confidential.origin else { unreachable!() };
+    origin.tls = TlsWish::Required;
+    let notification = written(&confidential, MAIL.as_bytes(), &[failed(0, "no")]).unwrap();
+    assert_eq!(notification.origin.tls, TlsWish::Required);
+    assert_eq!(parts(&notification)[2].0, "text/rfc822-headers");
 }
 
 #[test]

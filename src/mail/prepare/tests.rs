@@ -182,3 +182,19 @@ proptest! {
         prop_assert!(names(section).iter().all(|n| !hidden.contains(&n.as_slice())));
     }
 }
+
+#[test]
+fn what_the_sender_wants_of_tls_is_known() {
+    let wish = |fields: &str, asked| prepared(&format!("{fields}{FROM}\r\n")).tls_wish(asked);
+    assert_eq!((wish("", false), wish("", true)), (TlsWish::None, TlsWish::Required));
+    assert_eq!(wish("tls-required:\r\n NO \r\n", false), TlsWish::NotRequired);
+    // REQUIRETLS counts more (RFC 8689 section 4.1), and so does whoever asks for it in a field of ours.
+    assert_eq!(wish("TLS-Required: No\r\n", true), TlsWish::Required);
+    assert_eq!(wish("TLS-Required: No\r\nX-Postrider-Require-TLS: yes\r\n", false), TlsWish::Required);
+    assert_eq!(wish("X-Postrider-Require-TLS: no\r\n", false), TlsWish::None);
+    for void in ["TLS-Required: Yes\r\n", "TLS-Required: \r\n", "TLS-Required: No\r\nTLS-Required: No\r\n"] {
+        assert_eq!(wish(void, false), TlsWish::None, "{void}");
+    }
+    let kept = prepared(&format!("TLS-Required: No\r\n{FROM}\r\n"));
+    assert!(below_trace(&kept).contains("TLS-Required: No\r\n"), "the hosts behind ours are to read it too");
+}

@@ -143,6 +143,9 @@ pub struct AcceptView {
     /// RET: `full` or `hdrs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ret: Option<&'static str>,
+    /// What its sender wants of TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<&'static str>,
     /// SMTPUTF8 was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smtputf8: Option<bool>,
@@ -392,6 +395,7 @@ pub(super) fn accept_view(envelope: &Envelope, lives: &[Life], masked: bool) -> 
         envid: mail.and_then(|m| m.envid.clone()),
         ret: mail.and_then(|m| m.ret).map(|ret| if ret == Ret::Full { "full" } else { "hdrs" }),
         smtputf8: mail.map(|m| m.smtputf8),
+        tls: mail.and_then(|m| m.tls.as_str()),
         header_bytes: mail.map(|m| m.header_bytes),
         recipients: envelope.recipients.iter().zip(lives).map(|(r, life)| life_view(r, life, masked)).collect(),
     }

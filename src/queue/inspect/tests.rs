@@ -12,7 +12,7 @@ use crate::clock::{SystemClock, Timestamp};
 use crate::event;
 use crate::model::{
     Address, BodyKind, Class, EnhancedStatus, Envelope, Idempotency, MailOrigin, Mailbox, Number, Origin, Recipient,
-    Reply, ReversePath, Scope, Stage, TextOrigin,
+    Reply, ReversePath, Scope, Stage, TextOrigin, TlsWish,
 };
 use crate::queue::life::{Attempt, Change, End, Life, State, Tally};
 use crate::storage::{Log, Options, Position, Purpose, RealDisk, Record};
@@ -40,6 +40,7 @@ fn envelope(n: u8, client: &str, class: Class, to: &[&str]) -> Envelope {
             smtputf8: false,
             ret: None,
             envid: None,
+            tls: TlsWish::None,
             body_hash: [0; 32],
             header_bytes: content(n, 0).len() as u32,
         })

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ENDS, RECEIPT_STATES, Read, RecordError, SCOPES, STAGES, VERSION, VERSION_MIN};
+use super::{ENDS, RECEIPT_STATES, Read, RecordError, SCOPES, STAGES, TLS_WISHES, VERSION, VERSION_MIN};
 use crate::clock::Timestamp;
 use crate::event::Kind;
 use crate::model::{
@@ -135,6 +135,7 @@ impl<'a> Reader<'a> {
             envid: self.option("envid", |r| r.text("envid"))?,
             body_hash: self.array("body_hash")?,
             header_bytes: self.u32("header_bytes")?,
+            tls: self.since(5, |r| r.one_of("tls", &TLS_WISHES))?,
         })
     }
 

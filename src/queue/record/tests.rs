@@ -8,7 +8,7 @@ use super::*;
 use crate::event::Kind;
 use crate::model::{
     Address, BodyKind, Class, EnhancedStatus, MailOrigin, Mailbox, Notify, Number, Origin, OriginalRecipient,
-    PartState, Peer, Recipient, Reply, Ret, ReversePath, Rule, SenderId, TextOrigin, TextProgress,
+    PartState, Peer, Recipient, Reply, Ret, ReversePath, Rule, SenderId, TextOrigin, TextProgress, TlsWish,
 };
 use crate::queue::life::{Attempt, PartReceipt, State, Tally};
 use crate::storage::Position;
@@ -43,6 +43,7 @@ fn mail() -> Envelope {
             smtputf8: true,
             ret: Some(Ret::Headers),
             envid: Some("e".into()),
+            tls: TlsWish::Required,
             body_hash: [3; 32],
             header_bytes: 77,
         }),

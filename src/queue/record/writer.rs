@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{ENDS, RECEIPT_STATES, SCOPES, STAGES, VERSION, index_of};
+use super::{ENDS, RECEIPT_STATES, SCOPES, STAGES, TLS_WISHES, VERSION, index_of};
 use crate::clock::Timestamp;
 use crate::event::Kind;
 use crate::model::{BodyKind, EnhancedStatus, Envelope, MailOrigin, Origin, PartState, Recipient, Ret, TextProgress};
@@ -95,6 +95,7 @@ impl Writer {
         self.option(mail.envid.as_deref(), Self::text);
         self.0.extend_from_slice(&mail.body_hash);
         self.u32(mail.header_bytes);
+        self.u8(index_of(&TLS_WISHES, mail.tls));
     }
 
     pub(super) fn recipient(&mut self, r: &Recipient) {

@@ -9,7 +9,7 @@ use super::model::id_of;
 use crate::clock::Timestamp;
 use crate::model::{
     Address, BodyKind, Class, Content, Envelope, Idempotency, MailData, MailOrigin, Mailbox, Number, Origin, Recipient,
-    ReversePath, SmsText, Submission, TextOrigin,
+    ReversePath, SmsText, Submission, TextOrigin, TlsWish,
 };
 use crate::queue::{Options, PaceOptions, Retry};
 use crate::route::{FixedRoute, Routes, TextRoute};
@@ -109,6 +109,7 @@ fn mail(number: usize, now: Timestamp, from: ReversePath, to: Vec<Recipient>, by
         smtputf8: false,
         ret: None,
         envid: None,
+        tls: TlsWish::None,
         body_hash: [number as u8; 32],
         header_bytes,
     });

@@ -7,15 +7,34 @@ Usage: sink.py PORT [CERTIFICATE KEY]    (0: any; the first line printed is {"li
 Each mail is printed as {"peer", "hello", "from", "to": [...], "mail_options": [...], "tls": BOOL, "subject", "data": BASE64}. Lines
 on standard input steer it:
 {"rcpt": "550 5.1.1 no such user"} answers every RCPT so, {"data": "452 4.2.2 full"} every end of data; null takes it back.
+{"requiretls": true} offers REQUIRETLS inside TLS; where it was asked for, it stands in "mail_options".
 """
 import asyncio, base64, json, ssl, sys
 
 from aiosmtpd.smtp import SMTP
 
 
+class RequireTls(SMTP):
+    """aiosmtpd knows no REQUIRETLS: its one parameter is taken out of MAIL and put among the options."""
+
+    async def smtp_MAIL(self, arg):
+        words = arg.split(" ") if arg else []
+        asked = self.event_handler.requiretls and self.session.ssl is not None and "REQUIRETLS" in words
+        await super().smtp_MAIL(" ".join(w for w in words if w != "REQUIRETLS") if asked else arg)
+        if asked and self.envelope.mail_from is not None:
+            self.envelope.mail_options.append("REQUIRETLS")
+
+
 class Sink:
     rcpt = None
     data = None
+    requiretls = False
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        session.host_name = hostname
+        if self.requiretls and session.ssl is not None:
+            responses.insert(-1, "250-REQUIRETLS")
+        return responses
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         if self.rcpt is not None:
@@ -57,7 +76,7 @@ async def main():
 
     def session():
         # Limits out of the way: what is tested is the relay, not this.
-        return SMTP(sink, hostname="sink.invalid", enable_SMTPUTF8=True, data_size_limit=64 << 20, timeout=600, tls_context=context)
+        return RequireTls(sink, hostname="sink.invalid", enable_SMTPUTF8=True, data_size_limit=64 << 20, timeout=600, tls_context=context)
 
     server = await loop.create_server(session, "127.0.0.1", int(sys.argv[1]), reuse_address=True, backlog=512)
     tell({"listening": server.sockets[0].getsockname()[1]})

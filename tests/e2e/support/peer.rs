@@ -126,15 +126,18 @@ pub struct Mail {
     pub data: Vec<u8>,
     /// It came inside TLS.
     pub tls: bool,
+    /// The parameters of MAIL.
+    pub options: Vec<String>,
 }
 
 impl Mail {
     fn read(value: &Value) -> Option<Self> {
         let data = STANDARD.decode(value["data"].as_str()?).unwrap();
-        let to = value["to"].as_array()?.iter().map(|t| t.as_str().unwrap().to_owned()).collect();
+        let words = |key: &str| Some(value[key].as_array()?.iter().map(|t| t.as_str().unwrap().to_owned()).collect());
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let tls = value["tls"] == true;
-        Some(Self { peer: [text("peer"), text("hello")], from: text("from"), to, data, tls })
+        let (to, options) = (words("to")?, words("mail_options")?);
+        Some(Self { peer: [text("peer"), text("hello")], from: text("from"), to, data, tls, options })
     }
 
     /// A header field's first line, without its name.

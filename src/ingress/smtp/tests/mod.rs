@@ -75,6 +75,7 @@ fn prepare(data: MailData, trace: &Trace<'_>) -> Result<Prepared, PrepareError> 
         },
         from_domains: from.into_iter().collect(),
         body: BodyKind::SevenBit,
+        tls_not_required: false,
         utf8_header: false,
     })
 }

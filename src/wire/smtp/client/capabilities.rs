@@ -21,6 +21,8 @@ pub struct Capabilities {
     pub chunking: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_status_codes: bool,
 }
@@ -44,6 +46,7 @@ impl Capabilities {
                 "SMTPUTF8" => offered.smtputf8 = true,
                 "CHUNKING" => offered.chunking = true,
                 "DSN" => offered.dsn = true,
+                "REQUIRETLS" => offered.require_tls = true,
                 "ENHANCEDSTATUSCODES" => offered.enhanced_status_codes = true,
                 _ => {}
             }
@@ -63,7 +66,7 @@ mod tests {
     #[test]
     fn extensions_are_read_whatever_their_case_and_order() {
         let all = hello(
-            "mx.example.net\nsize 1000\nPipelining\n8BITMIME\nSTARTTLS\nSMTPUTF8\nCHUNKING\nDSN\nENHANCEDSTATUSCODES\nX-ODD 1",
+            "mx.example.net\nsize 1000\nPipelining\n8BITMIME\nSTARTTLS\nSMTPUTF8\nCHUNKING\nDSN\nREQUIRETLS\nENHANCEDSTATUSCODES\nX-ODD 1",
         );
         assert_eq!(
             all,
@@ -76,6 +79,7 @@ mod tests {
                 smtputf8: true,
                 chunking: true,
                 dsn: true,
+                require_tls: true,
                 enhanced_status_codes: true,
             }
         );

@@ -1,4 +1,4 @@
-//! Commands as bytes (RFC 5321 section 4.1, RFC 1870, 3030, 3461, 6152, 6531).
+//! Commands as bytes (RFC 5321 section 4.1, RFC 1870, 3030, 3461, 6152, 6531, 8689).
 //!
 //! **Promises.** Each call appends exactly one line. Addresses are well-formed by their type; whatever else came from a
 //! client (ENVID, ORCPT) is left out unless it is printable ASCII without spaces. An extension's parameter is written only
@@ -20,6 +20,8 @@ pub struct MailCommand<'a> {
     pub body: BodyKind,
     /// The mail needs SMTPUTF8; asked for only of a peer that offers it.
     pub smtputf8: bool,
+    /// REQUIRETLS; said only to a peer that offers it.
+    pub require_tls: bool,
     /// RET.
     pub ret: Option<Ret>,
     /// ENVID, xtext-encoded.
@@ -64,6 +66,9 @@ pub fn mail(command: &MailCommand<'_>, peer: &Capabilities, out: &mut Vec<u8>) {
     }
     if utf8 {
         out.extend_from_slice(b" SMTPUTF8");
+    }
+    if command.require_tls && peer.require_tls {
+        out.extend_from_slice(b" REQUIRETLS");
     }
     if peer.dsn {
         match command.ret {
@@ -169,6 +174,7 @@ mod tests {
             smtputf8: true,
             chunking: true,
             dsn: true,
+            require_tls: true,
             enhanced_status_codes: true,
         }
     }
@@ -187,18 +193,19 @@ mod tests {
             size: 1234,
             body: BodyKind::EightBit,
             smtputf8: true,
+            require_tls: true,
             ret: Some(Ret::Headers),
             envid: Some("a+20b"),
         };
         assert_eq!(
             text(|o| mail(&command, &everything(), o)),
-            "MAIL FROM:<Lin@shop.example> SIZE=1234 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=a+20b\r\n"
+            "MAIL FROM:<Lin@shop.example> SIZE=1234 BODY=8BITMIME SMTPUTF8 REQUIRETLS RET=HDRS ENVID=a+20b\r\n"
         );
         assert_eq!(text(|o| mail(&command, &Capabilities::default(), o)), "MAIL FROM:<Lin@shop.example>\r\n");
         command.envid = Some("a\r\nRCPT TO:<x@y>");
         command.reverse_path = &ReversePath::Null;
         command.body = BodyKind::SevenBit;
-        command.smtputf8 = false;
+        (command.smtputf8, command.require_tls) = (false, false);
         assert_eq!(text(|o| mail(&command, &everything(), o)), "MAIL FROM:<> SIZE=1234 RET=HDRS\r\n");
     }
 

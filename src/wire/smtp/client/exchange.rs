@@ -316,6 +316,7 @@ mod tests {
             size: 1,
             body: BodyKind::SevenBit,
             smtputf8: false,
+            require_tls: false,
             ret: None,
             envid: None,
         };

@@ -54,6 +54,8 @@ pub struct MailCommand {
     pub body: BodyKind,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// REQUIRETLS (RFC 8689 section 2).
+    pub require_tls: bool,
     /// RET (RFC 3461 section 4.3).
     pub ret: Option<Ret>,
     /// ENVID (RFC 3461 section 4.4), still xtext.

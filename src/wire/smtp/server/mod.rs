@@ -321,6 +321,10 @@ impl Session {
         if terms.auth && terms.auth_is_safe() && !idle.authenticated {
             reply::continued(out, 250, "AUTH PLAIN LOGIN");
         }
+        // RFC 8689 section 2: never in clear.
+        if terms.tls == Tls::Active {
+            reply::continued(out, 250, "REQUIRETLS");
+        }
         for keyword in ["ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8", "CHUNKING"] {
             reply::continued(out, 250, keyword);
         }
@@ -373,6 +377,10 @@ impl Session {
             let fault = MessageFault::TooLarge { bytes_max: self.terms.message_bytes_max };
             self.refuse(State::Idle(idle), &reply::to_message_fault(&fault));
             return Some(Pending::MessageRefused(fault));
+        }
+        if mail.require_tls && self.terms.tls != Tls::Active {
+            let reply = NegativeReply::new(530, (7, 0), "REQUIRETLS needs TLS on this connection first");
+            return self.refuse(State::Idle(idle), &reply);
         }
         if !mail.smtputf8 && mail.reverse_path.mailbox().is_some_and(|m| m.needs_smtputf8()) {
             return self.refuse(State::Idle(idle), &needs_smtputf8());

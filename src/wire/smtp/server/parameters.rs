@@ -1,5 +1,5 @@
-//! The parameters of MAIL and RCPT: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET, ENVID, NOTIFY and ORCPT
-//! (RFC 3461), AUTH (RFC 4954 section 5).
+//! The parameters of MAIL and RCPT: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), REQUIRETLS (RFC 8689), RET, ENVID,
+//! NOTIFY and ORCPT (RFC 3461), AUTH (RFC 4954 section 5).
 //!
 //! **Promises.** Each at most once; values are checked before they are kept, xtext included, since they go out again.
 
@@ -14,12 +14,14 @@ const ENVID_BYTES_MAX: usize = 100;
 const ORCPT_BYTES_MAX: usize = 500;
 
 pub(super) fn mail(reverse_path: ReversePath, rest: &str) -> Result<MailCommand, CommandFault> {
-    let (mut size, mut body, mut utf8, mut ret, mut envid, mut auth) = (None, None, None, None, None, None);
+    let (mut size, mut body, mut utf8, mut require_tls) = (None, None, None, None);
+    let (mut ret, mut envid, mut auth) = (None, None, None);
     for (keyword, value) in words(rest) {
         match () {
             () if is(keyword, "SIZE") => once("SIZE", &mut size, value.and_then(number))?,
             () if is(keyword, "BODY") => once("BODY", &mut body, value.and_then(body_kind))?,
             () if is(keyword, "SMTPUTF8") => once("SMTPUTF8", &mut utf8, value.is_none().then_some(()))?,
+            () if is(keyword, "REQUIRETLS") => once("REQUIRETLS", &mut require_tls, value.is_none().then_some(()))?,
             () if is(keyword, "RET") => once("RET", &mut ret, value.and_then(returned))?,
             () if is(keyword, "ENVID") => once("ENVID", &mut envid, value.and_then(envelope_id))?,
             // RFC 4954 section 5: the claim is not passed on, so it only has to be well-formed.
@@ -28,7 +30,15 @@ pub(super) fn mail(reverse_path: ReversePath, rest: &str) -> Result<MailCommand,
         }
     }
     let body = body.unwrap_or_default();
-    Ok(MailCommand { reverse_path, size, body, smtputf8: utf8.is_some(), ret, envid })
+    Ok(MailCommand {
+        reverse_path,
+        size,
+        body,
+        smtputf8: utf8.is_some(),
+        require_tls: require_tls.is_some(),
+        ret,
+        envid,
+    })
 }
 
 pub(super) fn rcpt(mailbox: Mailbox, rest: &str) -> Result<RcptCommand, CommandFault> {
