@@ -87,6 +87,7 @@ pub(super) fn unexpected(response: &Response) -> Failure {
         Response::Flushed { .. } => "a flush",
         Response::Rule { .. } => "a rule",
         Response::Rules { .. } => "rules",
+        Response::Warmup { .. } => "a warm-up",
         Response::Sweeping(_) | Response::Swept(_) => "a sweep",
         Response::Reloaded { .. } => "a reload",
         Response::Status(_) => "a status",

@@ -29,6 +29,7 @@ mod sink;
 mod spool;
 mod steering;
 mod sweep;
+mod warmup;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ enum Command {
     Bounce(sweep::Bounce),
     Cancel(sweep::Cancel),
     Steering(steering::Args),
+    Warmup(warmup::Args),
     HashPassword(hash_password::Args),
     DkimKeygen(dkim_keygen::Args),
     Sink(sink::Args),
@@ -127,6 +129,7 @@ impl Command {
             Self::Bounce(args) => args.run(),
             Self::Cancel(args) => args.run(),
             Self::Steering(args) => args.run(),
+            Self::Warmup(args) => args.run(),
             Self::HashPassword(args) => args.run(),
             Self::DkimKeygen(args) => args.run(),
             Self::Sink(args) => args.run(),

@@ -39,6 +39,7 @@ fn commands_that_print_data_know_json() {
         "bounce",
         "cancel",
         "steering",
+        "warmup",
         "hash-password",
         "dkim-keygen",
         "sink",
@@ -142,6 +143,13 @@ fn commands_ask_the_relay_and_end_by_its_answer() {
             true,
         ),
         (&["steering"], r#"{"kind":"rules","rules":[]}"#, r#"{"op":"rules"}"#, true),
+        (&["warmup"], r#"{"kind":"warmup","sources":[]}"#, r#"{"op":"warmup"}"#, true),
+        (
+            &["warmup", "--reset", "mta2", "--provider", "gmail", "--day", "5", "--json"],
+            r#"{"kind":"warmup","sources":[]}"#,
+            r#"{"op":"reset_warmup","source":"mta2","provider":"gmail","day":5}"#,
+            true,
+        ),
         (&["flush"], r#"{"kind":"error","why":"no"}"#, r#"{"op":"flush"}"#, false),
         (&["explain", "lin@example.net"], none, r#"{"op":"explain","what":"lin@example.net","most":10}"#, false),
         (
@@ -174,6 +182,8 @@ fn steering_wants_reasons_and_selectors() {
         &["reroute", "--end", "7", "--to", "b:25"],
         &["reroute", "--end", "7", "--client", "shop"],
         &["pause", "--class", "urgent", "--reason", "x"],
+        &["warmup", "--day", "5"],
+        &["warmup", "--reset", "mta2", "--day", "0"],
     ] {
         let line = [&["postrider"], line, &["--data-dir", "d"]].concat();
         assert_eq!(CommandLine::try_parse_from(&line).unwrap_err().exit_code(), 2, "{line:?}");

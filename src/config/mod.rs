@@ -28,6 +28,7 @@ mod sources;
 mod texts;
 mod timeouts;
 mod value;
+mod warmup;
 
 #[cfg(test)]
 mod samples;

@@ -1,6 +1,7 @@
 //! The configuration as written: every section that could be read, with its place, before the sections have met.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::bounds::{self, History, Limits, Log};
 use super::mail::{self, Delivery, Dkim, Dns};
@@ -9,6 +10,7 @@ use super::reader::{Placed, Section};
 use super::server::{self, Admin, Http, Listener, Server, Tls};
 use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
+use super::warmup::{self, PlanSection};
 use super::{Config, Events, clients, outbound_tls};
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsRule};
 use crate::policy::{Client, Clients};
@@ -26,7 +28,9 @@ pub(super) struct RawConfig {
     pub(super) dns: Dns,
     pub(super) queue: Queue,
     pub(super) delivery: Delivery,
-    pub(super) sources: Vec<Placed<Source>>,
+    /// With the names of the plans that they are warmed up by.
+    pub(super) sources: Vec<Placed<(Source, Option<Arc<str>>)>>,
+    pub(super) warmups: Vec<Placed<PlanSection>>,
     pub(super) pools: Vec<Placed<PoolSection>>,
     pub(super) routes: Vec<Placed<(FixedRoute, Option<TlsLevel>)>>,
     pub(super) mta_sts: Option<MtaStsOptions>,
@@ -55,6 +59,7 @@ impl RawConfig {
             queue: root.table("queue", queue::queue),
             delivery: root.table("delivery", mail::delivery),
             sources: root.tables("source", sources::source),
+            warmups: root.tables("warmup", warmup::plan),
             pools: root.tables("pool", sources::pool),
             routes: root.tables("route", mail::route),
             mta_sts: root.table("mta_sts", outbound_tls::mta_sts),
@@ -88,7 +93,11 @@ impl RawConfig {
             delivery: self.delivery,
             outbound_tls,
             mta_sts: self.mta_sts,
-            sources: sources::resolved(values(self.sources), values(self.pools)),
+            sources: sources::resolved(
+                values(self.sources),
+                values(self.warmups).into_iter().map(|section| section.plan).collect(),
+                values(self.pools),
+            ),
             routes: Routes {
                 mail: values(self.routes).into_iter().map(|(route, _)| route).collect(),
                 text: values(self.sms_routes),

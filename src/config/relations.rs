@@ -9,7 +9,8 @@ use super::mistake::{among, shortened};
 use super::raw::RawConfig;
 use super::reader::{Notes, Placed};
 use super::server::ListenerTls;
-use crate::egress::email::{TlsRule, Whose};
+use super::warmup::PlanSection;
+use crate::egress::email::{TlsRule, WarmupPlan, Whose};
 use crate::model::Channel;
 
 pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
@@ -20,6 +21,7 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
     mail_routes(raw, notes);
     text_routes(raw, notes);
     pools(raw, notes);
+    warmups(raw, notes);
 }
 
 /// Two ends cannot listen on one address.
@@ -131,8 +133,8 @@ fn text_routes(raw: &RawConfig, notes: &Notes<'_>) {
 }
 
 fn pools(raw: &RawConfig, notes: &Notes<'_>) {
-    let names: Vec<&str> = raw.sources.iter().map(|s| &*s.value.name).collect();
-    let sources = raw.sources.iter().map(|s| (s.value.name.clone(), s.key_of("name")));
+    let names: Vec<&str> = raw.sources.iter().map(|s| &*s.value.0.name).collect();
+    let sources = raw.sources.iter().map(|s| (s.value.0.name.clone(), s.key_of("name")));
     once(notes, sources, |name| format!("the name \"{name}\" is taken"), "give each source its own name");
     let pools = raw.pools.iter().map(|p| (p.value.name.clone(), p.key_of("name")));
     once(notes, pools, |name| format!("the name \"{name}\" is taken"), "give each pool its own name");
@@ -152,7 +154,7 @@ fn pools(raw: &RawConfig, notes: &Notes<'_>) {
     }
     for source in &raw.sources {
         let used = |name| raw.pools.iter().any(|p| p.value.sources.iter().any(|(member, _)| *member == name));
-        if !raw.pools.is_empty() && !used(source.value.name.clone()) {
+        if !raw.pools.is_empty() && !used(source.value.0.name.clone()) {
             notes.warn(&source.key_of("name"), "no [[pool]] uses this source", "name it in one");
         }
     }
@@ -167,6 +169,34 @@ fn pools(raw: &RawConfig, notes: &Notes<'_>) {
             notes.mistake(&raw.pools[at + 1].key_of("name"), wrong, "put it in front of that one");
         }
         _ => {}
+    }
+}
+
+fn warmups(raw: &RawConfig, notes: &Notes<'_>) {
+    let plans = raw.warmups.iter().map(|w| (w.value.plan.name.clone(), w.key_of("name")));
+    once(notes, plans, |name| format!("the name \"{name}\" is taken"), "give each plan its own name");
+    let mut names: Vec<&str> = raw.warmups.iter().map(|w| &*w.value.plan.name).collect();
+    names.extend((!names.contains(&WarmupPlan::BUILT_IN)).then_some(WarmupPlan::BUILT_IN));
+    let complete = !incomplete(notes, "warmup", raw.warmups.len());
+    let providers: Vec<&str> = raw.delivery.providers.providers().iter().map(|provider| &*provider.name).collect();
+    for source in &raw.sources {
+        let unknown = source.value.1.iter().find(|name| complete && !names.contains(&&***name));
+        if let Some(name) = unknown {
+            let wrong = format!("unknown warm-up plan \"{}\"", shortened(name));
+            notes.mistake(&source.key_of("warmup"), wrong, among(name, &names));
+        }
+    }
+    for plan in &raw.warmups {
+        let PlanSection { plan: WarmupPlan { name, .. }, named } = &plan.value;
+        let used = raw.sources.iter().any(|s| s.value.1.as_ref() == Some(name));
+        if !used {
+            notes.warn(&plan.key_of("name"), "no [[source]] is warmed up by this plan", "name it in one as warmup");
+        }
+        let named = named.iter().map(|(name, key)| (name, key.clone()));
+        once(notes, named.clone(), |name| format!("{name} has its days already"), "name each once");
+        for (name, key) in named.filter(|(name, _)| !providers.contains(&&***name)) {
+            notes.mistake(&key, format!("unknown provider \"{}\"", shortened(name)), among(name, &providers));
+        }
     }
 }
 

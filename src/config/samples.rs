@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::{Config, Delivery, Dns, checked};
+use crate::egress::email::WarmupRules;
 use crate::mail::dkim::{Algorithm, generate};
 
 /// What a password file of a client holds.
@@ -83,6 +84,8 @@ fn the_samples_show_the_defaults() {
     assert_eq!(shown.queue, small.queue);
     assert_eq!(Delivery { allow_private: vec![], ..shown.delivery }, small.delivery);
     assert_eq!(Dns { nameservers: vec![], ..shown.dns }, small.dns);
+    let third = shown.sources.sources().find(|source| &*source.name == "mta3").unwrap();
+    assert_eq!(third.warmup.as_ref().unwrap().rules, WarmupRules::default());
     // The second carrier says only what it must.
     let (first, second) = (&shown.carriers[0], &shown.carriers[1]);
     assert_eq!(

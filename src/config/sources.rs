@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::mistake::{Fault, shortened};
 use super::reader::Section;
 use super::{files, value};
-use crate::egress::email::{Pool, Source, Sources, Whose};
+use crate::egress::email::{Pool, Source, Sources, WarmupPlan, Whose};
 use crate::model::Class;
 use crate::net::proxy::{Login, Proxy};
 
@@ -23,7 +23,8 @@ pub struct PoolSection {
     pub whose: Whose,
 }
 
-pub(super) fn source(section: &mut Section<'_>) -> Option<Source> {
+/// `[[source]]`, with the name of the plan that it is warmed up by.
+pub(super) fn source(section: &mut Section<'_>) -> Option<(Source, Option<Arc<str>>)> {
     let name = section.required("name", r#""mta1""#, value::name);
     let addresses = section.list("addresses", address).unwrap_or_default();
     if (addresses.iter().filter(|a| a.is_ipv4()).count() > 1) || addresses.iter().filter(|a| a.is_ipv6()).count() > 1 {
@@ -58,7 +59,8 @@ pub(super) fn source(section: &mut Section<'_>) -> Option<Source> {
         section.mistake("addresses", "missing: a proxy \"haproxy://…\" is told whence to connect", right);
     }
     let connections_max = section.or("connections", 1_000, value::count(1..=100_000));
-    Some(Source { name: name?, addresses, hostname, proxy, connections_max })
+    let warmup = section.optional("warmup", value::name);
+    Some((Source { name: name?, addresses, hostname, proxy, connections_max, warmup: None }, warmup))
 }
 
 pub(super) fn pool(section: &mut Section<'_>) -> Option<PoolSection> {
@@ -80,9 +82,20 @@ pub(super) fn pool(section: &mut Section<'_>) -> Option<PoolSection> {
     Some(PoolSection { name: name?, sources: sources?, whose })
 }
 
-/// Pools with their sources; where there are only sources, they take turns for all mail.
-pub(super) fn resolved(sources: Vec<Source>, pools: Vec<PoolSection>) -> Sources {
-    let sources: Vec<Arc<Source>> = sources.into_iter().map(Arc::new).collect();
+/// Pools with their sources, and these with their plans; where there are only sources, they take turns for all mail.
+pub(super) fn resolved(
+    sources: Vec<(Source, Option<Arc<str>>)>,
+    plans: Vec<WarmupPlan>,
+    pools: Vec<PoolSection>,
+) -> Sources {
+    let mut plans: Vec<Arc<WarmupPlan>> = plans.into_iter().map(Arc::new).collect();
+    if !plans.iter().any(|plan| *plan.name == *WarmupPlan::BUILT_IN) {
+        plans.push(Arc::new(WarmupPlan::default()));
+    }
+    // Each was found when the sections met.
+    let plan = |name: Arc<str>| plans.iter().find(|plan| plan.name == name).cloned();
+    let with_plan = |(source, name): (Source, Option<Arc<str>>)| Source { warmup: name.and_then(plan), ..source };
+    let sources: Vec<Arc<Source>> = sources.into_iter().map(with_plan).map(Arc::new).collect();
     if pools.is_empty() && !sources.is_empty() {
         let members = sources.into_iter().map(|source| (source, 1)).collect();
         return Sources::new(vec![Pool { name: "all".into(), members, whose: Whose::default() }]);

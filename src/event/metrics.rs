@@ -47,6 +47,16 @@ pub struct Metrics {
     pub source_connections: IntGaugeVec,
     /// Times that a source was sent to rest because a site blamed it, by source.
     pub source_rests: IntCounterVec,
+    /// The day of its plan that a source in warm-up is on, by source and provider; zero once it is warm.
+    pub warmup_day: IntGaugeVec,
+    /// Recipients that it may send to on that day; zero once it is warm.
+    pub warmup_cap: IntGaugeVec,
+    /// Recipients that it has sent to on that day.
+    pub warmup_used: IntGaugeVec,
+    /// Days in a row that gates have held it.
+    pub warmup_held: IntGaugeVec,
+    /// Days of warm-up that are over, by source, provider and verdict (`advanced`, `held`, `back`, `finished`).
+    pub warmup_verdicts: IntCounterVec,
     /// TLS with mail hosts, by policy, who set it (`default`, `configured`, `mta-sts enforce`, …) and result (`secured`,
     /// `clear`, `broken`, `unmet`).
     pub mail_tls: IntCounterVec,
@@ -129,6 +139,15 @@ impl Metrics {
                 "source_rests_total",
                 "Times that a source was sent to rest because a site blamed it.",
                 &["source"],
+            ),
+            warmup_day: gauges("warmup_day", "The day of its plan; 0 once it is warm.", &["source", "provider"]),
+            warmup_cap: gauges("warmup_recipients_limit", "Recipients a day; 0: no limit.", &["source", "provider"]),
+            warmup_used: gauges("warmup_recipients", "Recipients on the current day.", &["source", "provider"]),
+            warmup_held: gauges("warmup_held_days", "Days in a row held by gates.", &["source", "provider"]),
+            warmup_verdicts: counters(
+                "warmup_days_total",
+                "Days of warm-up that are over, by what came of them.",
+                &["source", "provider", "verdict"],
             ),
             mail_tls: counters(
                 "mail_tls_total",

@@ -52,11 +52,13 @@ pub enum Kind {
     Steered,
     /// Nothing is sent to a site, or from a lane, for a while. About no message in particular.
     Paused,
+    /// A day of a source's warm-up towards a provider is over. About no message in particular.
+    Warmup,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Accepted,
         Self::Delayed,
         Self::Delivered,
@@ -70,6 +72,7 @@ impl Kind {
         Self::Receipt,
         Self::Steered,
         Self::Paused,
+        Self::Warmup,
     ];
 
     /// The word in events and metrics.
@@ -88,6 +91,7 @@ impl Kind {
             Self::Receipt => "receipt",
             Self::Steered => "steered",
             Self::Paused => "paused",
+            Self::Warmup => "warmup",
         }
     }
 }
@@ -160,6 +164,9 @@ pub struct Fact {
     /// What an operator ordered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steering: Option<SteeringFact>,
+    /// What came of a day of warm-up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<WarmupFact>,
 }
 
 impl Fact {
@@ -188,6 +195,7 @@ impl Fact {
             size: None,
             parts: None,
             steering: None,
+            warmup: None,
         }
     }
 
@@ -226,6 +234,30 @@ impl SteeringFact {
     pub fn new(action: &'static str, selector: BTreeMap<&'static str, Arc<str>>, by: String) -> Self {
         Self { action, rule: None, selector, by, to: None, expires_at: None, hit: None }
     }
+}
+
+/// A day of a source's warm-up that is over, as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct WarmupFact {
+    /// The source.
+    pub source: Arc<str>,
+    /// The provider.
+    pub provider: Arc<str>,
+    /// The day that is over, such as `2026-11-26`.
+    pub date: String,
+    /// `advanced`, `held`, `back`, `finished`.
+    pub verdict: &'static str,
+    /// The day of the plan that it was; missing if it was warm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u32>,
+    /// The day that it is now; missing if it is warm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
+    /// Recipients that the provider took or refused.
+    pub recipients: u64,
+    /// Recipients there could have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap: Option<u64>,
 }
 
 /// A reply as events show it.

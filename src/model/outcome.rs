@@ -83,6 +83,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Nobody was asked: something of ours has to be waited for.
+    pub fn is_ours(&self) -> bool {
+        self.stage == Stage::Route
+    }
+
+    /// For how long none of the sources that a mail's lane goes by may send there, if that is what it waits for.
+    pub fn lane_waits(&self) -> Option<Duration> {
+        self.retry_after.filter(|_| self.is_ours() && self.scope == Scope::Source)
+    }
+}
+
 /// A row of the provider table, as it is shown.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Rule {

@@ -307,6 +307,12 @@ impl Queue {
             };
             self.shared.metrics.attempts.with_label_values(&[channel.as_str(), word]).inc();
         }
+        self.hold_for_sources(&mut table, ticket, outcomes, now);
+        // Nobody was asked: the site is as it was.
+        let waits = |o: &RecipientOutcome| matches!(&o.outcome, Outcome::Delayed(f) if f.lane_waits().is_some());
+        if !outcomes.is_empty() && outcomes.iter().all(waits) {
+            return;
+        }
         let slower = self.pace(&mut table, ticket, outcomes, now);
         // A name that cannot be looked up, or a TLS policy that is not met, is its domain's own trouble, not that of those it
         // shares a site with.

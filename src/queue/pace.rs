@@ -23,6 +23,8 @@ pub struct ConnectionTerms {
     pub idle: Option<Duration>,
 }
 
+/// After this time a lane whose sources may send nothing is tried again, whatever was said.
+const LOOKED_AT_AGAIN: Duration = Duration::from_secs(900);
 /// How often the shares of deferrals and bounces are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -90,6 +92,18 @@ impl Queue {
             self.shared.events.record(fact);
             let site = table.schedule.site_of(lane);
             self.count_step(table, site, "lane");
+        }
+    }
+
+    /// A lane whose sources may send nothing now rests, so that not each of its mails finds that out. It is looked at again
+    /// before they may: somebody may have given it others.
+    pub(super) fn hold_for_sources(&self, table: &mut Table, ticket: Ticket, outcomes: &[RecipientOutcome], now: Now) {
+        let waits = outcomes.iter().find_map(|o| match &o.outcome {
+            Outcome::Delayed(f) => Some((f.lane_waits()?, f.cause.as_deref().unwrap_or_default())),
+            Outcome::Relayed(_) | Outcome::Failed(_) => None,
+        });
+        if let (Some((span, why)), Some(lane)) = (waits, table.schedule.lane_of(ticket)) {
+            table.schedule.rest_lane(lane, now.mono.plus(span.min(LOOKED_AT_AGAIN)), &why.into());
         }
     }
 

@@ -53,6 +53,8 @@ const REPLACED_DRAIN: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether MTA-STS policies are to be fetched anew.
 const POLICIES_LOOKED_AT: Duration = Duration::from_secs(1800);
+/// How often it is looked whether a day of warm-up is over.
+const WARMUP_TENDED: Duration = Duration::from_secs(1);
 /// How often the state of the disk is looked at.
 const STORAGE_LOOKED_AT: Duration = Duration::from_millis(500);
 
@@ -187,6 +189,7 @@ impl Relay {
         let listening = listening.serve();
         tokio::spawn(watch_storage(Arc::downgrade(&core)));
         tokio::spawn(refresh_policies(policies));
+        tokio::spawn(tend_warmup(Arc::downgrade(&core)));
         core.readiness.clear(Reason::Starting);
         listening.publish(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
         Ok(Self { core, dispatch, listening })
@@ -236,6 +239,8 @@ impl Relay {
                 "some deliveries did not end in time; they are still queued and start anew with the next start"
             );
         }
+        let mail = core.parts.mail.clone();
+        let _ = tokio::task::spawn_blocking(move || mail.keep_warmup()).await;
         let carriers = core.carriers.swap(Arc::default());
         let mut leaving = JoinSet::new();
         for carrier in carriers.values() {
@@ -347,6 +352,20 @@ async fn refresh_policies(mail: Weak<MailEgress>) {
         tokio::time::sleep(POLICIES_LOOKED_AT).await;
         let Some(mail) = mail.upgrade() else { return };
         mail.refresh_policies().await;
+    }
+}
+
+/// Judges the days of sources that are warmed up, tells what came of them, and keeps how far they are.
+async fn tend_warmup(core: Weak<Core>) {
+    loop {
+        tokio::time::sleep(WARMUP_TENDED).await;
+        let Some(core) = core.upgrade() else { return };
+        let tended = tokio::task::spawn_blocking(move || {
+            core.parts.mail.tend_warmup().into_iter().for_each(|fact| core.events.record(fact));
+        });
+        if let Err(e) = tended.await {
+            tracing::error!(error = %e, "warm-up is not tended");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Core;
 use crate::admin::control::{Operator, Status};
+use crate::egress::email::WarmupView;
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
 use crate::queue::steering::{Order, Rule, Selector, SteerError, Which};
@@ -57,6 +58,30 @@ impl Operator for Core {
             let sweep = self.queue.sweep(sentence, by).await?;
             Ok(crate::dispatch::carry_out(&self.parts, sweep, tell).await)
         })
+    }
+
+    fn warmup(&self) -> Vec<WarmupView> {
+        self.parts.mail.warmup()
+    }
+
+    fn reset_warmup(
+        &self,
+        source: &str,
+        provider: Option<&str>,
+        day: u32,
+        by: &str,
+    ) -> Result<Vec<WarmupView>, String> {
+        let known = self.config.lock().delivery.providers.providers().iter().any(|p| Some(&*p.name) == provider);
+        if let Some(provider) = provider.filter(|_| !known) {
+            return Err(format!(
+                "the provider table knows no provider {provider}: postrider providers list names them"
+            ));
+        }
+        if !self.parts.mail.reset_warmup(source, provider, day) {
+            return Err(format!("no source {source} of a pool has a plan to be warmed up by"));
+        }
+        tracing::info!(source, provider, day, by, "an operator has put a source on a day of its warm-up");
+        Ok(self.warmup().into_iter().filter(|view| *view.source == *source).collect())
     }
 
     fn reload(&self) -> Result<Vec<String>, String> {

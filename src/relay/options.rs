@@ -21,6 +21,8 @@ use crate::{admin, dns, storage};
 pub(super) const SPOOL: &str = "spool";
 /// Where MTA-STS policies are kept.
 const MTA_STS: &str = "mta-sts.json";
+/// Where it is kept how far sources are warmed up.
+const WARMUP: &str = "warmup.json";
 /// Where the bound addresses stand once the relay is ready.
 pub(super) const LISTENERS: &str = "listeners.json";
 
@@ -102,6 +104,7 @@ pub(super) fn email(config: &Config) -> email::Options {
             .mta_sts
             .clone()
             .map(|own| MtaStsOptions { file: Some(config.server.data_dir.join(MTA_STS)), ..own }),
+        warmup_file: Some(config.server.data_dir.join(WARMUP)),
         providers: delivery.providers.clone(),
         sources: config.sources.clone(),
         timeouts: Timeouts {

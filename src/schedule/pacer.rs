@@ -413,7 +413,8 @@ impl Pacer {
 /// It says something of us, of the connection or of the site, not of this mail or its sender.
 fn concerns_site(failure: &Failure) -> bool {
     let wide = matches!(failure.scope, Scope::Connection | Scope::Host | Scope::Source | Scope::Site);
-    wide && (failure.throttled || failure.measures.as_deref().is_some_and(|asked| !asked.is_empty()))
+    wide && !failure.is_ours()
+        && (failure.throttled || failure.measures.as_deref().is_some_and(|asked| !asked.is_empty()))
 }
 
 fn gravity(asked: &Measures) -> u64 {

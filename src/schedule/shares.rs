@@ -57,7 +57,9 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn count(&mut self, outcomes: &[RecipientOutcome]) {
-        for outcome in outcomes {
+        // What nobody was asked says nothing of the site.
+        let ours = |o: &&RecipientOutcome| matches!(&o.outcome, Outcome::Delayed(failure) if failure.is_ours());
+        for outcome in outcomes.iter().filter(|o| !ours(o)) {
             self.all = self.all.saturating_add(1);
             match outcome.outcome {
                 Outcome::Relayed(_) => {}
@@ -230,5 +232,11 @@ mod tests {
         }
         assert_eq!(s.sweep(&SHARES, at(120)), [Swept::Site(site, Step::Eased(Cause::Deferrals))]);
         assert_eq!(s.pacer(site).unwrap().limits(at(120)).concurrency, 5);
+        // What waits for something of ours was put off by nobody.
+        let (mut s, _, [good, _]) = schedule();
+        for _ in 0..200 {
+            one(&mut s, good, &Outcome::Delayed(Failure { stage: Stage::Route, ..failure() }), at(1));
+        }
+        assert!(s.sweep(&SHARES, at(60)).is_empty());
     }
 }

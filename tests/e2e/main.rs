@@ -26,3 +26,4 @@ mod spool;
 mod steering;
 mod texts;
 mod tls_policies;
+mod warmup;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::admin::Reason;
+use crate::egress::email::WarmupView;
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
 use crate::queue::steering::{Order, Rule, Selector, Which};
@@ -53,6 +54,18 @@ pub enum Request {
         /// What, and how.
         sentence: Sentence,
     },
+    /// How far sources are warmed up. Answered by [`Response::Warmup`].
+    Warmup,
+    /// Put a source on a day of its plan. Answered by [`Response::Warmup`], of that source.
+    ResetWarmup {
+        /// Which.
+        source: String,
+        /// Towards whom; towards all if it is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider: Option<String>,
+        /// The day, from 1 on; behind the last one it is warm.
+        day: u32,
+    },
     /// Read the configuration again. Answered by [`Response::Reloaded`].
     Reload,
     /// How the relay is. Answered by [`Response::Status`].
@@ -89,6 +102,11 @@ pub enum Response {
     Rules {
         /// The rules.
         rules: Vec<RuleView>,
+    },
+    /// How far sources are warmed up.
+    Warmup {
+        /// A source towards a provider each.
+        sources: Vec<WarmupView>,
     },
     /// How far the relay has come; more will be said.
     Sweeping(Swept),
@@ -224,6 +242,11 @@ mod tests {
             (
                 Request::Sweep { sentence },
                 r#"{"op":"sweep","sentence":{"end":"bounce","selector":{"client":"shop"},"reason":"x","dry_run":true}}"#,
+            ),
+            (Request::Warmup, r#"{"op":"warmup"}"#),
+            (
+                Request::ResetWarmup { source: "mta2".to_owned(), provider: Some("gmail".to_owned()), day: 5 },
+                r#"{"op":"reset_warmup","source":"mta2","provider":"gmail","day":5}"#,
             ),
             (Request::Reload, r#"{"op":"reload"}"#),
             (Request::Status, r#"{"op":"status"}"#),

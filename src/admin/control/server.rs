@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::protocol::{
     RESPONSE_BYTES_MAX, Request, RequestLine, Response, ResponseLine, Status, VERSION, read_request,
 };
+use crate::egress::email::WarmupView;
 use crate::ingress::http::listen::told_to_stop;
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
@@ -63,6 +64,16 @@ pub trait Operator: Send + Sync + 'static {
     /// # Errors
     /// What is wrong with the sentence.
     fn sweep(&self, sentence: Sentence, by: &str, tell: &mut dyn FnMut(Swept)) -> Result<Swept, SteerError>;
+
+    /// How far sources are warmed up.
+    fn warmup(&self) -> Vec<WarmupView>;
+
+    /// Puts a source on a day of its plan, towards one provider or all; returns how far it is then.
+    ///
+    /// # Errors
+    /// If it is no source with a plan, or no provider.
+    fn reset_warmup(&self, source: &str, provider: Option<&str>, day: u32, by: &str)
+    -> Result<Vec<WarmupView>, String>;
 
     /// Reads the configuration again; returns what cannot change without a restart, a sentence each.
     ///
@@ -233,6 +244,13 @@ fn answer<O: Operator + ?Sized>(operator: &O, request: Request, by: &str, tell: 
         Request::Sweep { sentence } => {
             let mut tell = |swept| drop(tell.try_send(Response::Sweeping(swept)));
             or_why(operator.sweep(sentence, by, &mut tell), Response::Swept)
+        }
+        Request::Warmup => Response::Warmup { sources: operator.warmup() },
+        Request::ResetWarmup { source, provider, day } => {
+            match operator.reset_warmup(&source, provider.as_deref(), day, by) {
+                Ok(sources) => Response::Warmup { sources },
+                Err(why) => Response::Error { why },
+            }
         }
         Request::Reload => match operator.reload() {
             Ok(notes) => Response::Reloaded { notes },

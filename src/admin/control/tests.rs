@@ -15,6 +15,7 @@ use super::protocol::RESPONSE_BYTES_MAX;
 use super::server::{CONNECTIONS_MAX, LANES_MAX, REQUEST_BYTES_MAX, response_line};
 use super::*;
 use crate::clock::Timestamp;
+use crate::egress::email::WarmupView;
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, SentenceEnd, Swept};
 use crate::queue::steering::{Action, Order, Rule, Selector, SteerError, Which};
@@ -74,6 +75,14 @@ impl Operator for Fake {
         Ok(Swept { looked: 2, hit: 2, ..swept })
     }
 
+    fn warmup(&self) -> Vec<WarmupView> {
+        Vec::new()
+    }
+
+    fn reset_warmup(&self, source: &str, _: Option<&str>, _: u32, _: &str) -> Result<Vec<WarmupView>, String> {
+        Err(format!("no source {source}"))
+    }
+
     fn reload(&self) -> Result<Vec<String>, String> {
         Err("relay.toml:3: unknown key".to_owned())
     }
@@ -120,6 +129,9 @@ async fn an_operator_is_answered_until_the_relay_stops() {
     assert_eq!(messages[0].id, "+8613800138000");
     let refused = ask(&path, Request::Reload).await.unwrap_err();
     assert_eq!(refused.to_string(), "relay.toml:3: unknown key");
+    assert_eq!(ask(&path, Request::Warmup).await.unwrap(), Response::Warmup { sources: Vec::new() });
+    let reset = Request::ResetWarmup { source: "mta9".to_owned(), provider: None, day: 1 };
+    assert_eq!(ask(&path, reset).await.unwrap_err().to_string(), "no source mta9");
     let Response::Status(status) = ask(&path, Request::Status).await.unwrap() else { panic!() };
     assert!(status.ready);
 

@@ -107,8 +107,9 @@ impl MailCourier {
         match parcel(&egress, consignment).await {
             Ok(parcel) => {
                 let pool = options.sources.pool_of(&consignment.envelope, || authors(&parcel));
+                let whole_lane = options.sources.takes_whole_lane(pool, &consignment.envelope);
                 for group in addressees.chunks(options.recipients_per_transaction.max(1)) {
-                    self.deliver(&options, hop, pool, &parcel, group, &mut ledger).await;
+                    self.deliver(&options, hop, (pool, whole_lane), &parcel, group, &mut ledger).await;
                 }
                 let unfinished = ledger.outcomes.iter().any(|o| matches!(o.outcome, Outcome::Delayed(_)));
                 if let Some(signature) = parcel.signature.as_ref().filter(|_| unfinished) {
@@ -142,7 +143,7 @@ impl MailCourier {
         &mut self,
         options: &Options,
         hop: &MailHop,
-        pool: &Pool,
+        (pool, whole_lane): (&Pool, bool),
         parcel: &Parcel<'_>,
         group: &[Addressee<'_>],
         ledger: &mut Ledger<'_>,
@@ -153,7 +154,7 @@ impl MailCourier {
             Ok(policy) => policy,
             Err(setback) => return ledger.enter_all(&group, &setback),
         };
-        let way = Way { hop, pool, tls: &tls };
+        let way = Way { hop, pool, whole_lane, tls: &tls };
         while !group.is_empty() {
             let mut session = match self.ready_session(options, way).await {
                 Some(session) => session,
@@ -169,14 +170,30 @@ impl MailCourier {
                 self.session = Some(session);
                 return;
             }
+            let grant = self.egress.warmup.reserve(&session.from.source, &session.towards, group.len()).await;
+            if grant.count() == 0 {
+                // Others were quicker; the next look finds a source that still may, or none.
+                session.idle = Some(idle);
+                session.quit(false, options.timeouts.quit).await;
+                continue;
+            }
+            let later = group.split_off(grant.count().min(group.len()));
             let notifies = idle.capabilities().dsn;
             let ended = self.attempt(&mut session, idle, options, parcel, &group).await;
             if session.carried > 0 && ended.never_began() {
                 tracing::debug!(host = session.peer.host, "the kept connection was dead, taking a fresh one");
+                grant.give_back();
+                group.extend(later);
                 continue;
             }
             let outcomes = self.judge(options, &session, &ended, notifies, group.len());
+            if ended.never_reached() {
+                grant.give_back()
+            } else {
+                grant.settle(&outcomes)
+            }
             group = self.conclude(pool, &session, &group, outcomes, ledger);
+            group.extend(later);
             if group.is_empty() {
                 self.keep(session, options).await;
             } else {
@@ -219,8 +236,8 @@ impl MailCourier {
             _ => None,
         };
         let span = outcomes.iter().filter_map(blamed).max();
-        let (source, site) = (&session.from.source, &session.site);
-        let again = span.is_some_and(|span| self.egress.roster.rest(pool, source, site, span));
+        let (source, towards) = (&session.from.source, &session.towards);
+        let again = span.is_some_and(|span| self.egress.roster.rest(pool, source, towards, span));
         let mut left = Vec::new();
         for (addressee, outcome) in group.iter().zip(outcomes) {
             if again && blamed(&outcome).is_some() {
@@ -265,9 +282,9 @@ impl MailCourier {
 
     /// The kept session, if it leads where the mail goes, is alive, and the peer has been brought back to its initial state.
     async fn ready_session(&mut self, options: &Options, way: Way<'_>) -> Option<Session> {
-        let Way { hop, pool, tls } = way;
+        let Way { hop, pool, tls, .. } = way;
         let mut session = self.session.take()?;
-        if !self.egress.roster.may_go_on(pool, &session.from.source, &session.site) {
+        if !self.egress.roster.may_go_on(pool, &session.from.source, &session.towards) {
             session.quit(false, options.timeouts.quit).await;
             return None;
         }

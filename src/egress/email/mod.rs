@@ -25,6 +25,7 @@ mod sources;
 mod tls_policy;
 mod transaction;
 mod verdict;
+mod warmup;
 mod wish;
 
 #[cfg(test)]
@@ -42,6 +43,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Mono, SharedClock};
 use crate::dns::Resolver;
+use crate::event::Fact;
 use crate::event::metrics::Metrics;
 use crate::net::tls::Verifying;
 use crate::provider::Provider;
@@ -56,6 +58,10 @@ pub use sign::{NoSigner, Sign, SignError};
 pub use sources::{Pool, Source, Sources, Whose};
 pub use tls_policy::{HostPattern, TlsLevel, TlsPolicies, TlsRule};
 pub use verdict::refused;
+pub use warmup::{
+    Complaints, DAYS_MAX as WARMUP_DAYS_MAX, Day as WarmupDay, Plan as WarmupPlan, Rules as WarmupRules, Share,
+    UnknownMail, WarmupView,
+};
 
 /// Hosts whose broken TLS is remembered; at the limit further ones are tried again each time.
 const BROKEN_TLS_MAX: usize = 4096;
@@ -73,6 +79,7 @@ pub struct MailEgress {
     /// Hosts that offer STARTTLS and fail in it, and until when that is believed.
     broken_tls: Mutex<HashMap<String, Mono>>,
     roster: Arc<sources::Roster>,
+    warmup: Arc<warmup::WarmUp>,
     verifying: Verifying,
     sts: Arc<mta_sts::MtaSts>,
 }
@@ -88,7 +95,8 @@ impl MailEgress {
     ) -> Self {
         let answers_lost = metrics.answers_lost.with_label_values(&["email"]);
         let signing = sign::Signing::new(signer);
-        let roster = sources::Roster::new(clock.clone(), metrics.clone());
+        let warmup = warmup::WarmUp::open(options.load().warmup_file.clone(), clock.clone(), metrics.clone());
+        let roster = sources::Roster::new(warmup.clone(), clock.clone(), metrics.clone());
         let sts = mta_sts::MtaSts::new(&options.load(), resolver.clone(), clock.clone(), metrics.clone());
         Self {
             options,
@@ -99,6 +107,7 @@ impl MailEgress {
             signing,
             broken_tls: Mutex::default(),
             roster,
+            warmup,
             verifying: Verifying::default(),
             sts: Arc::new(sts),
         }
@@ -107,6 +116,35 @@ impl MailEgress {
     /// Fetches policies that domains have published anew before they are too old; to be called now and then.
     pub async fn refresh_policies(&self) {
         self.sts.refresh(&self.options.load_full()).await;
+    }
+
+    /// Begins new days of warm-up and keeps how far sources are; returns what there is to tell. To be called every second or
+    /// so. Blocks.
+    pub fn tend_warmup(&self) -> Vec<Fact> {
+        self.warmup.tend(&self.options.load().sources)
+    }
+
+    /// How far the sources with a plan are.
+    pub fn warmup(&self) -> Vec<WarmupView> {
+        self.warmup.view(&self.options.load().sources)
+    }
+
+    /// Puts a source on a day of its plan, towards one provider or all. False if there is no such source with a plan. Blocks.
+    pub fn reset_warmup(&self, source: &str, provider: Option<&str>, day: u32) -> bool {
+        self.warmup.reset(&self.options.load().sources, source, provider, day)
+    }
+
+    /// Tells how many have complained about mail of a source; the gates of its warm-up go by it.
+    ///
+    /// # Errors
+    /// If nothing is known of such mail.
+    pub fn complaints(&self, told: &Complaints) -> Result<(), UnknownMail> {
+        self.warmup.complaints(told)
+    }
+
+    /// Keeps exactly how far sources are; for the end. Blocks.
+    pub fn keep_warmup(&self) {
+        self.warmup.close();
     }
 
     /// How long a courier's connection may stay open without work; dispatch enforces it.

@@ -1,5 +1,6 @@
 //! What an administrator may set about outgoing mail.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Options {
     pub tls: TlsPolicies,
     /// MTA-STS; `None`: what domains publish is not asked for. Default none.
     pub mta_sts: Option<MtaStsOptions>,
+    /// Where it is kept over a restart how far sources are warmed up; read at the start only. Default nowhere.
+    pub warmup_file: Option<PathBuf>,
     /// What providers' replies mean. Default the shipped table.
     pub providers: Arc<Table>,
     /// How long to wait for what.
@@ -84,6 +87,7 @@ impl Default for Options {
             chunk_at_once_bytes_max: 256 * 1024,
             tls: TlsPolicies::default(),
             mta_sts: None,
+            warmup_file: None,
             providers: Table::shipped(),
             timeouts: Timeouts::default(),
         }

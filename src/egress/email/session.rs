@@ -17,7 +17,7 @@ use super::MailEgress;
 use super::connection::{Connection, Lost};
 use super::hosts::{self, Host};
 use super::options::Options;
-use super::sources::{Held, Pool, Source};
+use super::sources::{Held, Pool, Source, Towards};
 use super::tls_policy::{NOT_OFFERED, NOT_PERMITTED, NOT_SECURE, Policy, TlsLevel};
 use super::verdict::{Setback, takes_no_mail, with_reply};
 use super::wish;
@@ -38,6 +38,8 @@ const REST_SHORT: Duration = Duration::from_secs(60);
 pub(super) struct Way<'a> {
     pub(super) hop: &'a MailHop,
     pub(super) pool: &'a Pool,
+    /// All mail of the same client, class and destination uses that pool.
+    pub(super) whole_lane: bool,
     pub(super) tls: &'a Policy,
 }
 
@@ -50,8 +52,8 @@ pub(super) struct Session {
     pub(super) peer: Peer,
     /// Where it was made from.
     pub(super) from: Arc<Held>,
-    /// Who blames that source, if it is blamed.
-    pub(super) site: Arc<str>,
+    /// Who blames that source, if it is blamed, and who counts what it sends.
+    pub(super) towards: Towards,
     /// The destination that it was opened or last used for.
     pub(super) hop: MailHop,
     /// Mails carried.
@@ -135,9 +137,11 @@ impl Setbacks {
 
     /// For how long the source is to rest, if it is what was blamed.
     fn blames_source(&self) -> Option<Duration> {
-        let blamed = [&self.last_temporary, &self.last_permanent].into_iter().flatten();
-        let mut spans = blamed.filter_map(|setback| rest_for(&setback.failure));
-        spans.next()
+        self.failures().find_map(rest_for)
+    }
+
+    fn failures(&self) -> impl Iterator<Item = &Failure> {
+        [&self.last_temporary, &self.last_permanent].into_iter().flatten().map(|setback| &setback.failure)
     }
 
     /// While one host may get better, the destination may.
@@ -163,32 +167,42 @@ async fn walk(egress: &MailEgress, options: &Options, way: Way<'_>, setbacks: &m
             return None;
         }
     };
-    let site = site_of(options, &hosts);
+    let towards = towards(options, &hosts);
     loop {
-        let from = match egress.roster.take(way.pool, &site, options.timeouts.connect).await {
+        let from = match egress.roster.take(way.pool, &towards, options.timeouts.connect).await {
             Ok(from) => Arc::new(from),
-            Err(failure) => {
+            Err(mut failure) => {
+                // Nobody was asked: other mail of its lane may have other sources.
+                if failure.stage == Stage::Route && !way.whole_lane {
+                    failure.scope = Scope::Message;
+                }
                 setbacks.note(Setback { failure: *failure, permanent: false, peer: None });
                 return None;
             }
         };
         // What the source before this one met says nothing about it.
         *setbacks = Setbacks::default();
-        if let Some(session) = through(egress, options, way, &hosts, (&from, &site), setbacks).await {
+        if let Some(session) = through(egress, options, way, &hosts, (&from, &towards), setbacks).await {
             return Some(session);
         }
+        setbacks.failures().for_each(|failure| egress.warmup.turned_away(&from.source, &towards, failure));
         let span = setbacks.blames_source()?;
-        if !egress.roster.rest(way.pool, &from.source, &site, span) {
+        if !egress.roster.rest(way.pool, &from.source, &towards, span) {
             return None;
         }
     }
 }
 
-/// Who would blame a source: whoever runs the best of the hosts, or that host.
-fn site_of(options: &Options, hosts: &[Host]) -> Arc<str> {
+/// Who would blame a source, and who counts what it sends: whoever runs the best of the hosts, or that host. A next hop of the
+/// administrator's that nobody runs sends on from its own address.
+fn towards(options: &Options, hosts: &[Host]) -> Towards {
     let best = hosts.first().map_or("", |host| &*host.name);
-    let provider = options.providers.provider_of(best);
-    if *provider.name == *crate::provider::ANY { best.into() } else { provider.name.clone() }
+    let provider = &options.providers.provider_of(best).name;
+    if **provider != *crate::provider::ANY {
+        return Towards { site: provider.clone(), provider: Some(provider.clone()) };
+    }
+    let is_ours = hosts.first().is_some_and(|host| host.source == hosts::Source::Operator);
+    Towards { site: best.into(), provider: (!is_ours).then(|| provider.clone()) }
 }
 
 /// All hosts in turn, from one source.
@@ -197,7 +211,7 @@ async fn through(
     options: &Options,
     way: Way<'_>,
     hosts: &[Host],
-    (from, site): (&Arc<Held>, &Arc<str>),
+    (from, towards): (&Arc<Held>, &Towards),
     setbacks: &mut Setbacks,
 ) -> Option<Session> {
     let Way { hop, tls, .. } = way;
@@ -225,7 +239,8 @@ async fn through(
                 setbacks.note(out_of_reach(&from.source, address));
                 continue;
             };
-            match (Dial { egress, options, hop, from, own, site, host, tls, policy: &policy, address }).dial().await {
+            match (Dial { egress, options, hop, from, own, towards, host, tls, policy: &policy, address }).dial().await
+            {
                 Ok(session) => return Some(session),
                 Err(setback) => {
                     let (stage, cause) = (setback.failure.stage.as_str(), setback.failure.cause.as_deref());
@@ -247,7 +262,7 @@ struct Dial<'a> {
     from: &'a Arc<Held>,
     /// The address of ours to connect from, if it is not the system's choice.
     own: Option<IpAddr>,
-    site: &'a Arc<str>,
+    towards: &'a Towards,
     host: &'a Host,
     tls: &'a Policy,
     policy: &'a net::AddressPolicy,
@@ -398,8 +413,9 @@ impl Dial<'_> {
     /// `tls`: what it was secured with, and how that is described.
     fn session(&self, connection: Connection, idle: Idle, tls: Option<(Arc<ClientConfig>, String)>) -> Session {
         let (secured, description) = tls.unzip();
-        let (peer, hop, from, site) = (self.peer(description), self.hop.clone(), self.from.clone(), self.site.clone());
-        Session { connection, idle: Some(idle), peer, from, site, hop, carried: 0, secured }
+        let (peer, hop, from) = (self.peer(description), self.hop.clone(), self.from.clone());
+        let towards = self.towards.clone();
+        Session { connection, idle: Some(idle), peer, from, towards, hop, carried: 0, secured }
     }
 
     fn peer(&self, tls: Option<String>) -> Peer {

@@ -1,8 +1,8 @@
 //! From where: the addresses of ours that mail leaves from, the pools they form, and whose mail uses which.
 //!
 //! **Promises.** A mail leaves from a source of its pool and from no other address: a destination that the pool's sources
-//! cannot reach waits. Sources of a pool take turns by weight, those that rest or are full left out. A source that a site has
-//! blamed rests there and nowhere else. No source has more connections open than it may; who finds all of them full waits
+//! cannot reach waits. Sources of a pool take turns by weight, those that rest, are full or have had what their warm-up allows
+//! left out. A source that a site has blamed rests there and nowhere else. No source has more connections open than it may; who finds all of them full waits
 //! for one to become free.
 //!
 //! **Does not know** how connections are made, nor what a reply means.
@@ -15,6 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::warmup::{Plan, UsedUp, WarmUp};
 use crate::clock::{Mono, SharedClock};
 use crate::event::metrics::Metrics;
 use crate::model::{Class, Domain, EnhancedStatus, Envelope, Failure, Scope, Stage};
@@ -37,6 +38,8 @@ pub struct Source {
     pub proxy: Option<Proxy>,
     /// Connections open at once, to all sites together.
     pub connections_max: usize,
+    /// How it is warmed up; `None`: it may send what there is.
+    pub warmup: Option<Arc<Plan>>,
 }
 
 /// Sources that take turns.
@@ -90,6 +93,7 @@ impl Sources {
             hostname: None,
             proxy: None,
             connections_max: usize::MAX,
+            warmup: None,
         };
         let rest = Pool { name, members: vec![(Arc::new(system), 1)], whose: Whose::default() };
         Self { pools: pools.into_iter().map(Arc::new).collect(), rest: Arc::new(rest) }
@@ -103,12 +107,39 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// The sources of all pools; one that is in several comes several times.
+    pub fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.pools.iter().flat_map(|pool| &pool.members).map(|(source, _)| source)
+    }
+
+    /// Those that have a plan to be warmed up by, each once.
+    pub(super) fn warming(&self) -> Vec<&Arc<Source>> {
+        let mut warming: Vec<&Arc<Source>> = self.sources().filter(|source| source.warmup.is_some()).collect();
+        warming.sort_by(|a, b| a.name.cmp(&b.name));
+        warming.dedup_by(|a, b| a.name == b.name);
+        warming
+    }
+
+    /// True if all mail of the same client and class uses this pool, whatever its campaign and its author.
+    pub(super) fn takes_whole_lane(&self, pool: &Pool, envelope: &Envelope) -> bool {
+        let may = |pool: &&Arc<Pool>| pool.whose.fits_lane(envelope);
+        let first = self.pools.iter().find(may).unwrap_or(&self.rest);
+        first.name == pool.name && first.whose.campaigns.is_empty() && first.whose.sender_domains.is_empty()
+    }
+}
+
 impl Whose {
+    /// What a lane knows of its mail fits.
+    fn fits_lane(&self, envelope: &Envelope) -> bool {
+        (self.clients.is_empty() || self.clients.contains(&envelope.client))
+            && (self.classes.is_empty() || self.classes.contains(&envelope.class))
+    }
+
     fn fits(&self, envelope: &Envelope, authors: &[Domain]) -> bool {
         let named =
             |names: &[Arc<str>], name: Option<&str>| names.is_empty() || names.iter().any(|n| Some(&**n) == name);
-        named(&self.clients, Some(&*envelope.client))
-            && (self.classes.is_empty() || self.classes.contains(&envelope.class))
+        self.fits_lane(envelope)
             && named(&self.campaigns, envelope.campaign.as_deref())
             && (self.sender_domains.is_empty()
                 || authors.iter().any(|author| self.sender_domains.iter().any(|d| author.is_within(d))))
@@ -137,9 +168,19 @@ impl Source {
     }
 }
 
+/// Whom a source sends to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Towards {
+    /// Who would blame it: whoever runs the best of the hosts, or that host.
+    pub(super) site: Arc<str>,
+    /// Under whose name it is counted what a source in warm-up sends there; `None`: it is not.
+    pub(super) provider: Option<Arc<str>>,
+}
+
 /// What the sources are doing: shared by all couriers, kept over reloads.
 pub(super) struct Roster {
     uses: Mutex<Uses>,
+    warmup: Arc<WarmUp>,
     freed: Notify,
     clock: SharedClock,
     metrics: Arc<Metrics>,
@@ -190,27 +231,30 @@ enum Nobody {
     Rest(Mono),
     /// All that may go have as many connections as they may.
     Full,
+    /// Those that do not rest have had what their warm-up allows.
+    UsedUp(UsedUp),
 }
 
 impl Roster {
-    pub(super) fn new(clock: SharedClock, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { uses: Mutex::default(), freed: Notify::new(), clock, metrics })
+    pub(super) fn new(warmup: Arc<WarmUp>, clock: SharedClock, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { uses: Mutex::default(), warmup, freed: Notify::new(), clock, metrics })
     }
 
     /// A source of the pool for one more connection to a site; waits, at most for `patience`, while all are full.
     pub(super) async fn take(
         self: &Arc<Self>,
         pool: &Pool,
-        site: &Arc<str>,
+        towards: &Towards,
         patience: Duration,
     ) -> Result<Held, Box<Failure>> {
         let waiting = async {
             loop {
                 // Before looking: a connection that is closed between the look and the wait would be missed.
                 let freed = self.freed.notified();
-                match self.pick(pool, site) {
+                match self.pick(pool, towards) {
                     Ok(held) => return Ok(held),
-                    Err(Nobody::Rest(until)) => return Err(self.all_rest(pool, site, until)),
+                    Err(Nobody::Rest(until)) => return Err(self.all_rest(pool, &towards.site, until)),
+                    Err(Nobody::UsedUp(used_up)) => return Err(used_up.failure()),
                     Err(Nobody::Full) => freed.await,
                 }
             }
@@ -223,24 +267,34 @@ impl Roster {
         })
     }
 
-    fn pick(self: &Arc<Self>, pool: &Pool, site: &Arc<str>) -> Result<Held, Nobody> {
+    fn pick(self: &Arc<Self>, pool: &Pool, towards: &Towards) -> Result<Held, Nobody> {
         let now = self.clock.mono();
         let mut uses = self.uses.lock();
         let (mut free, mut sum, mut rested) = (Vec::with_capacity(pool.members.len()), 0_u64, None::<Mono>);
-        let mut full = false;
+        let (mut full, mut used_up) = (false, None::<UsedUp>);
         for (source, weight) in &pool.members {
-            match uses.rests_until(source, site, now) {
+            match uses.rests_until(source, &towards.site, now) {
                 Some(until) => rested = Some(rested.map_or(until, |other| other.min(until))),
                 None if uses.open.get(&source.name).is_some_and(|open| *open >= source.connections_max) => full = true,
-                None => {
-                    sum += u64::from(*weight);
-                    free.push((source, sum));
-                }
+                None => match self.warmup.used_up(source, towards) {
+                    Some(other) if used_up.as_ref().is_some_and(|first| first.wait <= other.wait) => {}
+                    Some(first) => used_up = Some(first),
+                    None => {
+                        sum += u64::from(*weight);
+                        free.push((source, sum));
+                    }
+                },
             }
         }
         let drawn = if sum == 0 { 0 } else { fastrand::u64(..sum) };
         let Some((source, _)) = free.into_iter().find(|(_, up_to)| drawn < *up_to) else {
-            return Err(rested.filter(|_| !full).map_or(Nobody::Full, Nobody::Rest));
+            // Whoever may go first.
+            let used_up = used_up.filter(|used| rested.is_none_or(|until| until.since(now) > used.wait));
+            return Err(match (full, used_up, rested) {
+                (false, Some(used_up), _) => Nobody::UsedUp(used_up),
+                (false, None, Some(until)) => Nobody::Rest(until),
+                (true, ..) | (false, None, None) => Nobody::Full,
+            });
         };
         *uses.open.entry(source.name.clone()).or_default() += 1;
         drop(uses);
@@ -249,14 +303,15 @@ impl Roster {
     }
 
     /// True if a connection of this source may carry one more mail of the pool to a site.
-    pub(super) fn may_go_on(&self, pool: &Pool, source: &Source, site: &Arc<str>) -> bool {
-        let rests = || self.uses.lock().rests_until(source, site, self.clock.mono()).is_some();
-        pool.has(source) && (pool.members.len() < 2 || !rests())
+    pub(super) fn may_go_on(&self, pool: &Pool, source: &Source, towards: &Towards) -> bool {
+        let rests = || self.uses.lock().rests_until(source, &towards.site, self.clock.mono()).is_some();
+        pool.has(source) && (pool.members.len() < 2 || !rests()) && self.warmup.used_up(source, towards).is_none()
     }
 
     /// A site has blamed a source: others of its pool go there for a while. Where there is no other, it does not rest: its
     /// site's own limits say when it goes again. True if another may go now.
-    pub(super) fn rest(&self, pool: &Pool, source: &Source, site: &Arc<str>, span: Duration) -> bool {
+    pub(super) fn rest(&self, pool: &Pool, source: &Source, towards: &Towards, span: Duration) -> bool {
+        let site = &towards.site;
         if pool.members.len() < 2 {
             return false;
         }

@@ -8,6 +8,7 @@ mod sites;
 mod sources;
 mod tls_reuse;
 mod walks;
+mod warmup;
 
 use std::time::Duration;
 

@@ -26,6 +26,11 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// True if the peer is not known to have heard anything of this mail.
+    pub(super) fn never_reached(&self) -> bool {
+        self.answers.mail.is_none() && self.loss.as_ref().is_some_and(|loss| !loss.answer_lost)
+    }
+
     /// True if a kept connection proved dead before the peer took anything of this mail.
     pub(super) fn never_began(&self) -> bool {
         match (&self.answers.mail, &self.loss) {

@@ -98,3 +98,58 @@ async fn a_domain_without_a_name_server_does_not_close_the_site_it_shares() {
     settled(&queue).await;
     assert!(try_lease(&queue).is_none(), "its hosts are left alone for a while");
 }
+
+#[tokio::test]
+async fn a_lane_whose_sources_may_send_nothing_waits_and_its_site_goes_on() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open().await;
+    for name in ["a.example", "b.example"] {
+        queue.learn_site(&domain(name), shared(4), HOUR);
+    }
+    let site = queue.shared.table.lock().schedule.site(&"mx h".into(), SiteLimits { concurrency: 9, pace: None });
+    let mut ids = Vec::new();
+    for to in ["x@a.example", "y@a.example"] {
+        ids.push(queue.accept(bench.mail(&[to])).await.unwrap().message_id());
+    }
+    let why = "source new has had its 5 recipients";
+    let failure = Failure::without_reply(Scope::Source, Stage::Route, EnhancedStatus::new(4, 4, 5), why);
+    let waits =
+        |scope| Outcome::Delayed(Failure { scope, throttled: true, retry_after: Some(2 * HOUR), ..failure.clone() });
+    let Pull::Lease(first) = queue.pull(site) else { panic!("a lease") };
+    let all = outcomes(&first, &waits(Scope::Source));
+    first.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    // The other one of that lane is not even tried; other lanes of the site are, at its full width.
+    assert!(matches!(queue.pull(site), Pull::Nothing | Pull::Busy));
+    let views = [queue.message(ids[0], None).await.unwrap(), queue.message(ids[1], None).await.unwrap()];
+    assert_eq!(views[0].recipients[0].attempts_made, 0, "nobody was asked");
+    assert!(views[0].recipients[0].attempts[0].reason.as_deref() == Some(why), "{views:?}");
+    assert!(views[1].recipients[0].waiting_for.as_ref().unwrap().ends_with(why), "{views:?}");
+    queue.accept(bench.mail(&["z@b.example"])).await.unwrap();
+    let Pull::Lease(other) = queue.pull(site) else { panic!("a lease") };
+    assert_eq!(hop_of(&other), MailHop::Mx(domain("b.example")));
+    // A mail that waits for itself alone holds nobody up.
+    let all = outcomes(&other, &waits(Scope::Message));
+    other.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    queue.accept(bench.mail(&["w@b.example"])).await.unwrap();
+    let Pull::Lease(next) = queue.pull(site) else { panic!("a lease") };
+    assert_eq!(hop_of(&next), MailHop::Mx(domain("b.example")));
+    drop(next);
+    {
+        let table = queue.shared.table.lock();
+        let pacer = table.schedule.pacer(site).unwrap().in_force(queue.now().mono);
+        assert_eq!((pacer.connections, pacer.eased, pacer.suspended), (4, None, None));
+    }
+    // It is looked at again before the two hours are over: somebody may have given it other sources.
+    bench.clock.advance(HOUR / 4);
+    queue.advance();
+    let mut hops = Vec::new();
+    while let Pull::Lease(lease) = queue.pull(site) {
+        hops.push(hop_of(&lease));
+        let all = outcomes(&lease, &relayed());
+        lease.settle(all, Vec::new()).await;
+        settled(&queue).await;
+    }
+    assert!(hops.contains(&MailHop::Mx(domain("a.example"))) && hops.len() == 2, "{hops:?}");
+}

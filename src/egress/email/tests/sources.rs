@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::egress::email::session::rest_for;
-use crate::egress::email::sources::Roster;
+use crate::egress::email::sources::{Roster, Towards};
+use crate::egress::email::warmup::WarmUp;
 use crate::model::Reply;
 
 /// Greeting, and EHLO by that name with PIPELINING.
@@ -20,6 +21,7 @@ fn source(name: &str, address: &str, connections_max: usize) -> Arc<Source> {
         hostname: Some(format!("{name}.example")),
         proxy: None,
         connections_max,
+        warmup: None,
     })
 }
 
@@ -37,7 +39,13 @@ fn with_pools(pools: Vec<Pool>) -> Options {
 
 fn roster() -> (Arc<Roster>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(Timestamp(1)));
-    (Roster::new(clock.clone(), Arc::new(Metrics::new())), clock)
+    let metrics = Arc::new(Metrics::new());
+    (Roster::new(WarmUp::open(None, clock.clone(), metrics.clone()), clock.clone(), metrics), clock)
+}
+
+/// A site that no warm-up counts.
+fn towards(site: &str) -> Towards {
+    Towards { site: site.into(), provider: None }
 }
 
 fn from_of(outcome: &RecipientOutcome) -> &str {
@@ -76,7 +84,7 @@ fn the_first_pool_that_fits_takes_the_mail() {
 async fn sources_take_turns_by_weight_and_stop_at_their_caps() {
     let (mta1, mta2) = (source("mta1", "127.0.0.2", 1_000), source("mta2", "127.0.0.3", 150));
     let pool = pool("all", &[(&mta1, 1), (&mta2, 3)], Whose::default());
-    let ((roster, _), site) = (roster(), "mx.example".into());
+    let ((roster, _), site) = (roster(), towards("mx.example"));
     let mut held = Vec::new();
     for _ in 0..100 {
         held.push(roster.take(&pool, &site, Duration::ZERO).await.unwrap());
@@ -109,7 +117,7 @@ async fn sources_take_turns_by_weight_and_stop_at_their_caps() {
 async fn who_waits_for_a_source_is_called_although_another_waits_for_another() {
     let (mta1, mta2) = (source("mta1", "127.0.0.2", 1), source("mta2", "127.0.0.3", 1));
     let (one, two) = (pool("one", &[(&mta1, 1)], Whose::default()), pool("two", &[(&mta2, 1)], Whose::default()));
-    let ((roster, _), site) = (roster(), "mx.example".into());
+    let ((roster, _), site) = (roster(), towards("mx.example"));
     let long = Duration::from_secs(3_600);
     let first = roster.take(&one, &site, long).await.unwrap();
     let _second = roster.take(&two, &site, long).await.unwrap();
@@ -134,7 +142,7 @@ async fn who_waits_for_a_source_is_called_although_another_waits_for_another() {
 async fn a_source_that_is_blamed_rests_there_and_nowhere_else() {
     let (mta1, mta2) = two();
     let pool = pool("all", &[(&mta1, 1), (&mta2, 1)], Whose::default());
-    let ((roster, clock), here, there) = (roster(), "here".into(), "there".into());
+    let ((roster, clock), here, there) = (roster(), towards("here"), towards("there"));
     assert!(roster.rest(&pool, &mta1, &here, Duration::from_secs(60)));
     let mut seen = std::collections::HashSet::new();
     for _ in 0..64 {
