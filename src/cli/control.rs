@@ -89,6 +89,7 @@ pub(super) fn unexpected(response: &Response) -> Failure {
         Response::Rules { .. } => "rules",
         Response::Warmup { .. } => "a warm-up",
         Response::Sweeping(_) | Response::Swept(_) => "a sweep",
+        Response::TlsReports(_) | Response::TlsReportsDue { .. } => "TLS reports",
         Response::Reloaded { .. } => "a reload",
         Response::Status(_) => "a status",
         Response::Error { why } => why,

@@ -29,6 +29,7 @@ mod sink;
 mod spool;
 mod steering;
 mod sweep;
+mod tls_reports;
 mod warmup;
 
 use std::fmt;
@@ -64,6 +65,7 @@ enum Command {
     Cancel(sweep::Cancel),
     Steering(steering::Args),
     Warmup(warmup::Args),
+    TlsReports(tls_reports::Args),
     HashPassword(hash_password::Args),
     DkimKeygen(dkim_keygen::Args),
     Sink(sink::Args),
@@ -130,6 +132,7 @@ impl Command {
             Self::Cancel(args) => args.run(),
             Self::Steering(args) => args.run(),
             Self::Warmup(args) => args.run(),
+            Self::TlsReports(args) => args.run(),
             Self::HashPassword(args) => args.run(),
             Self::DkimKeygen(args) => args.run(),
             Self::Sink(args) => args.run(),

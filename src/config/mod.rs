@@ -27,6 +27,7 @@ mod server;
 mod sources;
 mod texts;
 mod timeouts;
+mod tls_reports;
 mod value;
 mod warmup;
 
@@ -41,7 +42,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::egress::email::{MtaStsOptions, Sources, TlsPolicies};
+use crate::egress::email::{MtaStsOptions, Sources, TlsPolicies, TlsReportOptions};
 use crate::policy::Clients;
 use crate::route::Routes;
 
@@ -89,6 +90,8 @@ pub struct Config {
     pub outbound_tls: TlsPolicies,
     /// How MTA-STS is followed; `None` if it is off.
     pub mta_sts: Option<MtaStsOptions>,
+    /// How sessions are counted for TLS reports, and who sends these.
+    pub tls_reports: TlsReportOptions,
     /// Fixed mail routes and text routes.
     pub routes: Routes,
     /// Accounts with carriers.

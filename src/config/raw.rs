@@ -11,8 +11,8 @@ use super::server::{self, Admin, Http, Listener, Server, Tls};
 use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
 use super::warmup::{self, PlanSection};
-use super::{Config, Events, clients, outbound_tls};
-use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsRule};
+use super::{Config, Events, clients, outbound_tls, tls_reports};
+use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
 use crate::policy::{Client, Clients};
 use crate::route::{FixedRoute, Routes, TextRoute};
 
@@ -34,6 +34,7 @@ pub(super) struct RawConfig {
     pub(super) pools: Vec<Placed<PoolSection>>,
     pub(super) routes: Vec<Placed<(FixedRoute, Option<TlsLevel>)>>,
     pub(super) mta_sts: Option<MtaStsOptions>,
+    pub(super) tls_reports: TlsReportOptions,
     pub(super) tls_policies: Vec<Placed<TlsRule>>,
     pub(super) carriers: Vec<Placed<Carrier>>,
     pub(super) sms_routes: Vec<Placed<TextRoute>>,
@@ -63,6 +64,7 @@ impl RawConfig {
             pools: root.tables("pool", sources::pool),
             routes: root.tables("route", mail::route),
             mta_sts: root.table("mta_sts", outbound_tls::mta_sts),
+            tls_reports: root.table("tls_reports", tls_reports::tls_reports),
             tls_policies: root.tables("tls_policy", outbound_tls::rule),
             carriers: root.tables("carrier", texts::carrier),
             sms_routes: root.tables("sms_route", texts::sms_route),
@@ -93,6 +95,7 @@ impl RawConfig {
             delivery: self.delivery,
             outbound_tls,
             mta_sts: self.mta_sts,
+            tls_reports: self.tls_reports,
             sources: sources::resolved(
                 values(self.sources),
                 values(self.warmups).into_iter().map(|section| section.plan).collect(),

@@ -18,6 +18,7 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
     listeners(raw, notes);
     clients(raw, notes);
     signatures(raw, notes);
+    super::tls_reports::check(raw, notes);
     mail_routes(raw, notes);
     text_routes(raw, notes);
     pools(raw, notes);

@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::{Config, Delivery, Dns, checked};
+use crate::egress::email::TlsReportOptions;
 use crate::egress::email::WarmupRules;
 use crate::mail::dkim::{Algorithm, generate};
 
@@ -86,6 +87,7 @@ fn the_samples_show_the_defaults() {
     assert_eq!(Dns { nameservers: vec![], ..shown.dns }, small.dns);
     let third = shown.sources.sources().find(|source| &*source.name == "mta3").unwrap();
     assert_eq!(third.warmup.as_ref().unwrap().rules, WarmupRules::default());
+    assert_eq!(TlsReportOptions { reporter: None, ..shown.tls_reports }, small.tls_reports);
     // The second carrier says only what it must.
     let (first, second) = (&shown.carriers[0], &shown.carriers[1]);
     assert_eq!(

@@ -2,7 +2,7 @@
 //!
 //! **What.** One loop asks the queue which sites have something to pull and sees to it that each has enough hands: for mail,
 //! workers that each own one connection ([`mail`]); for texts, a pump per set of carriers ([`text`]). Another ends what is
-//! overdue. [`notify`] writes the notifications that follow from an end, which the queue settles in the same batch.
+//! overdue; a third delivers reports on TLS ([`tls_reports`]). [`notify`] writes the notifications that follow from an end, which the queue settles in the same batch.
 //!
 //! **Promises.** A worker holds one lease at a time; every lease is settled or returned. At shutdown no new lease is taken
 //! and those that are out may finish until the deadline; what is cut off then is still in the queue.
@@ -12,6 +12,7 @@
 mod mail;
 mod notify;
 mod text;
+mod tls_reports;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -36,6 +37,7 @@ use crate::schedule::SiteId;
 use crate::storage::AppendError;
 
 pub use notify::Notices;
+pub use tls_reports::Reporting;
 
 /// Carriers by name; swapped when configuration is reloaded.
 pub type Carriers = Arc<ArcSwap<HashMap<Arc<str>, Arc<Carrier>>>>;

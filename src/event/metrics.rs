@@ -62,6 +62,12 @@ pub struct Metrics {
     pub mail_tls: IntCounterVec,
     /// MTA-STS policies fetched, by result (`ok`, `dns`, `connect`, `tls`, `http`, `policy`, `timeout`).
     pub mta_sts_fetches: IntCounterVec,
+    /// Sessions with mail hosts as TLS reports count them, by policy type and result.
+    pub tls_rpt_sessions: IntCounterVec,
+    /// What found no room in the counts of TLS reports (`session`, `detail`).
+    pub tls_rpt_left_out: IntCounterVec,
+    /// TLS reports, by way (`mailto`, `https`, `none`) and result (`sent`, `failed`, `unwanted`, `given-up`).
+    pub tls_reports: IntCounterVec,
     /// Refusals of mail hosts, by provider and the class that the provider table gives them (`none` if no row knows them).
     pub replies: IntCounterVec,
     /// Steps that pacers have taken down, by provider and step (`eased`, `slowed`, `suspended`, `repair`, `lane`).
@@ -155,6 +161,17 @@ impl Metrics {
                 &["policy", "source", "result"],
             ),
             mta_sts_fetches: counters("mta_sts_fetches_total", "MTA-STS policies asked for.", &["result"]),
+            tls_rpt_sessions: counters(
+                "tls_rpt_sessions_total",
+                "Sessions with mail hosts as TLS reports count them.",
+                &["policy_type", "result"],
+            ),
+            tls_rpt_left_out: counters(
+                "tls_rpt_left_out_total",
+                "Sessions and descriptions of failures that found no room in TLS reports.",
+                &["what"],
+            ),
+            tls_reports: counters("tls_reports_total", "TLS reports, by way and result.", &["way", "result"]),
             replies: counters(
                 "replies_total",
                 "Refusals of mail hosts, as the provider table judges them.",

@@ -54,11 +54,13 @@ pub enum Kind {
     Paused,
     /// A day of a source's warm-up towards a provider is over. About no message in particular.
     Warmup,
+    /// A report on TLS was sent to a domain, or will not be. About no message in particular.
+    TlsReport,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Accepted,
         Self::Delayed,
         Self::Delivered,
@@ -73,6 +75,7 @@ impl Kind {
         Self::Steered,
         Self::Paused,
         Self::Warmup,
+        Self::TlsReport,
     ];
 
     /// The word in events and metrics.
@@ -92,6 +95,7 @@ impl Kind {
             Self::Steered => "steered",
             Self::Paused => "paused",
             Self::Warmup => "warmup",
+            Self::TlsReport => "tls_report",
         }
     }
 }
@@ -167,6 +171,9 @@ pub struct Fact {
     /// What came of a day of warm-up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup: Option<WarmupFact>,
+    /// What became of a report on TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_report: Option<TlsReportFact>,
 }
 
 impl Fact {
@@ -196,7 +203,13 @@ impl Fact {
             parts: None,
             steering: None,
             warmup: None,
+            tls_report: None,
         }
+    }
+
+    /// A fact about a report on TLS, and why it was not sent.
+    pub fn tls_report(time: Timestamp, report: TlsReportFact, reason: Option<String>) -> Self {
+        Self { tls_report: Some(report), reason, ..Self::new(time, Kind::TlsReport, Channel::Email) }
     }
 
     /// A fact about an operator's order.
@@ -204,6 +217,25 @@ impl Fact {
         let of_both = Self::new(time, Kind::Steered, Channel::Email);
         Self { channel: None, steering: Some(steering), ..of_both }
     }
+}
+
+/// A report on TLS (RFC 8460) as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TlsReportFact {
+    /// `sent`, `failed` (a destination refuses it for good), `given-up` (it was tried for long enough), `unwanted` (the domain
+    /// asks for none).
+    pub result: &'static str,
+    /// The domain that it is about.
+    pub domain: String,
+    /// Its id.
+    pub report_id: String,
+    /// Where it went, or was to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Sessions that succeeded.
+    pub successful: u64,
+    /// Sessions that failed.
+    pub failed: u64,
 }
 
 /// An operator's order as events show it.

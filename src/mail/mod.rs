@@ -1,7 +1,7 @@
 //! Mail content: what ingress makes of it, what leaves, and the notifications we write ourselves.
 //!
 //! **What.** [`header`] walks header fields in place, [`prepare()`] makes a submitted mail ready for the queue, [`dkim`]
-//! signs it, [`dsn`] reports its failure, [`compose()`] writes a mail out of the HTTP API's parts.
+//! signs it, [`dsn`] reports its failure, [`tls_report()`] carries a report on TLS, [`compose()`] writes a mail out of the HTTP API's parts.
 //!
 //! **Promises.** Pure: no sockets, no disk, no clock; time is an argument. A client's bytes are never serialised anew: what
 //! is not stripped goes out as it came. Work is linear in the bytes given; nothing panics on them.
@@ -17,6 +17,7 @@ pub mod dsn;
 mod from;
 pub mod header;
 pub mod prepare;
+pub mod tls_report;
 mod trace;
 
 pub use compose::{Attachment, ComposeError, Message, compose};
@@ -24,4 +25,5 @@ pub use directive::Directives;
 pub use from::{FromFault, from_domains};
 pub use header::{body, header_section};
 pub use prepare::{PrepareError, Prepared, prepare};
+pub use tls_report::{TlsReportMail, tls_report};
 pub use trace::Trace;

@@ -177,7 +177,7 @@ pub fn description(connection: &CommonState) -> Option<String> {
     Some(format!("{version} {}", suite.as_str()?))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()))
 }
 

@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use crate::admin::{Readiness, Reason};
 use crate::clock::{Mono, SharedClock, SystemClock};
 use crate::config::{Config, Mistake};
-use crate::dispatch::{Carriers, Dispatch, Notices, Parts, Receipts};
+use crate::dispatch::{Carriers, Dispatch, Notices, Parts, Receipts, Reporting};
 use crate::dns::Resolver;
 use crate::egress::email::{self, MailEgress};
 use crate::egress::sms::Carrier;
@@ -63,6 +63,7 @@ const STORAGE_LOOKED_AT: Duration = Duration::from_millis(500);
 pub struct Relay {
     core: Arc<Core>,
     dispatch: Dispatch,
+    reporting: Reporting,
     listening: Listening,
 }
 
@@ -185,6 +186,7 @@ impl Relay {
         let listening = Listening::bind(&core, &data_dir).inspect_err(|_| core.events.close())?;
         core.start_carriers()?;
         let policies = Arc::downgrade(&parts.mail);
+        let reporting = Reporting::start(parts.clone(), core.events.clone(), core.metrics.clone());
         let dispatch = Dispatch::start(parts);
         let listening = listening.serve();
         tokio::spawn(watch_storage(Arc::downgrade(&core)));
@@ -192,7 +194,7 @@ impl Relay {
         tokio::spawn(tend_warmup(Arc::downgrade(&core)));
         core.readiness.clear(Reason::Starting);
         listening.publish(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
-        Ok(Self { core, dispatch, listening })
+        Ok(Self { core, dispatch, reporting, listening })
     }
 
     /// Where SMTP is served, in the order of the configuration.
@@ -230,7 +232,7 @@ impl Relay {
 
     /// Stops within ten seconds: listeners first, then what is being carried, the log last.
     pub async fn stop(self) {
-        let Self { core, dispatch, listening } = self;
+        let Self { core, dispatch, reporting, listening } = self;
         core.readiness.set(Reason::Stopping);
         // Side by side: a transaction that is being answered and a delivery under way have nothing to do with each other.
         let ((), drained) = tokio::join!(listening.stop(), dispatch.stop(DISPATCH_DRAIN));
@@ -241,6 +243,7 @@ impl Relay {
         }
         let mail = core.parts.mail.clone();
         let _ = tokio::task::spawn_blocking(move || mail.keep_warmup()).await;
+        reporting.stop().await;
         let carriers = core.carriers.swap(Arc::default());
         let mut leaving = JoinSet::new();
         for carrier in carriers.values() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Core;
 use crate::admin::control::{Operator, Status};
+use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
@@ -82,6 +83,16 @@ impl Operator for Core {
         }
         tracing::info!(source, provider, day, by, "an operator has put a source on a day of its warm-up");
         Ok(self.warmup().into_iter().filter(|view| *view.source == *source).collect())
+    }
+
+    fn tls_reports(&self, domains_max: usize) -> TlsReportsView {
+        self.parts.mail.tls_reports().view(&self.parts.mail.tls_report_options(), domains_max)
+    }
+
+    fn send_tls_reports(&self, by: &str) -> Result<u64, String> {
+        let reports = self.parts.mail.tls_reports().send_now(&self.parts.mail.tls_report_options())?;
+        tracing::info!(reports, by, "an operator has reports on TLS sent");
+        Ok(reports as u64)
     }
 
     fn reload(&self) -> Result<Vec<String>, String> {

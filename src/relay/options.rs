@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::dispatch::Notices;
-use crate::egress::email::{self, MtaStsOptions, Timeouts};
+use crate::egress::email::{self, MtaStsOptions, Timeouts, TlsReportOptions};
 use crate::egress::sms;
 use crate::event;
 use crate::ingress::{http, smtp};
@@ -23,6 +23,8 @@ pub(super) const SPOOL: &str = "spool";
 const MTA_STS: &str = "mta-sts.json";
 /// Where it is kept how far sources are warmed up.
 const WARMUP: &str = "warmup.json";
+/// Where what became of TLS sessions is kept, and the reports that wait.
+const TLS_REPORTS: &str = "tls-reports.jsonl";
 /// Where the bound addresses stand once the relay is ready.
 pub(super) const LISTENERS: &str = "listeners.json";
 
@@ -105,6 +107,10 @@ pub(super) fn email(config: &Config) -> email::Options {
             .clone()
             .map(|own| MtaStsOptions { file: Some(config.server.data_dir.join(MTA_STS)), ..own }),
         warmup_file: Some(config.server.data_dir.join(WARMUP)),
+        tls_reports: TlsReportOptions {
+            file: Some(config.server.data_dir.join(TLS_REPORTS)),
+            ..config.tls_reports.clone()
+        },
         providers: delivery.providers.clone(),
         sources: config.sources.clone(),
         timeouts: Timeouts {

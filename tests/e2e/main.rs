@@ -26,4 +26,5 @@ mod spool;
 mod steering;
 mod texts;
 mod tls_policies;
+mod tls_reports;
 mod warmup;

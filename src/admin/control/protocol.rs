@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::admin::Reason;
+use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
@@ -66,6 +67,13 @@ pub enum Request {
         /// The day, from 1 on; behind the last one it is warm.
         day: u32,
     },
+    /// What became of TLS with mail hosts. Answered by [`Response::TlsReports`].
+    TlsReports {
+        /// Most domains to list.
+        domains: usize,
+    },
+    /// End the period of TLS reports and send them. Answered by [`Response::TlsReportsDue`].
+    SendTlsReports,
     /// Read the configuration again. Answered by [`Response::Reloaded`].
     Reload,
     /// How the relay is. Answered by [`Response::Status`].
@@ -112,6 +120,13 @@ pub enum Response {
     Sweeping(Swept),
     /// What came of it.
     Swept(Swept),
+    /// What became of TLS with mail hosts.
+    TlsReports(TlsReportsView),
+    /// Reports on TLS were made due.
+    TlsReportsDue {
+        /// How many.
+        reports: u64,
+    },
     /// The new configuration is in force.
     Reloaded {
         /// What cannot change without a restart, a sentence each.
@@ -248,6 +263,8 @@ mod tests {
                 Request::ResetWarmup { source: "mta2".to_owned(), provider: Some("gmail".to_owned()), day: 5 },
                 r#"{"op":"reset_warmup","source":"mta2","provider":"gmail","day":5}"#,
             ),
+            (Request::TlsReports { domains: 7 }, r#"{"op":"tls_reports","domains":7}"#),
+            (Request::SendTlsReports, r#"{"op":"send_tls_reports"}"#),
             (Request::Reload, r#"{"op":"reload"}"#),
             (Request::Status, r#"{"op":"status"}"#),
         ] {

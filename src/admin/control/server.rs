@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::protocol::{
     RESPONSE_BYTES_MAX, Request, RequestLine, Response, ResponseLine, Status, VERSION, read_request,
 };
+use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
 use crate::ingress::http::listen::told_to_stop;
 use crate::queue::MessageView;
@@ -74,6 +75,15 @@ pub trait Operator: Send + Sync + 'static {
     /// If it is no source with a plan, or no provider.
     fn reset_warmup(&self, source: &str, provider: Option<&str>, day: u32, by: &str)
     -> Result<Vec<WarmupView>, String>;
+
+    /// What became of TLS with mail hosts since the day began; at most `domains_max` domains.
+    fn tls_reports(&self, domains_max: usize) -> TlsReportsView;
+
+    /// Ends the period that is counted and has its reports sent, and those that wait; returns how many.
+    ///
+    /// # Errors
+    /// Why none will be sent.
+    fn send_tls_reports(&self, by: &str) -> Result<u64, String>;
 
     /// Reads the configuration again; returns what cannot change without a restart, a sentence each.
     ///
@@ -252,6 +262,11 @@ fn answer<O: Operator + ?Sized>(operator: &O, request: Request, by: &str, tell: 
                 Err(why) => Response::Error { why },
             }
         }
+        Request::TlsReports { domains } => Response::TlsReports(operator.tls_reports(domains.min(DOMAINS_MAX))),
+        Request::SendTlsReports => match operator.send_tls_reports(by) {
+            Ok(reports) => Response::TlsReportsDue { reports },
+            Err(why) => Response::Error { why },
+        },
         Request::Reload => match operator.reload() {
             Ok(notes) => Response::Reloaded { notes },
             Err(why) => Response::Error { why },
@@ -300,6 +315,8 @@ pub(super) const CONNECTIONS_MAX: usize = 16;
 const BACKLOG: i32 = 16;
 /// Most lanes in one answer.
 pub(super) const LANES_MAX: usize = 10_000;
+/// Most domains in one answer.
+const DOMAINS_MAX: usize = 10_000;
 /// Most messages in one answer.
 const MESSAGES_MAX: usize = 1_000;
 /// How long a connection may be silent, and how long an answer may wait for its reader.

@@ -15,6 +15,7 @@ use super::protocol::RESPONSE_BYTES_MAX;
 use super::server::{CONNECTIONS_MAX, LANES_MAX, REQUEST_BYTES_MAX, response_line};
 use super::*;
 use crate::clock::Timestamp;
+use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, SentenceEnd, Swept};
@@ -81,6 +82,16 @@ impl Operator for Fake {
 
     fn reset_warmup(&self, source: &str, _: Option<&str>, _: u32, _: &str) -> Result<Vec<WarmupView>, String> {
         Err(format!("no source {source}"))
+    }
+
+    fn tls_reports(&self, domains_max: usize) -> TlsReportsView {
+        let (since, domains_total) = (String::new(), domains_max as u64);
+        let (domains, left_out) = (Vec::new(), crate::egress::email::LeftOut::default());
+        TlsReportsView { since, sends: true, domains, domains_total, left_out, reports_waiting: 0 }
+    }
+
+    fn send_tls_reports(&self, _by: &str) -> Result<u64, String> {
+        Err("no reports are sent".to_owned())
     }
 
     fn reload(&self) -> Result<Vec<String>, String> {

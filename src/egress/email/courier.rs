@@ -12,14 +12,15 @@ use super::hosts;
 use super::options::Options;
 use super::session::{Session, Way, rest_for};
 use super::sources::Pool;
+use super::tls_rpt::watch::Watched;
 use super::transaction::{Ended, Load, transact};
 use super::verdict::{Setback, Standing, outcome};
 use crate::clock::Mono;
 use crate::mail::{from_domains, header_section};
 use crate::model::Consignment;
 use crate::model::{
-    Address, BodyKind, Content, Domain, EnhancedStatus, Failure, MailData, MailOrigin, Mailbox, Outcome, Peer,
-    RecipientIndex, RecipientOutcome, ReversePath, Scope, Stage, TlsWish,
+    Address, BodyKind, Content, Domain, EnhancedStatus, Envelope, Failure, MailData, MailOrigin, Mailbox, Outcome,
+    Peer, RecipientIndex, RecipientOutcome, ReversePath, Scope, Stage, TlsWish,
 };
 use crate::route::MailHop;
 use crate::wire::smtp::client::dialogue::Idle;
@@ -39,6 +40,7 @@ pub struct MailCourier {
 
 /// A mail of a consignment, ready to go.
 struct Parcel<'a> {
+    envelope: &'a Envelope,
     origin: &'a MailOrigin,
     data: &'a MailData,
     signature: Option<MailData>,
@@ -154,7 +156,8 @@ impl MailCourier {
             Ok(policy) => policy,
             Err(setback) => return ledger.enter_all(&group, &setback),
         };
-        let way = Way { hop, pool, whole_lane, tls: &tls };
+        let watched = Watched::of(parcel.envelope, hop, &tls);
+        let way = Way { hop, pool, whole_lane, tls: &tls, watched: watched.as_ref() };
         while !group.is_empty() {
             let mut session = match self.ready_session(options, way).await {
                 Some(session) => session,
@@ -352,7 +355,7 @@ async fn parcel<'a>(egress: &MailEgress, consignment: &'a Consignment) -> Result
     let wide_path = matches!(&origin.reverse_path, ReversePath::Mailbox(m) if needs_utf8(m));
     let utf8 = wide_path || (origin.smtputf8 && !header.is_ascii());
     let bytes = sent_bytes(signature.as_ref(), data);
-    Ok(Parcel { origin, data, signature, bytes, utf8 })
+    Ok(Parcel { envelope, origin, data, signature, bytes, utf8 })
 }
 
 /// The domains of the mail's author. It was checked when it came in; what cannot be read now names none.

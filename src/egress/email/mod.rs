@@ -16,6 +16,7 @@
 mod connection;
 mod courier;
 mod hosts;
+mod https;
 mod locate;
 mod mta_sts;
 mod options;
@@ -23,6 +24,7 @@ mod session;
 mod sign;
 mod sources;
 mod tls_policy;
+mod tls_rpt;
 mod transaction;
 mod verdict;
 mod warmup;
@@ -45,6 +47,7 @@ use crate::clock::{Mono, SharedClock};
 use crate::dns::Resolver;
 use crate::event::Fact;
 use crate::event::metrics::Metrics;
+use crate::net::judging::Judges;
 use crate::net::tls::Verifying;
 use crate::provider::Provider;
 
@@ -57,6 +60,13 @@ pub use options::{Options, Timeouts};
 pub use sign::{NoSigner, Sign, SignError};
 pub use sources::{Pool, Source, Sources, Whose};
 pub use tls_policy::{HostPattern, TlsLevel, TlsPolicies, TlsRule};
+#[doc(hidden)]
+pub use tls_rpt::parsed as parsed_tls_rpt;
+pub use tls_rpt::{
+    AppliedPolicy, Destination, DomainSessions, FailureDetail, HttpsUrl, LeftOut, PolicyResult, PolicyType,
+    REPORTS_CLIENT, Report, ReportKey, Reporter, ResultType, Summary, TlsReportOptions, TlsReports, TlsReportsView,
+    UploadError, Wanted, file_name, gzipped, report_id,
+};
 pub use verdict::refused;
 pub use warmup::{
     Complaints, DAYS_MAX as WARMUP_DAYS_MAX, Day as WarmupDay, Plan as WarmupPlan, Rules as WarmupRules, Share,
@@ -82,6 +92,10 @@ pub struct MailEgress {
     warmup: Arc<warmup::WarmUp>,
     verifying: Verifying,
     sts: Arc<mta_sts::MtaSts>,
+    tls_reports: Arc<TlsReports>,
+    /// For hosts that take reports, by authorities of their own.
+    verifying_reports: Verifying,
+    judges: Judges,
 }
 
 impl MailEgress {
@@ -98,6 +112,8 @@ impl MailEgress {
         let warmup = warmup::WarmUp::open(options.load().warmup_file.clone(), clock.clone(), metrics.clone());
         let roster = sources::Roster::new(warmup.clone(), clock.clone(), metrics.clone());
         let sts = mta_sts::MtaSts::new(&options.load(), resolver.clone(), clock.clone(), metrics.clone());
+        let own = &options.load().tls_reports;
+        let tls_reports = Arc::new(TlsReports::new(own, resolver.clone(), clock.clone(), metrics.clone()));
         Self {
             options,
             resolver,
@@ -110,6 +126,9 @@ impl MailEgress {
             warmup,
             verifying: Verifying::default(),
             sts: Arc::new(sts),
+            tls_reports,
+            verifying_reports: Verifying::default(),
+            judges: Judges::default(),
         }
     }
 
@@ -145,6 +164,16 @@ impl MailEgress {
     /// Keeps exactly how far sources are; for the end. Blocks.
     pub fn keep_warmup(&self) {
         self.warmup.close();
+    }
+
+    /// What became of TLS with mail hosts, and the reports on it.
+    pub fn tls_reports(&self) -> &Arc<TlsReports> {
+        &self.tls_reports
+    }
+
+    /// What an administrator has set about these reports.
+    pub fn tls_report_options(&self) -> TlsReportOptions {
+        self.options.load().tls_reports.clone()
     }
 
     /// How long a courier's connection may stay open without work; dispatch enforces it.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::mta_sts::MtaStsOptions;
 use super::sources::Sources;
 use super::tls_policy::TlsPolicies;
+use super::tls_rpt::TlsReportOptions;
 use crate::provider::Table;
 
 /// Outgoing mail.
@@ -40,6 +41,8 @@ pub struct Options {
     pub mta_sts: Option<MtaStsOptions>,
     /// Where it is kept over a restart how far sources are warmed up; read at the start only. Default nowhere.
     pub warmup_file: Option<PathBuf>,
+    /// TLS reports. Default: sessions are counted, and nothing is sent.
+    pub tls_reports: TlsReportOptions,
     /// What providers' replies mean. Default the shipped table.
     pub providers: Arc<Table>,
     /// How long to wait for what.
@@ -88,6 +91,7 @@ impl Default for Options {
             tls: TlsPolicies::default(),
             mta_sts: None,
             warmup_file: None,
+            tls_reports: TlsReportOptions::default(),
             providers: Table::shipped(),
             timeouts: Timeouts::default(),
         }

@@ -19,6 +19,8 @@ use super::hosts::{self, Host};
 use super::options::Options;
 use super::sources::{Held, Pool, Source, Towards};
 use super::tls_policy::{NOT_OFFERED, NOT_PERMITTED, NOT_SECURE, Policy, TlsLevel};
+use super::tls_rpt::ResultType;
+use super::tls_rpt::watch::{Sight, Watched};
 use super::verdict::{Setback, takes_no_mail, with_reply};
 use super::wish;
 use crate::model::{EnhancedStatus, Failure, Peer, Reply, Scope, Stage};
@@ -41,6 +43,8 @@ pub(super) struct Way<'a> {
     /// All mail of the same client, class and destination uses that pool.
     pub(super) whole_lane: bool,
     pub(super) tls: &'a Policy,
+    /// Whom its sessions are told to; `None`: nobody.
+    pub(super) watched: Option<&'a Watched>,
 }
 
 /// A connection ready for a transaction.
@@ -80,6 +84,9 @@ impl Session {
     /// A session with the best host of `hop` that will talk to us.
     pub(super) async fn open(egress: &MailEgress, options: &Options, way: Way<'_>) -> Result<Self, Setback> {
         let mut setbacks = Setbacks::default();
+        if let Some(watched) = way.watched {
+            watched.look_up(egress, options).await;
+        }
         let walk = walk(egress, options, way, &mut setbacks);
         match tokio::time::timeout(options.timeouts.opening, walk).await {
             Ok(Some(session)) => Ok(session),
@@ -214,10 +221,13 @@ async fn through(
     (from, towards): (&Arc<Held>, &Towards),
     setbacks: &mut Setbacks,
 ) -> Option<Session> {
-    let Way { hop, tls, .. } = way;
+    let Way { hop, tls, watched, .. } = way;
     // Not counted among those that are tried: nobody calls them.
     for host in hosts.iter().filter(|host| !tls.permits(&host.name)) {
         setbacks.hosts += 1;
+        if let Some(watched) = watched {
+            watched.not_permitted(egress, options, &host.name);
+        }
         let (host, tls_policy) = (host.name.clone(), Some(tls.name.clone()));
         let peer = Peer { host, address: None, tls: None, source: from.source.shown_name(), tls_policy };
         setbacks.note(tls.unmet(peer, NOT_PERMITTED, "the policy names other mail hosts"));
@@ -239,7 +249,10 @@ async fn through(
                 setbacks.note(out_of_reach(&from.source, address));
                 continue;
             };
-            match (Dial { egress, options, hop, from, own, towards, host, tls, policy: &policy, address }).dial().await
+            let sight = Sight::new(egress, options, watched, &host.name, address);
+            match (Dial { egress, options, hop, from, own, towards, host, tls, policy: &policy, address, sight })
+                .dial()
+                .await
             {
                 Ok(session) => return Some(session),
                 Err(setback) => {
@@ -267,6 +280,7 @@ struct Dial<'a> {
     tls: &'a Policy,
     policy: &'a net::AddressPolicy,
     address: SocketAddr,
+    sight: Sight<'a>,
 }
 
 impl Dial<'_> {
@@ -274,6 +288,7 @@ impl Dial<'_> {
         let with = self.means().map_err(|e| self.unmet(NOT_SECURE, &e.to_string()))?;
         let clear_is_allowed = !self.tls.demands_tls();
         let result = self.converse(with.as_ref()).await;
+        self.tell(with.is_some(), &result);
         let result = match result {
             Err(Trouble::TlsBroken(lost)) if clear_is_allowed => {
                 tracing::debug!(host = self.host.name, address = %self.address, cause = %lost, "TLS fails, going on in clear");
@@ -300,12 +315,34 @@ impl Dial<'_> {
         }
     }
 
+    /// Tells those who report on sessions what came of this one.
+    fn tell(&self, tls_tried: bool, result: &Result<Session, Trouble>) {
+        match result {
+            Ok(session) if session.secured.is_some() => self.sight.secured(),
+            Ok(_) if tls_tried => self.sight.failed(ResultType::StarttlsNotSupported, None),
+            Ok(_) => {
+                self.sight.failed(ResultType::ValidationFailure, Some("TLS failed lately, and was not tried again"))
+            }
+            Err(Trouble::TlsBroken(Lost::Io(e))) => self.sight.handshake_failed(e),
+            Err(Trouble::TlsBroken(lost)) => self.sight.failed(ResultType::ValidationFailure, Some(&lost.to_string())),
+            Err(Trouble::Setback(setback)) if setback.failure.stage == Stage::Tls => match &setback.failure {
+                Failure { status: NOT_OFFERED, .. } => self.sight.failed(ResultType::StarttlsNotSupported, None),
+                // A 421: too busy.
+                Failure { reply: Some(_), .. } => {}
+                Failure { cause, .. } => self.sight.failed(ResultType::ValidationFailure, cause.as_deref()),
+            },
+            Err(Trouble::Setback(_)) => {}
+        }
+    }
+
     /// What TLS is made with; `None` if it is not to be tried.
     fn means(&self) -> Result<Option<Arc<ClientConfig>>, TlsError> {
         match self.tls.level {
             TlsLevel::Off => Ok(None),
             TlsLevel::Opportunistic if self.egress.tls_is_broken(&self.host.name) => Ok(None),
-            TlsLevel::Opportunistic | TlsLevel::Required => Ok(Some(tls::opportunistic())),
+            TlsLevel::Opportunistic | TlsLevel::Required => {
+                Ok(Some(self.sight.judging().unwrap_or_else(tls::opportunistic)))
+            }
             TlsLevel::Verified => self.egress.verifying.by(&self.options.tls.authorities).map(Some),
         }
     }
@@ -327,6 +364,8 @@ impl Dial<'_> {
             None => net::connect(self.address, self.own, timeouts.connect, self.policy).await,
         };
         let tcp = tcp.map_err(|e| self.not_connected(e))?;
+        let from = if self.from.source.proxy.is_some() { None } else { tcp.local_addr().ok().map(|from| from.ip()) };
+        self.sight.left_from(from.or(self.own));
         let mut connection = Connection::new(tcp, &self.egress.metrics);
         let greeting = connection.reply(timeouts.greeting).await.map_err(|lost| self.lost(Stage::Connect, &lost))?;
         let greeted = AwaitGreeting.on_reply(greeting).map_err(|reply| self.refused(&reply, Stage::Connect))?;
@@ -376,6 +415,7 @@ impl Dial<'_> {
             let said = connection.say(&out, within).await;
             said.map_err(|lost| self.lost(Stage::Hello, &lost))?;
             let reply = connection.reply(within).await.map_err(|lost| self.lost(Stage::Hello, &lost))?;
+            self.sight.heard(&reply);
             out.clear();
             match awaited.on_reply(reply, hostname, &mut out) {
                 Hello::Accepted(idle) => return self.out_of_step(connection, Stage::Hello).map_or(Ok(idle), Err),

@@ -6,6 +6,7 @@ mod names;
 mod providers;
 mod sites;
 mod sources;
+mod tls_reports;
 mod tls_reuse;
 mod walks;
 mod warmup;

@@ -184,6 +184,16 @@ impl Policy {
         self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(host))
     }
 
+    /// True where the mail itself says what holds for it.
+    pub(super) fn is_wished(&self) -> bool {
+        matches!(self.source, Source::Sender(_))
+    }
+
+    /// False where the administrator has set what holds, and what the domain publishes counts for nothing.
+    pub(super) fn follows_domain(&self) -> bool {
+        matches!(self.source, Source::Default | Source::Published(_))
+    }
+
     /// The labels of metrics: level and source.
     pub(super) fn labels(&self) -> [&'static str; 2] {
         [self.level.as_str(), self.source.as_str()]
@@ -217,7 +227,7 @@ pub(super) const NOT_PERMITTED: EnhancedStatus = EnhancedStatus::new(4, 7, 1);
 
 impl TlsPolicies {
     /// What the administrator has set for a destination; the default where that is nothing in particular.
-    fn configured(&self, hop: &MailHop) -> Policy {
+    pub(super) fn configured(&self, hop: &MailHop) -> Policy {
         match hop {
             MailHop::Fixed(next_hop) => match self.hops.get(next_hop) {
                 Some(level) => Policy::new(*level, Source::Route, Arc::default()),
@@ -253,7 +263,7 @@ impl MailEgress {
         options: &Options,
         hop: &MailHop,
         origin: &MailOrigin,
-    ) -> Result<Policy, Setback> {
+    ) -> Result<Policy, Box<Setback>> {
         let configured = options.tls.configured(hop);
         let open = configured.source == Source::Default && configured.level != TlsLevel::Off;
         let wish = wish::of(origin);

@@ -37,14 +37,14 @@ pub(super) fn waived(default: Policy) -> Policy {
 ///
 /// # Errors
 /// Nobody vouches for the hosts that the MX records name, or the administrator wants no TLS.
-pub(super) fn demanded(otherwise: Policy, hop: &MailHop) -> Result<Policy, Setback> {
+pub(super) fn demanded(otherwise: Policy, hop: &MailHop) -> Result<Policy, Box<Setback>> {
     if otherwise.level == TlsLevel::Off {
-        return Err(impossible(None, format!("the TLS policy {} wants no TLS at all", otherwise.name)));
+        return Err(Box::new(impossible(None, format!("the TLS policy {} wants no TLS at all", otherwise.name))));
     }
     // A fixed next hop is named by the administrator; mail hosts by an MTA-STS policy in force, or by a rule.
     if let (MailHop::Mx(domain), true) = (hop, otherwise.hosts.is_empty()) {
         let why = format!("nothing vouches for the mail hosts of {domain}: it has no MTA-STS policy in force");
-        return Err(impossible(None, why));
+        return Err(Box::new(impossible(None, why)));
     }
     Ok(Policy::new(TlsLevel::Verified, Source::Sender(REQUIRED), otherwise.hosts))
 }

@@ -51,8 +51,9 @@ enum Guard {
     Never,
 }
 
-/// What is signed (RFC 6376 section 5.4.1; RFC 8058 section 4 asks for both List-Unsubscribe fields).
-const SIGNED: [(&str, Guard); 18] = [
+/// What is signed (RFC 6376 section 5.4.1; RFC 8058 section 4 asks for both List-Unsubscribe fields, RFC 8460
+/// section 5.3 for its own).
+const SIGNED: [(&str, Guard); 20] = [
     ("from", Guard::Always),
     ("to", Guard::Always),
     ("cc", Guard::Always),
@@ -71,6 +72,8 @@ const SIGNED: [(&str, Guard); 18] = [
     ("list-unsubscribe-post", Guard::WherePresent),
     ("feedback-id", Guard::Never),
     ("auto-submitted", Guard::Never),
+    ("tls-report-domain", Guard::WherePresent),
+    ("tls-report-submitter", Guard::WherePresent),
 ];
 
 /// More fields of one name than this are not all signed: `h=` must not grow with what a client sends.

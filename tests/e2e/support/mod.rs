@@ -8,6 +8,7 @@ pub mod mounts;
 pub mod peer;
 pub mod policy_host;
 pub mod relay;
+pub mod report_host;
 pub mod sink;
 pub mod smtp;
 pub mod trace;

@@ -43,6 +43,8 @@ const FETCHES_MAX: usize = 256;
 const FAILURE_KEPT: Duration = Duration::from_secs(300);
 /// Failures that are remembered; at the limit further ones are tried again each time.
 const FAILURES_MAX: usize = 10_000;
+/// Names of mail hosts that a report repeats of a policy.
+pub(super) const HOSTS_SHOWN: usize = 32;
 
 /// How MTA-STS is followed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,9 +94,27 @@ pub(super) struct MtaSts {
     fetches: Semaphore,
     /// Domains whose policy is being fetched: one asks, the others wait.
     flights: Mutex<HashMap<Domain, Arc<tokio::sync::Mutex<()>>>>,
-    /// Domains of which a fetch failed, and until when that is enough.
-    failures: Mutex<HashMap<Domain, Mono>>,
+    /// Domains of which a fetch failed, until when that is enough, and how it failed.
+    failures: Mutex<HashMap<Domain, (Mono, FetchError)>>,
     verifying: Verifying,
+}
+
+/// What there is to say of a domain's policy in a report (RFC 8460): nothing, if it has none.
+#[derive(Debug, Default)]
+pub(super) struct Finding {
+    /// The policy that is known, unless it says that there is none.
+    pub(super) policy: Option<Found>,
+    /// The domain announces one that could not be fetched: the kind of the failure, and words.
+    pub(super) failure: Option<(&'static str, String)>,
+}
+
+/// A policy, as a report shows it.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its lines; of many mail hosts the first.
+    pub(super) lines: Vec<String>,
+    /// All of its mail hosts.
+    pub(super) hosts: Arc<[HostPattern]>,
 }
 
 /// Settings of a fetch, of its own: it may outlive the mail that it is for.
@@ -175,6 +195,28 @@ impl MtaSts {
         Some(Published { name, level, hosts })
     }
 
+    /// What a report on sessions towards a domain, in A-labels, has to say of its policy. Fetches nothing.
+    pub(super) async fn finding(&self, options: &Options, domain: &Domain) -> Finding {
+        if options.mta_sts.is_none() {
+            return Finding::default();
+        }
+        let kept = self.store.find(domain, self.clock.now());
+        let failed = self.failures.lock().get(domain).map(|(_, why)| (why.kind, why.to_string()));
+        let failure = match failed {
+            // It is no failure of a domain that announces nothing any more, or what is known already.
+            Some(failed) => {
+                let announced = self.announced(domain).await;
+                announced.filter(|id| kept.as_ref().is_none_or(|kept| kept.id != *id)).map(|_| failed)
+            }
+            None => None,
+        };
+        let policy = kept.map(|kept| kept.policy).filter(|policy| policy.mode != Mode::None);
+        Finding {
+            policy: policy.map(|policy| Found { lines: policy.lines(HOSTS_SHOWN), hosts: policy.hosts }),
+            failure,
+        }
+    }
+
     /// Fetches those anew that are old, one after the other.
     pub(super) async fn refresh(&self, options: &Options) {
         let Some(means) = Means::of(options) else { return };
@@ -227,7 +269,7 @@ impl MtaSts {
             }
             Err(e) => {
                 tracing::warn!(%domain, id, cause = %e, "the domain's MTA-STS policy cannot be fetched");
-                self.remember_failure(domain);
+                self.remember_failure(domain, e);
                 None
             }
         }
@@ -242,17 +284,17 @@ impl MtaSts {
 
     fn failed_lately(&self, domain: &Domain) -> bool {
         let now = self.clock.mono();
-        self.failures.lock().get(domain).is_some_and(|until| now < *until)
+        self.failures.lock().get(domain).is_some_and(|(until, _)| now < *until)
     }
 
-    fn remember_failure(&self, domain: &Domain) {
+    fn remember_failure(&self, domain: &Domain, why: FetchError) {
         let now = self.clock.mono();
         let mut failures = self.failures.lock();
         if failures.len() >= FAILURES_MAX {
-            failures.retain(|_, until| now < *until);
+            failures.retain(|_, (until, _)| now < *until);
         }
         if failures.len() < FAILURES_MAX {
-            failures.insert(domain.clone(), now.plus(FAILURE_KEPT));
+            failures.insert(domain.clone(), (now.plus(FAILURE_KEPT), why));
         }
     }
 }

@@ -50,6 +50,16 @@ pub(super) struct StsPolicy {
     pub(super) hosts: Arc<[HostPattern]>,
 }
 
+impl StsPolicy {
+    /// Its lines, as a report shows them (RFC 8460 section 4.4): at most so many of its hosts.
+    pub(super) fn lines(&self, hosts_max: usize) -> Vec<String> {
+        let mut lines = vec!["version: STSv1".to_owned(), format!("mode: {}", self.mode.as_str())];
+        lines.extend(self.hosts.iter().take(hosts_max).map(|host| format!("mx: {}", host.as_str())));
+        lines.push(format!("max_age: {}", self.max_age.as_secs()));
+        lines
+    }
+}
+
 /// The id that the TXT records of `_mta-sts.<domain>` announce; `None` unless exactly one record does.
 pub(super) fn announced<'a>(records: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let mut versioned = records.into_iter().filter_map(|record| fields(record));
@@ -136,6 +146,8 @@ mod tests {
         let hosts: Vec<&str> = read.hosts.iter().map(HostPattern::as_str).collect();
         assert_eq!(hosts, ["mail.example.com", "*.example.net", "backupmx.example.com"]);
         assert_eq!(policy(&text.replace("\r\n", "\n")), Some(read.clone()));
+        assert_eq!(read.lines(99).join("\r\n") + "\r\n", text);
+        assert_eq!(read.lines(1).len(), 4);
         // The first of two counts; unknown keys are for others.
         assert_eq!(policy(&format!("{text}mode: none\nmax_age: 1\nnew: x\n")), Some(read));
         assert_eq!(policy("version: STSv1\nmode: none\nmax_age: 9999999999").unwrap().max_age.as_secs(), MAX_AGE_MAX);
