@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::mistake::{Fault, Mistake};
 use super::reader::{Notes, Section};
 use super::value;
+use crate::dns::dnssec::Anchors;
 use crate::model::Secret;
 use crate::net::Authorities;
 use crate::provider::Table;
@@ -58,6 +59,21 @@ pub(super) fn authorities(section: &mut Section<'_>, key: &'static str) -> Autho
         section.mistake(key, format!("{}: {e}", path.display()), right);
     }
     authorities
+}
+
+/// Reads the keys of DNSSEC that a key names; without it they are the root's.
+pub(super) fn anchors(section: &mut Section<'_>, key: &'static str) -> Anchors {
+    let Some(name) = section.optional(key, value::text) else { return Anchors::default() };
+    let path = resolve(section.notes, &name);
+    let Some(bytes) = load(section, key, &path) else { return Anchors::default() };
+    match Anchors::parse(&String::from_utf8_lossy(&bytes)) {
+        Ok(anchors) => anchors,
+        Err(why) => {
+            let right = "expected DNSKEY records, one a line, such as: . IN DNSKEY 257 3 8 AwEAAa...";
+            section.mistake(key, format!("{}: {why}", path.display()), right);
+            Anchors::default()
+        }
+    }
 }
 
 /// Reads the private key that a required key names.

@@ -49,6 +49,7 @@ use crate::route::Routes;
 pub use bounds::{Events, History, Limits, Log};
 pub use mail::{Delivery, Dkim, Dns};
 pub use mistake::{Mistake, Warning};
+pub use outbound_tls::Dane;
 pub use quantity::{parse_bytes, parse_span};
 pub use queue::{Queue, Retry};
 pub use server::{Admin, Auth, Http, Listener, ListenerTls, Server, Tls};
@@ -92,6 +93,8 @@ pub struct Config {
     pub mta_sts: Option<MtaStsOptions>,
     /// How sessions are counted for TLS reports, and who sends these.
     pub tls_reports: TlsReportOptions,
+    /// How DANE is followed.
+    pub dane: Dane,
     /// Fixed mail routes and text routes.
     pub routes: Routes,
     /// Accounts with carriers.

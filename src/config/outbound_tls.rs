@@ -1,4 +1,4 @@
-//! `[[tls_policy]]`, `[mta_sts]`, and what routes and `[delivery]` say about TLS on the way out.
+//! `[[tls_policy]]`, `[mta_sts]`, `[dane]`, and what routes and `[delivery]` say about TLS on the way out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use super::mail::Delivery;
 use super::mistake::{Fault, shortened};
 use super::reader::{Placed, Section};
 use super::{files, quantity, value};
+use crate::dns::dnssec::Anchors;
 use crate::egress::email::{HostPattern, MtaStsOptions, TlsLevel, TlsPolicies, TlsRule};
 use crate::model::Domain;
 use crate::route::FixedRoute;
@@ -32,14 +33,28 @@ pub(super) fn mta_sts(section: &mut Section<'_>) -> Option<MtaStsOptions> {
     enabled.then_some(options)
 }
 
+/// `[dane]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dane {
+    /// It is followed.
+    pub enabled: bool,
+    /// The keys that DNSSEC validation starts from.
+    pub anchors: Anchors,
+}
+
+pub(super) fn dane(section: &mut Section<'_>) -> Dane {
+    let enabled = section.or("enabled", true, value::flag);
+    Dane { enabled, anchors: files::anchors(section, "trust_anchors") }
+}
+
 /// `[[tls_policy]]`
 pub(super) fn rule(section: &mut Section<'_>) -> Option<TlsRule> {
     let domains = section.required_list("domains", r#"["bank.example"]"#, pattern);
     let level = section.required("tls", r#""verified""#, value::word(TlsLevel::WORDS));
     let hosts = section.list("mx", host).unwrap_or_default();
     let level = level?;
-    if !hosts.is_empty() && level != TlsLevel::Verified {
-        let right = "write tls = \"verified\", or leave mx out";
+    if !hosts.is_empty() && level < TlsLevel::Verified {
+        let right = "write tls = \"verified\" or \"dane\", or leave mx out";
         section.mistake("mx", "a name that is not verified proves nothing", right);
     }
     Some(TlsRule { domains: domains?, level, hosts: hosts.into() })
@@ -115,6 +130,12 @@ mod tests {
             ),
             ("[delivery]\ntls_ca_file = \"nowhere.pem\"\n", "delivery.tls_ca_file: cannot read"),
             ("[mta_sts]\nca_file = \"nowhere.pem\"\n", "mta_sts.ca_file: cannot read"),
+            ("[dane]\ntrust_anchors = \"nowhere.key\"\n", "dane.trust_anchors: cannot read"),
+            (
+                "[dane]\nenabled = false\n[[tls_policy]]\ndomains = [\"a.example\"]\ntls = \"dane\"\n",
+                "tls_policy[0].tls: DANE is switched off",
+            ),
+            ("[dane]\nenabled = false\n[delivery]\ntls = \"dane\"\n", "delivery.tls: DANE is switched off"),
             ("[mta_sts]\npolicy_bytes = \"2MiB\"\n", "mta_sts.policy_bytes: "),
         ] {
             assert!(mistakes(text).contains(said), "{text}: {}", mistakes(text));
@@ -123,6 +144,7 @@ mod tests {
              [[tls_policy]]\ndomains = [\"a.example\"]\ntls = \"verified\"\n";
         let (config, warnings) = good(&format!("{GOOD}{shadowed}"));
         assert!(warnings[0].to_string().contains("goes to a fixed next hop"), "{warnings:?}");
+        assert!(config.dane.enabled && !good(&format!("{GOOD}[dane]\nenabled = false\n")).0.dane.enabled);
         assert!(config.mta_sts.is_some() && good(&format!("{GOOD}[mta_sts]\nenabled = false\n")).0.mta_sts.is_none());
     }
 

@@ -35,6 +35,7 @@ pub(super) struct RawConfig {
     pub(super) routes: Vec<Placed<(FixedRoute, Option<TlsLevel>)>>,
     pub(super) mta_sts: Option<MtaStsOptions>,
     pub(super) tls_reports: TlsReportOptions,
+    pub(super) dane: outbound_tls::Dane,
     pub(super) tls_policies: Vec<Placed<TlsRule>>,
     pub(super) carriers: Vec<Placed<Carrier>>,
     pub(super) sms_routes: Vec<Placed<TextRoute>>,
@@ -65,6 +66,7 @@ impl RawConfig {
             routes: root.tables("route", mail::route),
             mta_sts: root.table("mta_sts", outbound_tls::mta_sts),
             tls_reports: root.table("tls_reports", tls_reports::tls_reports),
+            dane: root.table("dane", outbound_tls::dane),
             tls_policies: root.tables("tls_policy", outbound_tls::rule),
             carriers: root.tables("carrier", texts::carrier),
             sms_routes: root.tables("sms_route", texts::sms_route),
@@ -95,6 +97,7 @@ impl RawConfig {
             delivery: self.delivery,
             outbound_tls,
             mta_sts: self.mta_sts,
+            dane: self.dane,
             tls_reports: self.tls_reports,
             sources: sources::resolved(
                 values(self.sources),

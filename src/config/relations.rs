@@ -10,7 +10,7 @@ use super::raw::RawConfig;
 use super::reader::{Notes, Placed};
 use super::server::ListenerTls;
 use super::warmup::PlanSection;
-use crate::egress::email::{TlsRule, WarmupPlan, Whose};
+use crate::egress::email::{TlsLevel, TlsRule, WarmupPlan, Whose};
 use crate::model::Channel;
 
 pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
@@ -20,6 +20,7 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
     signatures(raw, notes);
     super::tls_reports::check(raw, notes);
     mail_routes(raw, notes);
+    dane(raw, notes);
     text_routes(raw, notes);
     pools(raw, notes);
     warmups(raw, notes);
@@ -105,6 +106,19 @@ fn mail_routes(raw: &RawConfig, notes: &Notes<'_>) {
             let advice = "set tls in the [[route]]: mail of a fixed next hop goes by that alone";
             notes.warn(&key, format!("\"{domain}\" goes to a fixed next hop, where this does not count"), advice);
         }
+    }
+}
+
+/// Nobody can be held to what is switched off.
+fn dane(raw: &RawConfig, notes: &Notes<'_>) {
+    if raw.dane.enabled {
+        return;
+    }
+    let rules = raw.tls_policies.iter().filter(|r| r.value.level == TlsLevel::Dane).map(|r| r.key_of("tls"));
+    let routes = raw.routes.iter().filter(|r| r.value.1 == Some(TlsLevel::Dane)).map(|r| r.key_of("tls"));
+    let default = (raw.delivery.tls == TlsLevel::Dane).then(|| "delivery.tls".to_owned());
+    for key in rules.chain(routes).chain(default) {
+        notes.mistake(&key, "DANE is switched off", "leave [dane] enabled out, or write tls = \"verified\"");
     }
 }
 

@@ -5,12 +5,14 @@
 //! never a reason to bounce. Hosts come in order of preference, equals shuffled; addresses with IPv6 and IPv4 in turn.
 //! Answers are kept by their TTL, within bounds, failures briefly (RFC 9520), and all of them together in bounded memory;
 //! equal questions asked at the same time are asked once. Names are always taken as fully qualified: no search list.
+//! What DNSSEC has to vouch for is looked up in a second way, see [`dnssec`].
 //!
 //! **Does not know** which addresses may be dialled (`net::AddressPolicy`) nor address literals.
 //!
 //! **Fails how.** [`DnsError`]. A name server's bytes are parsed by hickory, which this module alone knows.
 
 mod cache;
+pub mod dnssec;
 #[cfg(test)]
 mod tests;
 #[doc(hidden)]
@@ -26,10 +28,11 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Answered, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 
 use self::cache::Cache;
+use self::dnssec::{Anchors, HostAddresses, Support, Tlsa, Vouched};
 use crate::clock::SharedClock;
 use crate::model::Domain;
 
@@ -65,6 +68,8 @@ pub struct Options {
     /// How long a failed look-up is not tried again (RFC 9520 section 3.2: one second at least, five minutes at most).
     /// Default 2 s.
     pub failure_ttl: Duration,
+    /// The keys that DNSSEC validation starts from. Default the root's.
+    pub anchors: Anchors,
 }
 
 impl Default for Options {
@@ -78,6 +83,7 @@ impl Default for Options {
             ttl_max: Duration::from_secs(24 * 3600),
             negative_ttl_max: Duration::from_secs(15 * 60),
             failure_ttl: Duration::from_secs(2),
+            anchors: Anchors::default(),
         }
     }
 }
@@ -91,6 +97,16 @@ pub enum Mx {
     Implicit(String),
     /// Nobody: the domain takes no mail (RFC 7505).
     Null,
+}
+
+impl Mx {
+    /// What it takes in memory beyond itself.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Hosts(hosts) => hosts.iter().map(|host| size_of::<MxHost>() + host.name.len()).sum(),
+            Self::Implicit(_) | Self::Null => 0,
+        }
+    }
 }
 
 /// One MX record.
@@ -111,6 +127,8 @@ pub enum DnsError {
     NoAddress,
     /// We do not know: ask again later. With the reason.
     Temporary(String),
+    /// The zone is signed and the answer is not as it should be (RFC 4033 section 5, "bogus"). Only where DNSSEC is asked for.
+    Bogus,
 }
 
 impl fmt::Display for DnsError {
@@ -119,6 +137,7 @@ impl fmt::Display for DnsError {
             Self::NoSuchName => f.write_str("the name does not exist"),
             Self::NoAddress => f.write_str("the name has no address"),
             Self::Temporary(why) => write!(f, "the look-up failed for now: {why}"),
+            Self::Bogus => f.write_str("its DNSSEC signatures do not hold, or are missing"),
         }
     }
 }
@@ -132,14 +151,50 @@ pub struct Resolver {
 }
 
 struct Shared {
-    /// All name servers at once: the first answer counts.
-    all: TokioResolver,
-    /// Each alone, where there are several: one that refuses to answer is often the quickest.
-    each: Vec<TokioResolver>,
+    plain: Servers,
+    /// The same, with DNSSEC.
+    validating: Servers,
+    clock: SharedClock,
     options: Options,
     mx: Cache<Result<Mx, DnsError>>,
     addresses: Cache<Result<Vec<IpAddr>, DnsError>>,
     texts: Cache<Result<Arc<[String]>, DnsError>>,
+    vouched_mx: Cache<Result<Vouched<Mx>, DnsError>>,
+    vouched_addresses: Cache<Result<HostAddresses, DnsError>>,
+    tlsa: Cache<Result<Arc<[Tlsa]>, DnsError>>,
+    support: Support,
+}
+
+/// Whom to ask.
+struct Servers {
+    /// All name servers at once: the first answer counts.
+    all: TokioResolver,
+    /// Each alone, where there are several: one that refuses to answer is often the quickest.
+    each: Vec<TokioResolver>,
+}
+
+impl Servers {
+    fn new(config: &ResolverConfig, options: &Options, validating: bool) -> Result<Self, String> {
+        let mut each = Vec::new();
+        if config.name_servers().len() > 1 {
+            for server in config.name_servers().iter().take(SERVERS_MAX) {
+                each.push(hickory(ResolverConfig::from_name_servers(vec![server.clone()]), options, validating)?);
+            }
+        }
+        Ok(Self { all: hickory(config.clone(), options, validating)?, each })
+    }
+
+    /// Asks all at once, and then, if the answer was that there is none, one by one.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Lookup, NetError> {
+        let mut answer = self.all.lookup(name.clone(), kind).await;
+        for server in &self.each {
+            if !matches!(answer, Err(NetError::Dns(Answered::ResponseCode(_)))) {
+                break;
+            }
+            answer = server.lookup(name.clone(), kind).await;
+        }
+        answer
+    }
 }
 
 /// What came of a question.
@@ -176,21 +231,21 @@ impl Resolver {
             });
             ResolverConfig::from_name_servers(servers.collect())
         };
-        let mut each = Vec::new();
-        if config.name_servers().len() > 1 {
-            for server in config.name_servers().iter().take(SERVERS_MAX) {
-                each.push(hickory(ResolverConfig::from_name_servers(vec![server.clone()]), options)?);
-            }
-        }
         let answers = usize::try_from(options.cache_answers).unwrap_or(usize::MAX);
+        // Each mail asks for one of the first, one of the second, and for a text or none; and once more where DNSSEC counts.
+        let share = answers / 6;
         let shared = Shared {
-            all: hickory(config, options)?,
-            each,
+            plain: Servers::new(&config, options, false)?,
+            validating: Servers::new(&config, options, true)?,
             options: options.clone(),
-            // Each mail asks for one of the first, one of the second, and for a text or none.
-            mx: Cache::new(answers / 3, clock.clone()),
-            addresses: Cache::new(answers / 3, clock.clone()),
-            texts: Cache::new(answers - 2 * (answers / 3), clock),
+            mx: Cache::new(share, clock.clone()),
+            addresses: Cache::new(share, clock.clone()),
+            texts: Cache::new(answers - 5 * share, clock.clone()),
+            vouched_mx: Cache::new(share, clock.clone()),
+            vouched_addresses: Cache::new(share, clock.clone()),
+            tlsa: Cache::new(share, clock.clone()),
+            clock,
+            support: Support::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -207,14 +262,11 @@ impl Resolver {
         }
         let answer = self.shared.ask(fully_qualified(name)?, RecordType::MX).await;
         let mx = match answer.records {
-            Ok(lookup) => Ok(exchangers(&lookup, name)),
+            Ok(lookup) => Ok(exchangers(lookup.answers(), name)),
             Err(DnsError::NoAddress) => Ok(Mx::Implicit(name.to_owned())),
             Err(error) => Err(error),
         };
-        let bytes = match &mx {
-            Ok(Mx::Hosts(hosts)) => hosts.iter().map(|host| size_of::<MxHost>() + host.name.len()).sum(),
-            _ => 0,
-        };
+        let bytes = mx.as_ref().map_or(0, Mx::bytes);
         self.shared.mx.keep(name, mx.clone(), bytes, answer.ttl);
         mx
     }
@@ -300,15 +352,8 @@ impl Shared {
         }
     }
 
-    /// Asks all name servers at once, and then, if the answer was that there is none, one by one.
     async fn ask(&self, name: Name, kind: RecordType) -> Answer {
-        let mut answer = self.all.lookup(name.clone(), kind).await;
-        for server in &self.each {
-            if !matches!(answer, Err(NetError::Dns(Answered::ResponseCode(_)))) {
-                break;
-            }
-            answer = server.lookup(name.clone(), kind).await;
-        }
+        let answer = self.plain.ask(&name, kind).await;
         let Options { ttl_min, ttl_max, negative_ttl_max, failure_ttl, .. } = self.options;
         let seconds = |ttl: u32| Duration::from_secs(ttl.into());
         match answer {
@@ -334,8 +379,11 @@ impl Shared {
 }
 
 /// A resolver for these servers. It keeps nothing: its cache is bounded in answers, which may be 64 KiB each.
-fn hickory(config: ResolverConfig, options: &Options) -> Result<TokioResolver, String> {
+fn hickory(config: ResolverConfig, options: &Options, validating: bool) -> Result<TokioResolver, String> {
     let mut builder = Hickory::builder_with_config(config, TokioRuntimeProvider::default());
+    if validating {
+        builder = builder.with_trust_anchor(options.anchors.keys());
+    }
     let knobs = builder.options_mut();
     knobs.timeout = options.timeout;
     knobs.attempts = options.attempts;
@@ -343,12 +391,14 @@ fn hickory(config: ResolverConfig, options: &Options) -> Result<TokioResolver, S
     knobs.max_active_requests = TCP_REQUESTS_MAX;
     knobs.try_tcp_on_error = true;
     knobs.case_randomization = true;
+    // An alias has to be vouched for too.
+    knobs.preserve_intermediates = validating;
     builder.build().map_err(|e| format!("the resolver cannot be set up: {e}"))
 }
 
 /// What MX records say. A null MX beside others is none of them (RFC 7505 section 3 forbids it).
-fn exchangers(lookup: &Lookup, domain: &str) -> Mx {
-    let records = lookup.answers().iter().filter_map(|record| match &record.data {
+fn exchangers(records: &[Record], domain: &str) -> Mx {
+    let records = records.iter().filter_map(|record| match &record.data {
         RData::MX(mx) => Some((mx.preference, &mx.exchange)),
         _ => None,
     });

@@ -1,7 +1,10 @@
 //! A tiny name server for tests: one table, UDP and TCP on a loopback port. Not part of the relay.
 //!
 //! **Promises.** Answers MX, A, AAAA, TXT and CNAME from its table and NXDOMAIN for names it does not know; what is too long for
-//! UDP is cut there and whole over TCP. For names that it is told to, it misbehaves: see [`Trick`]. Stops when dropped.
+//! UDP is cut there and whole over TCP. For names that it is told to, it misbehaves: see [`Trick`]. Stops when dropped. Zones may
+//! be signed: see [`Zone::signed`].
+
+mod signing;
 
 use std::collections::HashMap;
 use std::io;
@@ -10,9 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{CNAME, MX, NS, SOA, TXT};
+use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_resolver::proto::rr::rdata::{CNAME, MX, NS, SOA, TLSA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use parking_lot::Mutex;
+pub use signing::Flaw;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet};
@@ -29,6 +34,7 @@ pub struct Zone {
     names: HashMap<String, Entry>,
     ttl: u32,
     negative_ttl: Option<u32>,
+    cuts: signing::Cuts,
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +70,7 @@ pub enum Trick {
 
 impl Default for Zone {
     fn default() -> Self {
-        Self { names: HashMap::new(), ttl: TTL, negative_ttl: None }
+        Self { names: HashMap::new(), ttl: TTL, negative_ttl: None, cuts: signing::Cuts::default() }
     }
 }
 
@@ -112,6 +118,13 @@ impl Zone {
         self.record(name, RData::TXT(TXT::new(vec![text.to_owned()])))
     }
 
+    /// Adds a TLSA record; `name` with port and protocol in front: `_25._tcp.mx.example`.
+    #[must_use]
+    pub fn tlsa(self, name: &str, [usage, selector, matching]: [u8; 3], data: &[u8]) -> Self {
+        let (usage, selector, matching) = (CertUsage::from(usage), Selector::from(selector), Matching::from(matching));
+        self.record(name, RData::TLSA(TLSA::new(usage, selector, matching, data.to_vec())))
+    }
+
     /// Makes a name an alias.
     #[must_use]
     pub fn cname(self, name: &str, target: &str) -> Self {
@@ -155,7 +168,7 @@ impl Zone {
     }
 
     /// The answer to a question, or none.
-    fn answer(&self, question: &Message) -> Option<Vec<u8>> {
+    pub fn answer(&self, question: &Message) -> Option<Vec<u8>> {
         let mut answer = Message::response(question.metadata.id, OpCode::Query);
         answer.metadata.message_type = MessageType::Response;
         answer.metadata.recursion_desired = true;
@@ -164,8 +177,11 @@ impl Zone {
         // The question goes back as it came: resolvers check the letters' case.
         answer.add_query(query.clone());
         let mut owner = query.name().clone();
+        let mut given = false;
         for _ in 0..8 {
             match self.names.get(owner.to_ascii().trim_end_matches('.').to_lowercase().as_str()) {
+                // Names below it make it one that exists; who knows no zones does not look.
+                None if !self.cuts.is_empty() && self.exists(&owner) => {}
                 None if answer.answers.is_empty() => answer.metadata.response_code = ResponseCode::NXDomain,
                 None => {}
                 Some(Entry::Trick(trick)) => return self.tricked(*trick, &owner, answer),
@@ -178,10 +194,11 @@ impl Zone {
                         _ => None,
                     });
                     for data in records.iter().filter(asked) {
+                        given = true;
                         answer.add_answer(Record::from_rdata(owner.clone(), self.ttl, data.clone()));
                     }
                     if let Some(target) = alias.filter(|_| query.query_type() != RecordType::CNAME) {
-                        owner = target;
+                        (owner, given) = (target, false);
                         continue;
                     }
                 }
@@ -190,7 +207,10 @@ impl Zone {
         }
         if let Some(ttl) = self.negative_ttl.filter(|_| answer.answers.is_empty()) {
             let soa = SOA::new(absolute("ns.example"), absolute("hostmaster.example"), 1, 60, 60, 60, ttl);
-            answer.add_authority(Record::from_rdata(owner, ttl, RData::SOA(soa)));
+            answer.add_authority(Record::from_rdata(owner.clone(), ttl, RData::SOA(soa)));
+        }
+        if question.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok) {
+            self.vouch(&mut answer, &owner, query.query_type(), given);
         }
         answer.to_vec().ok()
     }
@@ -248,6 +268,7 @@ pub struct ZoneServer {
 #[derive(Debug)]
 struct Shared {
     zone: Mutex<Zone>,
+    failing: Mutex<Option<(RecordType, Name)>>,
     questions: AtomicUsize,
     over_tcp: AtomicUsize,
 }
@@ -261,7 +282,7 @@ impl ZoneServer {
         let (udp, tcp) = sockets().await?;
         let address = udp.local_addr()?;
         let (questions, over_tcp) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let shared = Arc::new(Shared { zone: Mutex::new(zone), questions, over_tcp });
+        let shared = Arc::new(Shared { zone: Mutex::new(zone), failing: Mutex::default(), questions, over_tcp });
         let tasks = [tokio::spawn(serve_udp(udp, shared.clone())), tokio::spawn(serve_tcp(tcp, shared.clone()))];
         Ok(Self { address, shared, tasks })
     }
@@ -279,6 +300,11 @@ impl ZoneServer {
     /// How many of them came over TCP.
     pub fn questions_over_tcp(&self) -> usize {
         self.shared.over_tcp.load(Ordering::SeqCst)
+    }
+
+    /// From now on it fails when it is asked for records of that kind at that name.
+    pub fn serve_but(&self, kind: RecordType, name: &str) {
+        *self.shared.failing.lock() = Some((kind, absolute(name)));
     }
 
     /// From now on it says something else.
@@ -310,6 +336,14 @@ impl Shared {
     fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
         self.questions.fetch_add(1, Ordering::SeqCst);
         let question = Message::from_vec(question).ok()?;
+        if let (Some(query), Some((kind, name))) = (question.queries.first(), &*self.failing.lock())
+            && query.query_type() == *kind
+            && query.name() == name
+        {
+            let mut failure = Message::response(question.metadata.id, OpCode::Query);
+            failure.add_query(query.clone());
+            return self.zone.lock().tricked(Trick::ServFail, name, failure);
+        }
         self.zone.lock().answer(&question)
     }
 }

@@ -68,6 +68,9 @@ pub struct Metrics {
     pub tls_rpt_left_out: IntCounterVec,
     /// TLS reports, by way (`mailto`, `https`, `none`) and result (`sent`, `failed`, `unwanted`, `given-up`).
     pub tls_reports: IntCounterVec,
+    /// Mail hosts whose TLSA records were looked at, by result (`usable`, `unusable`, `none`, `failed`), and mails for which none
+    /// could be (`no dnssec`).
+    pub dane_lookups: IntCounterVec,
     /// Refusals of mail hosts, by provider and the class that the provider table gives them (`none` if no row knows them).
     pub replies: IntCounterVec,
     /// Steps that pacers have taken down, by provider and step (`eased`, `slowed`, `suspended`, `repair`, `lane`).
@@ -172,6 +175,7 @@ impl Metrics {
                 &["what"],
             ),
             tls_reports: counters("tls_reports_total", "TLS reports, by way and result.", &["way", "result"]),
+            dane_lookups: counters("dane_lookups_total", "Mail hosts whose TLSA records were looked at.", &["result"]),
             replies: counters(
                 "replies_total",
                 "Refusals of mail hosts, as the provider table judges them.",

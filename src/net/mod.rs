@@ -10,6 +10,7 @@
 
 mod address_policy;
 mod authorities;
+pub mod dane;
 pub mod judging;
 pub mod proxy;
 mod stream;

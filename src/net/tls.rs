@@ -4,7 +4,7 @@
 //! (RFC 3207, RFC 7435) takes any certificate, as SMTP without a policy must; it protects against listening, not against a
 //! man in the middle. Verified TLS wants a chain to an authority that is trusted, and the host's name in the certificate
 //! (RFC 6125: the DNS names in it, a wildcard as the leftmost label only). Connections that share a configuration resume each
-//! other's sessions; those of another one never do.
+//! other's sessions; those of another one never do. What TLSA records vouch for is verified in [`super::dane`].
 //!
 //! **Fails how.** [`TlsError`], in words for an operator; handshakes fail with rustls' own errors, which [`trouble`] puts
 //! into words.
@@ -21,6 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, CommonState, DigitallySignedStruct, ServerConfig, SignatureScheme};
 
 use super::Authorities;
+use super::dane::NotNamed;
 
 /// Destinations whose sessions are kept for resumption; the default of 256 would rarely hit.
 const SESSIONS_MAX: usize = 16_384;
@@ -131,11 +132,26 @@ fn verifying(authorities: &Authorities) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
+/// What is wrong with a certificate, as others want to be told (RFC 8460 section 4.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    /// Its time has not come or is over.
+    Expired,
+    /// It is in another name.
+    HostMismatch,
+    /// It leads to nobody who is trusted.
+    NotTrusted,
+    /// No TLSA record names it.
+    NotNamed,
+    /// Anything else.
+    Other,
+}
+
 /// Why a handshake failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Trouble {
     /// The certificate does not prove what it should.
-    Certificate(String),
+    Certificate(Flaw, String),
     /// Anything else.
     Handshake(String),
 }
@@ -143,7 +159,7 @@ pub enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Certificate(why) | Self::Handshake(why) => f.write_str(why),
+            Self::Certificate(_, why) | Self::Handshake(why) => f.write_str(why),
         }
     }
 }
@@ -151,23 +167,36 @@ impl fmt::Display for Trouble {
 /// What the error of a handshake means, in words that go behind the host's name.
 pub fn trouble(error: &std::io::Error) -> Trouble {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(why)) => Trouble::Certificate(match why {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "its certificate has expired".to_owned()
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "its certificate is not valid yet".to_owned()
-            }
-            CertificateError::BadSignature => "its certificate is not signed by the authority that it names".to_owned(),
-            CertificateError::UnknownIssuer => "its certificate comes from no trusted authority".to_owned(),
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "its certificate is not in its name".to_owned()
-            }
-            other => format!("its certificate is not acceptable ({other:?})"),
-        }),
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            let (flaw, words) = objection(why);
+            Trouble::Certificate(flaw, words)
+        }
         Some(other) => Trouble::Handshake(format!("its TLS handshake fails ({other})")),
         None => Trouble::Handshake(format!("its TLS handshake fails ({error})")),
     }
+}
+
+fn objection(why: &CertificateError) -> (Flaw, String) {
+    let (flaw, words) = match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            (Flaw::Expired, "its certificate has expired")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            (Flaw::Expired, "its certificate is not valid yet")
+        }
+        CertificateError::BadSignature => {
+            (Flaw::NotTrusted, "its certificate is not signed by the authority that it names")
+        }
+        CertificateError::UnknownIssuer => (Flaw::NotTrusted, "its certificate comes from no trusted authority"),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            (Flaw::HostMismatch, "its certificate is not in its name")
+        }
+        CertificateError::Other(other) if other.0.is::<NotNamed>() => {
+            (Flaw::NotNamed, "its certificate is none of those that its TLSA records name")
+        }
+        other => return (Flaw::Other, format!("its certificate is not acceptable ({other:?})")),
+    };
+    (flaw, words.to_owned())
 }
 
 /// TLS version and cipher suite of a connection: `TLSv1.3 TLS13_AES_256_GCM_SHA384`. `None` before the handshake's end.

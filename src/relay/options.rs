@@ -90,6 +90,7 @@ pub(super) fn dns(config: &Config) -> dns::Options {
         nameservers: config.dns.nameservers.clone(),
         timeout: config.dns.timeout,
         cache_answers: config.dns.cache_size as u64,
+        anchors: config.dane.anchors.clone(),
         ..dns::Options::default()
     }
 }
@@ -111,6 +112,7 @@ pub(super) fn email(config: &Config) -> email::Options {
             file: Some(config.server.data_dir.join(TLS_REPORTS)),
             ..config.tls_reports.clone()
         },
+        dane: config.dane.enabled,
         providers: delivery.providers.clone(),
         sources: config.sources.clone(),
         timeouts: Timeouts {

@@ -118,6 +118,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[admin]", format!("{:?}", old.admin) == format!("{:?}", new.admin)),
         ("server.data_dir", old.server.data_dir == new.server.data_dir),
         ("[dns]", format!("{:?}", old.dns) == format!("{:?}", new.dns)),
+        ("[dane] trust_anchors", old.dane.anchors == new.dane.anchors),
         ("[log]", format!("{:?}", old.log) == format!("{:?}", new.log)),
         ("[events]", format!("{:?}", old.events) == format!("{:?}", new.events)),
         ("[history]", format!("{:?}", old.history) == format!("{:?}", new.history)),

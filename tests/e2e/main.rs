@@ -9,6 +9,7 @@ mod support;
 
 mod configuration;
 mod crash;
+mod dane;
 mod faults;
 mod full_disk;
 mod interop;

@@ -292,13 +292,14 @@ impl MailCourier {
             return None;
         }
         if session.hop != *hop {
-            if !hosts::prefers(&self.egress, options, hop, &session).await {
+            if !hosts::prefers(&self.egress, options, hop, &session, tls.asks_dnssec()).await {
                 session.quit(false, options.timeouts.quit).await;
                 return None;
             }
             session.hop = hop.clone();
         }
-        if !session.enters(&self.egress, options, tls) {
+        let tls = self.egress.policy_at(options, way, &session.peer.host).await;
+        if !tls.is_some_and(|tls| session.enters(&self.egress, options, &tls)) {
             session.quit(false, options.timeouts.quit).await;
             return None;
         }

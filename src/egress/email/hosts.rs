@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::MailEgress;
 use super::options::Options;
 use super::session::Session;
+use super::tls_policy::NOT_SECURE;
 use super::verdict::Setback;
+use crate::dns::dnssec::{HostAddresses, Vouched};
 use crate::dns::{DnsError, Mx, MxHost};
 use crate::model::{Domain, EnhancedStatus, Failure, Scope, Stage};
 use crate::net::AddressPolicy;
@@ -21,6 +23,16 @@ pub(super) struct Host {
     pub(super) address: Option<IpAddr>,
     /// Who says that mail goes there.
     pub(super) source: Source,
+    /// That its name is the right one is certain: DNSSEC vouches for it, or the operator has named it.
+    pub(super) vouched: bool,
+}
+
+/// Where a host is found.
+pub(super) struct Found {
+    /// The addresses to try.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// Under which names its TLSA records may stand; empty where they do not count.
+    pub(super) tlsa_bases: Vec<String>,
 }
 
 /// Who says that mail goes to a host.
@@ -34,10 +46,15 @@ pub(super) enum Source {
     Implicit,
 }
 
-/// The hosts of a destination, best first; not empty.
-pub(super) async fn hosts(egress: &MailEgress, options: &Options, hop: &MailHop) -> Result<Vec<Host>, Setback> {
+/// The hosts of a destination, best first; not empty. With `dnssec`, each knows whether it is vouched for.
+pub(super) async fn hosts(
+    egress: &MailEgress,
+    options: &Options,
+    hop: &MailHop,
+    dnssec: bool,
+) -> Result<Vec<Host>, Setback> {
     match hop {
-        MailHop::Fixed(next_hop) => fixed(next_hop).map(|host| vec![host]).ok_or_else(|| {
+        MailHop::Fixed(next_hop) => fixed(next_hop, dnssec).map(|host| vec![host]).ok_or_else(|| {
             let why = format!("the route's next hop {next_hop} is not host:port");
             temporary(Scope::Site, Stage::Route, EnhancedStatus::new(4, 3, 5), why)
         }),
@@ -46,33 +63,54 @@ pub(super) async fn hosts(egress: &MailEgress, options: &Options, hop: &MailHop)
                 permanent(Stage::Route, EnhancedStatus::new(5, 1, 2), format!("{domain} is no address literal"))
             })
         }
-        MailHop::Mx(domain) => by_mx(egress, options, domain).await,
+        MailHop::Mx(domain) => by_mx(egress, options, domain, dnssec).await,
     }
 }
 
-async fn by_mx(egress: &MailEgress, options: &Options, domain: &Domain) -> Result<Vec<Host>, Setback> {
-    let (hosts, source) = match egress.resolver.mx(domain).await {
-        Ok(Mx::Hosts(hosts)) => (hosts, Source::Sender),
-        Ok(Mx::Implicit(name)) => (vec![MxHost { preference: 0, name }], Source::Implicit),
-        Ok(Mx::Null) => {
+/// True if the destination is a name, and no address.
+pub(super) fn has_name(hop: &MailHop) -> bool {
+    match hop {
+        MailHop::Fixed(next_hop) => fixed(next_hop, true).is_some_and(|host| host.address.is_none()),
+        MailHop::Mx(domain) => !domain.is_literal(),
+    }
+}
+
+async fn mx(egress: &MailEgress, domain: &Domain, dnssec: bool) -> Result<Vouched<Mx>, DnsError> {
+    match dnssec {
+        true => egress.resolver.vouched_mx(domain).await,
+        false => egress.resolver.mx(domain).await.map(|answer| Vouched { answer, secure: false }),
+    }
+}
+
+async fn by_mx(egress: &MailEgress, options: &Options, domain: &Domain, dnssec: bool) -> Result<Vec<Host>, Setback> {
+    let found = mx(egress, domain, dnssec).await.map_err(|error| unresolved(domain.as_str(), &error, true))?;
+    let (hosts, source) = match found.answer {
+        Mx::Hosts(hosts) => (hosts, Source::Sender),
+        Mx::Implicit(name) => (vec![MxHost { preference: 0, name }], Source::Implicit),
+        Mx::Null => {
             let why = format!("{domain} takes no mail: it has a null MX record");
             return Err(permanent(Stage::Dns, EnhancedStatus::new(5, 1, 10), why));
         }
-        Err(error) => return Err(unresolved(domain.as_str(), &error, true)),
     };
     let hosts = before_ourselves(hosts, &options.hostname);
     if hosts.is_empty() {
         let why = format!("the best MX host of {domain} is this relay: mail would loop");
         return Err(permanent(Stage::Dns, EnhancedStatus::new(5, 4, 6), why));
     }
-    let port = options.smtp_port;
-    Ok(hosts.into_iter().map(|host| Host { name: host.name, port, address: None, source }).collect())
+    let (port, vouched) = (options.smtp_port, found.secure);
+    Ok(hosts.into_iter().map(|host| Host { name: host.name, port, address: None, source, vouched }).collect())
 }
 
 /// Is the host of this session, reached for another domain, one that mail by way of `hop` is to be given to first?
-pub(super) async fn prefers(egress: &MailEgress, options: &Options, hop: &MailHop, session: &Session) -> bool {
+pub(super) async fn prefers(
+    egress: &MailEgress,
+    options: &Options,
+    hop: &MailHop,
+    session: &Session,
+    dnssec: bool,
+) -> bool {
     let (MailHop::Mx(domain), MailHop::Mx(_)) = (hop, &session.hop) else { return false };
-    let Ok(Mx::Hosts(hosts)) = egress.resolver.mx(domain).await else { return false };
+    let Ok(Vouched { answer: Mx::Hosts(hosts), .. }) = mx(egress, domain, dnssec).await else { return false };
     let hosts = before_ourselves(hosts, &options.hostname);
     let best = hosts.first().map(|host| host.preference);
     hosts.iter().any(|host| Some(host.preference) == best && host.name == session.peer.host)
@@ -90,18 +128,19 @@ pub(super) fn before_ourselves(mut hosts: Vec<MxHost>, hostname: &str) -> Vec<Mx
 fn literal(domain: &Domain, port: u16) -> Option<Host> {
     let inside = domain.as_str().trim_start_matches('[').trim_end_matches(']');
     let address = inside.strip_prefix("ipv6:").unwrap_or(inside).parse().ok()?;
-    Some(Host { name: domain.to_string(), port, address: Some(address), source: Source::Sender })
+    Some(Host { name: domain.to_string(), port, address: Some(address), source: Source::Sender, vouched: false })
 }
 
 /// `host:port`, `address:port` or `[address]:port`.
-fn fixed(next_hop: &str) -> Option<Host> {
+fn fixed(next_hop: &str, dnssec: bool) -> Option<Host> {
     let (name, port) = next_hop.rsplit_once(':')?;
     let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
     let address = bare.unwrap_or(name).parse().ok();
     if name.is_empty() || (bare.is_some() && address.is_none()) || (bare.is_none() && name.contains(':')) {
         return None;
     }
-    Some(Host { name: bare.unwrap_or(name).to_owned(), port: port.parse().ok()?, address, source: Source::Operator })
+    let (port, vouched) = (port.parse().ok()?, dnssec && address.is_none());
+    Some(Host { name: bare.unwrap_or(name).to_owned(), port, address, source: Source::Operator, vouched })
 }
 
 impl Host {
@@ -113,26 +152,28 @@ impl Host {
         }
     }
 
-    /// The addresses to try: those the policy permits, as many as the options allow.
+    /// The addresses to try, those the policy permits, as many as the options allow; and where TLSA records may stand.
     pub(super) async fn addresses(
         &self,
         egress: &MailEgress,
         options: &Options,
         policy: &AddressPolicy,
-    ) -> Result<Vec<SocketAddr>, Setback> {
-        let found = match self.address {
-            Some(address) => vec![address],
-            None => {
-                let is_destination = self.source == Source::Implicit;
-                let addresses = egress.resolver.addresses(&self.name).await;
-                addresses.map_err(|error| unresolved(&self.name, &error, is_destination))?
+    ) -> Result<Found, Setback> {
+        let unresolved = |error| unresolved(&self.name, &error, self.source == Source::Implicit);
+        let (found, tlsa_bases) = match self.address {
+            Some(address) => (vec![address], Vec::new()),
+            None if self.vouched => {
+                let HostAddresses { addresses, tlsa_bases } =
+                    egress.resolver.vouched_addresses(&self.name).await.map_err(unresolved)?;
+                (addresses, tlsa_bases)
             }
+            None => (egress.resolver.addresses(&self.name).await.map_err(unresolved)?, Vec::new()),
         };
         let permitted = found.iter().filter(|address| policy.permits(**address));
-        let permitted: Vec<_> =
+        let addresses: Vec<_> =
             permitted.take(options.addresses_per_host.max(1)).map(|a| SocketAddr::new(*a, self.port)).collect();
-        if !permitted.is_empty() {
-            return Ok(permitted);
+        if !addresses.is_empty() {
+            return Ok(Found { addresses, tlsa_bases });
         }
         let shown = found.first().map(ToString::to_string).unwrap_or_default();
         let why = format!("{} is at {shown}, which is not a public address and not in allow_private", self.name);
@@ -149,6 +190,10 @@ impl Host {
 fn unresolved(name: &str, error: &DnsError, destination: bool) -> Setback {
     let why = format!("{name}: {error}");
     match error {
+        DnsError::Bogus => {
+            let why = format!("{why}; its postmaster must repair that, or a [[tls_policy]] here make an exception");
+            temporary(Scope::Site, Stage::Dns, NOT_SECURE, why)
+        }
         DnsError::Temporary(_) => temporary(Scope::Site, Stage::Dns, EnhancedStatus::new(4, 4, 3), why),
         _ if destination => permanent(Stage::Dns, EnhancedStatus::new(5, 1, 2), why),
         _ => temporary(Scope::Host, Stage::Dns, EnhancedStatus::new(4, 4, 4), why),
@@ -169,7 +214,7 @@ mod tests {
 
     #[test]
     fn next_hops_are_hosts_or_addresses_with_a_port() {
-        let of = |text: &str| fixed(text).map(|h| (h.name, h.port, h.address.is_some()));
+        let of = |text: &str| fixed(text, false).map(|h| (h.name, h.port, h.address.is_some()));
         assert_eq!(of("mail.example:2525"), Some(("mail.example".to_owned(), 2525, false)));
         assert_eq!(of("127.0.0.1:25"), Some(("127.0.0.1".to_owned(), 25, true)));
         assert_eq!(of("[::1]:25"), Some(("::1".to_owned(), 25, true)));

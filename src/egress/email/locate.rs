@@ -44,7 +44,7 @@ impl MailEgress {
         let (hosts, keep) = match self.resolver.mx(domain).await {
             Ok(Mx::Hosts(hosts)) => (before_ourselves(hosts, &options.hostname), BELIEVED),
             Ok(Mx::Implicit(_) | Mx::Null) | Err(DnsError::NoSuchName | DnsError::NoAddress) => (Vec::new(), BELIEVED),
-            Err(DnsError::Temporary(_)) => (Vec::new(), DOUBTED),
+            Err(DnsError::Temporary(_) | DnsError::Bogus) => (Vec::new(), DOUBTED),
         };
         let hosts: Vec<String> = hosts.into_iter().map(|host| host.name).collect();
         let provider = options.providers.provider_of(hosts.first().map_or("", String::as_str));

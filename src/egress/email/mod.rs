@@ -15,6 +15,7 @@
 
 mod connection;
 mod courier;
+mod dane;
 mod hosts;
 mod https;
 mod locate;
@@ -47,6 +48,7 @@ use crate::clock::{Mono, SharedClock};
 use crate::dns::Resolver;
 use crate::event::Fact;
 use crate::event::metrics::Metrics;
+use crate::net::dane::Vouching;
 use crate::net::judging::Judges;
 use crate::net::tls::Verifying;
 use crate::provider::Provider;
@@ -91,6 +93,7 @@ pub struct MailEgress {
     roster: Arc<sources::Roster>,
     warmup: Arc<warmup::WarmUp>,
     verifying: Verifying,
+    vouching: Vouching,
     sts: Arc<mta_sts::MtaSts>,
     tls_reports: Arc<TlsReports>,
     /// For hosts that take reports, by authorities of their own.
@@ -125,6 +128,7 @@ impl MailEgress {
             roster,
             warmup,
             verifying: Verifying::default(),
+            vouching: Vouching::default(),
             sts: Arc::new(sts),
             tls_reports,
             verifying_reports: Verifying::default(),

@@ -43,6 +43,8 @@ pub struct Options {
     pub warmup_file: Option<PathBuf>,
     /// TLS reports. Default: sessions are counted, and nothing is sent.
     pub tls_reports: TlsReportOptions,
+    /// DANE is followed, where the name servers hand DNSSEC through. Default no.
+    pub dane: bool,
     /// What providers' replies mean. Default the shipped table.
     pub providers: Arc<Table>,
     /// How long to wait for what.
@@ -92,6 +94,7 @@ impl Default for Options {
             mta_sts: None,
             warmup_file: None,
             tls_reports: TlsReportOptions::default(),
+            dane: false,
             providers: Table::shipped(),
             timeouts: Timeouts::default(),
         }

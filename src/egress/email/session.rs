@@ -15,10 +15,11 @@ use rustls::pki_types::ServerName;
 
 use super::MailEgress;
 use super::connection::{Connection, Lost};
+use super::dane::Unproven;
 use super::hosts::{self, Host};
 use super::options::Options;
 use super::sources::{Held, Pool, Source, Towards};
-use super::tls_policy::{NOT_OFFERED, NOT_PERMITTED, NOT_SECURE, Policy, TlsLevel};
+use super::tls_policy::{Dane, NOT_OFFERED, NOT_PERMITTED, NOT_SECURE, Policy, TlsLevel};
 use super::tls_rpt::ResultType;
 use super::tls_rpt::watch::{Sight, Watched};
 use super::verdict::{Setback, takes_no_mail, with_reply};
@@ -101,14 +102,17 @@ impl Session {
     /// Takes it for mail under this policy. False if it was opened with less than that demands, or leads to a host that the
     /// policy does not know.
     pub(super) fn enters(&mut self, egress: &MailEgress, options: &Options, policy: &Policy) -> bool {
+        let secured_with = |wanted: &Arc<ClientConfig>| self.secured.as_ref().is_some_and(|s| Arc::ptr_eq(s, wanted));
         let secure = match policy.level {
+            // By which records counts, too: they may have changed.
+            _ if policy.named.is_some() => policy.named.as_ref().is_some_and(|named| secured_with(&named.with)),
             TlsLevel::Off | TlsLevel::Opportunistic => true,
             TlsLevel::Required => self.secured.is_some(),
             // By whom the certificate was checked counts: a reload may have named others.
-            TlsLevel::Verified => egress
-                .verifying
-                .by(&options.tls.authorities)
-                .is_ok_and(|wanted| self.secured.as_ref().is_some_and(|secured| Arc::ptr_eq(secured, &wanted))),
+            TlsLevel::Verified => {
+                egress.verifying.by(&options.tls.authorities).is_ok_and(|wanted| secured_with(&wanted))
+            }
+            TlsLevel::Dane => false,
         };
         self.peer.tls_policy = Some(policy.name.clone());
         let promised = self.idle.as_ref().is_some_and(|idle| idle.capabilities().require_tls);
@@ -167,7 +171,7 @@ impl Setbacks {
 
 /// From one source after the other, as long as it is the source that is blamed.
 async fn walk(egress: &MailEgress, options: &Options, way: Way<'_>, setbacks: &mut Setbacks) -> Option<Session> {
-    let hosts = match hosts::hosts(egress, options, way.hop).await {
+    let hosts = match hosts::hosts(egress, options, way.hop, way.tls.asks_dnssec()).await {
         Ok(hosts) => hosts,
         Err(setback) => {
             setbacks.note(setback);
@@ -222,34 +226,60 @@ async fn through(
     setbacks: &mut Setbacks,
 ) -> Option<Session> {
     let Way { hop, tls, watched, .. } = way;
-    // Not counted among those that are tried: nobody calls them.
-    for host in hosts.iter().filter(|host| !tls.permits(&host.name)) {
-        setbacks.hosts += 1;
+    let peer = |host: &Host, tls: &Policy| {
+        let (host, tls_policy) = (host.name.clone(), Some(tls.name.clone()));
+        Peer { host, address: None, tls: None, source: from.source.shown_name(), tls_policy }
+    };
+    let stranger = |host: &Host| {
+        count(egress, tls, "unmet");
         if let Some(watched) = watched {
             watched.not_permitted(egress, options, &host.name);
         }
-        let (host, tls_policy) = (host.name.clone(), Some(tls.name.clone()));
-        let peer = Peer { host, address: None, tls: None, source: from.source.shown_name(), tls_policy };
-        setbacks.note(tls.unmet(peer, NOT_PERMITTED, "the policy names other mail hosts"));
-        count(egress, tls, "unmet");
-    }
-    let permitted = hosts.iter().filter(|host| tls.permits(&host.name));
-    for host in permitted.take(options.hosts_per_attempt.max(1)) {
+        tls.unmet(peer(host, tls), NOT_PERMITTED, "the policy names other mail hosts")
+    };
+    // One whose TLSA records count may be a host that nobody else has named; these have still to be looked up.
+    let may_be_called = |host: &&Host| tls.permits(&host.name) || (host.vouched && tls.dane == Dane::Followed);
+    // Not counted among those that are tried: nobody calls them.
+    for host in hosts.iter().filter(|host| !may_be_called(host)) {
         setbacks.hosts += 1;
+        setbacks.note(stranger(host));
+    }
+    for host in hosts.iter().filter(may_be_called).take(options.hosts_per_attempt.max(1)) {
+        setbacks.hosts += 1;
+        if !wish::may_go_to(tls, host) {
+            setbacks.note(wish::not_vouched(peer(host, tls)));
+            continue;
+        }
         let policy = host.policy(options);
-        let addresses = match host.addresses(egress, options, &policy).await {
-            Ok(addresses) => addresses,
+        let found = match host.addresses(egress, options, &policy).await {
+            Ok(found) => found,
             Err(setback) => {
                 setbacks.note(setback);
                 continue;
             }
         };
-        for address in addresses {
+        let tls = match egress.host_policy(way, host, &found.tlsa_bases).await {
+            Ok(tls) if !tls.permits(&host.name) => {
+                setbacks.note(stranger(host));
+                continue;
+            }
+            Ok(tls) => tls,
+            Err(Unproven { policy, why, result }) => {
+                count(egress, &policy, "unmet");
+                if let Some((watched, result)) = watched.zip(result) {
+                    watched.unproven(egress, options, &host.name, (result, &why));
+                }
+                setbacks.note(policy.unmet(peer(host, &policy), NOT_SECURE, &why));
+                continue;
+            }
+        };
+        for address in found.addresses {
             let Ok(own) = from.source.towards(address) else {
                 setbacks.note(out_of_reach(&from.source, address));
                 continue;
             };
-            let sight = Sight::new(egress, options, watched, &host.name, address);
+            let tls = &*tls;
+            let sight = Sight::new(egress, options, watched, &host.name, address, &tls.tlsa);
             match (Dial { egress, options, hop, from, own, towards, host, tls, policy: &policy, address, sight })
                 .dial()
                 .await
@@ -307,7 +337,7 @@ impl Dial<'_> {
             Err(Trouble::TlsBroken(lost)) if clear_is_allowed => Err(self.lost(Stage::Tls, &lost)),
             Err(Trouble::TlsBroken(lost)) => {
                 let why = match lost {
-                    Lost::Io(e) => tls::trouble(&e).to_string(),
+                    Lost::Io(e) => self.tls.words_for(&tls::trouble(&e)),
                     other => format!("its TLS handshake fails ({other})"),
                 };
                 Err(self.unmet(NOT_SECURE, &why))
@@ -337,13 +367,17 @@ impl Dial<'_> {
 
     /// What TLS is made with; `None` if it is not to be tried.
     fn means(&self) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+        if let Some(named) = &self.tls.named {
+            return Ok(Some(named.with.clone()));
+        }
         match self.tls.level {
             TlsLevel::Off => Ok(None),
             TlsLevel::Opportunistic if self.egress.tls_is_broken(&self.host.name) => Ok(None),
             TlsLevel::Opportunistic | TlsLevel::Required => {
                 Ok(Some(self.sight.judging().unwrap_or_else(tls::opportunistic)))
             }
-            TlsLevel::Verified => self.egress.verifying.by(&self.options.tls.authorities).map(Some),
+            // What demands DANE has not come here without.
+            TlsLevel::Verified | TlsLevel::Dane => self.egress.verifying.by(&self.options.tls.authorities).map(Some),
         }
     }
 
@@ -471,7 +505,8 @@ impl Dial<'_> {
 
     /// The name for SNI and resumption; a host whose name TLS does not allow goes by its address.
     fn server_name(&self) -> ServerName<'static> {
-        ServerName::try_from(self.host.name.clone()).unwrap_or_else(|_| ServerName::IpAddress(self.address.ip().into()))
+        let name = self.tls.named.as_ref().map_or(&*self.host.name, |named| &named.base);
+        ServerName::try_from(name.to_owned()).unwrap_or_else(|_| ServerName::IpAddress(self.address.ip().into()))
     }
 
     /// A refusal before any transaction. What it says of us or of the host, it says of no recipient: unless the host takes

@@ -1,6 +1,7 @@
 //! Couriers against scripted hosts on loopback: how mail should go. How it should not stands in the modules.
 
 mod certificates;
+mod dane;
 mod hostile;
 mod names;
 mod providers;

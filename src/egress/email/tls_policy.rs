@@ -1,8 +1,8 @@
 //! Which TLS a mail must have on its way, on whose word, and what it means when a host does not have it.
 //!
 //! **Promises.** A level is never lowered on the word of the network: what the administrator has set for a destination holds
-//! as it stands; what a domain publishes can only raise the default. One policy has one name, such as
-//! `verified (mta-sts enforce)`, in causes, events, `explain` and the log.
+//! as it stands; what a domain publishes, by MTA-STS or by TLSA records (see `dane`), can only raise the default. One policy has
+//! one name, such as `verified (mta-sts enforce)`, in causes, events, `explain` and the log.
 //!
 //! **Does not know** how a handshake is made; `net::tls` and the session do.
 
@@ -10,10 +10,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
+
 use super::MailEgress;
 use super::options::Options;
 use super::verdict::Setback;
 use super::wish;
+use crate::dns::dnssec::Tlsa;
 use crate::model::{Domain, EnhancedStatus, Failure, MailOrigin, Peer, Scope, Stage, TlsWish};
 use crate::net::Authorities;
 use crate::route::{self, MailHop};
@@ -30,6 +33,8 @@ pub enum TlsLevel {
     Required,
     /// With a certificate of a trusted authority in the host's name; otherwise the mail waits.
     Verified,
+    /// With a certificate that the host's TLSA records name, where DNSSEC vouches for these (RFC 7672); otherwise the mail waits.
+    Dane,
 }
 
 impl TlsLevel {
@@ -39,6 +44,7 @@ impl TlsLevel {
         ("opportunistic", Self::Opportunistic),
         ("required", Self::Required),
         ("verified", Self::Verified),
+        ("dane", Self::Dane),
     ];
 
     /// Its word.
@@ -48,6 +54,7 @@ impl TlsLevel {
             Self::Opportunistic => "opportunistic",
             Self::Required => "required",
             Self::Verified => "verified",
+            Self::Dane => "dane",
         }
     }
 }
@@ -127,6 +134,10 @@ pub(super) enum Source {
     Rule(Arc<str>),
     Route,
     Published(&'static str),
+    /// TLSA records that name the host's certificate.
+    Dane,
+    /// TLSA records of which none can be used: TLS is demanded, and no more (RFC 7672 section 2.2).
+    DaneUnusable,
 }
 
 impl Source {
@@ -137,6 +148,8 @@ impl Source {
             Self::Rule(_) | Self::Route => "configured",
             Self::Sender(_) => "sender",
             Self::Published(name) => name,
+            Self::Dane => "dane",
+            Self::DaneUnusable => "dane, unusable TLSA",
         }
     }
 }
@@ -147,12 +160,39 @@ impl fmt::Display for Source {
             Self::Rule(pattern) => write!(f, "configured for {pattern}"),
             Self::Route => f.write_str("configured for the route"),
             Self::Sender(words) => write!(f, "the mail says {words}"),
-            Self::Default | Self::Published(_) => f.write_str(self.as_str()),
+            Self::Default | Self::Published(_) | Self::Dane | Self::DaneUnusable => f.write_str(self.as_str()),
         }
     }
 }
 
-/// What holds for one mail.
+/// What DANE may do to a policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dane {
+    /// Nothing: the administrator has said what holds, or does not follow it.
+    Ignored,
+    /// Raise it for hosts that have TLSA records.
+    Followed,
+    /// Without it, nothing goes.
+    Demanded,
+}
+
+/// What a host is verified by, where its TLSA records name its certificate.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) with: Arc<ClientConfig>,
+    /// The TLSA base domain: the name for SNI (RFC 7672 section 8.1).
+    pub(super) base: Arc<str>,
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.with, &other.with) && self.base == other.base
+    }
+}
+
+impl Eq for Named {}
+
+/// What holds for one mail, or for one host that may take it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Policy {
     pub(super) level: TlsLevel,
@@ -161,12 +201,56 @@ pub(super) struct Policy {
     pub(super) hosts: Arc<[HostPattern]>,
     /// Its name, as it is shown everywhere.
     pub(super) name: Arc<str>,
+    pub(super) dane: Dane,
+    /// What the certificate is verified by, if not by authorities.
+    pub(super) named: Option<Named>,
+    /// The host's TLSA records, where they count.
+    pub(super) tlsa: Arc<[Tlsa]>,
 }
 
 impl Policy {
     pub(super) fn new(level: TlsLevel, source: Source, hosts: Arc<[HostPattern]>) -> Self {
         let name = format!("{} ({source})", level.as_str()).into();
-        Self { level, source, hosts, name }
+        let dane = if level == TlsLevel::Dane { Dane::Demanded } else { Dane::Ignored };
+        Self { level, source, hosts, name, dane, named: None, tlsa: Arc::new([]) }
+    }
+
+    /// What it is for a host whose certificate these records name. The certificate is then all that counts (RFC 7672 section 2.2;
+    /// RFC 8461 section 2: what MTA-STS says does not), unless the administrator has named hosts.
+    pub(super) fn named(&self, named: Named, tlsa: Arc<[Tlsa]>) -> Self {
+        let own = match self.dane {
+            Dane::Demanded => self.clone(),
+            // What MTA-STS says does not count for such a host; the mail's own demand does.
+            _ if self.demands_promise() => Self { hosts: Arc::default(), ..self.clone() },
+            Dane::Followed | Dane::Ignored => Self::dane(TlsLevel::Verified, Source::Dane),
+        };
+        Self { named: Some(named), tlsa, ..own }
+    }
+
+    /// What it is for a host whose records cannot be used: at least TLS.
+    pub(super) fn encrypted(&self, tlsa: Arc<[Tlsa]>) -> Self {
+        if self.level >= TlsLevel::Required {
+            return self.clone();
+        }
+        Self { tlsa, ..Self::dane(TlsLevel::Required, Source::DaneUnusable) }
+    }
+
+    /// What it is for a host of which it is not known what its records say.
+    pub(super) fn in_doubt(&self) -> Self {
+        match self.dane {
+            Dane::Demanded => self.clone(),
+            _ if self.demands_promise() => self.clone(),
+            Dane::Followed | Dane::Ignored => Self::dane(TlsLevel::Verified, Source::Dane),
+        }
+    }
+
+    fn dane(level: TlsLevel, source: Source) -> Self {
+        Self { dane: Dane::Followed, ..Self::new(level, source, Arc::default()) }
+    }
+
+    /// True if it takes DNSSEC to know what holds.
+    pub(super) fn asks_dnssec(&self) -> bool {
+        self.dane != Dane::Ignored
     }
 
     /// True if nothing goes in clear.
@@ -202,7 +286,7 @@ impl Policy {
     /// A host does not have what it must have: the mail waits, and its cause says for what.
     pub(super) fn unmet(&self, peer: Peer, status: EnhancedStatus, why: &str) -> Setback {
         let way_out = match &self.source {
-            Source::Published(_) => {
+            Source::Published(_) | Source::Dane | Source::DaneUnusable => {
                 "its postmaster must repair that, or a [[tls_policy]] here overrule what the domain publishes"
             }
             Source::Rule(_) => "the host must be repaired, or the [[tls_policy]] here lowered",
@@ -254,7 +338,8 @@ impl TlsPolicies {
 }
 
 impl MailEgress {
-    /// Which TLS policy holds for this mail by way of `hop`. May ask DNS and the domain.
+    /// Which TLS policy holds for this mail by way of `hop`, as long as no host's TLSA records say more. May ask DNS and the
+    /// domain.
     ///
     /// # Errors
     /// No host of the destination can have what the mail demands.
@@ -265,16 +350,25 @@ impl MailEgress {
         origin: &MailOrigin,
     ) -> Result<Policy, Box<Setback>> {
         let configured = options.tls.configured(hop);
-        let open = configured.source == Source::Default && configured.level != TlsLevel::Off;
+        let open = configured.source == Source::Default && !matches!(configured.level, TlsLevel::Off | TlsLevel::Dane);
         let wish = wish::of(origin);
-        let policy = match hop {
-            MailHop::Mx(_) if open && wish == TlsWish::NotRequired => return Ok(wish::waived(configured)),
-            MailHop::Mx(domain) if open && !domain.is_literal() => {
-                raised(configured, self.sts.published(options, domain).await)
-            }
-            _ => configured,
-        };
+        if open && wish == TlsWish::NotRequired {
+            return Ok(wish::waived(configured));
+        }
+        let policy = if open { self.published(options, hop, configured).await } else { configured };
         if wish == TlsWish::Required { wish::demanded(policy, hop) } else { Ok(policy) }
+    }
+
+    /// What the domain's publications make of the default.
+    async fn published(&self, options: &Options, hop: &MailHop, default: Policy) -> Policy {
+        let mut policy = match hop {
+            MailHop::Mx(domain) if !domain.is_literal() => raised(default, self.sts.published(options, domain).await),
+            _ => default,
+        };
+        if self.follows_dane(options, hop).await {
+            policy.dane = Dane::Followed;
+        }
+        policy
     }
 }
 

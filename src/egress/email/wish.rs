@@ -1,11 +1,12 @@
 //! What a mail itself wants of TLS (RFC 8689): REQUIRETLS, or `TLS-Required: No`.
 //!
-//! **Promises.** A mail with REQUIRETLS goes only to a host that somebody vouches for, with a certificate in its name, and that
+//! **Promises.** A mail with REQUIRETLS goes only to a host that somebody vouches for (DNSSEC, MTA-STS or the administrator), with a certificate in its name, and that
 //! promises REQUIRETLS itself; where no host can have that it fails, and no other mail is slowed for it. A mail that says
 //! `TLS-Required: No` goes whatever its recipient's domain publishes; what the administrator has set holds for it too.
 //!
 //! **Does not know** how a handshake is made.
 
+use super::hosts::{Host, Source as Named};
 use super::tls_policy::{Policy, Source, TlsLevel};
 use super::verdict::Setback;
 use crate::model::{EnhancedStatus, Failure, MailOrigin, Peer, ReversePath, Scope, Stage, TlsWish};
@@ -36,17 +37,35 @@ pub(super) fn waived(default: Policy) -> Policy {
 /// What REQUIRETLS makes of the policy that holds otherwise (RFC 8689 section 4.2.1).
 ///
 /// # Errors
-/// Nobody vouches for the hosts that the MX records name, or the administrator wants no TLS.
+/// Nobody can vouch for the hosts that the MX records name, or the administrator wants no TLS.
 pub(super) fn demanded(otherwise: Policy, hop: &MailHop) -> Result<Policy, Box<Setback>> {
     if otherwise.level == TlsLevel::Off {
         return Err(Box::new(impossible(None, format!("the TLS policy {} wants no TLS at all", otherwise.name))));
     }
-    // A fixed next hop is named by the administrator; mail hosts by an MTA-STS policy in force, or by a rule.
-    if let (MailHop::Mx(domain), true) = (hop, otherwise.hosts.is_empty()) {
-        let why = format!("nothing vouches for the mail hosts of {domain}: it has no MTA-STS policy in force");
-        return Err(Box::new(impossible(None, why)));
+    if let MailHop::Mx(domain) = hop
+        && otherwise.hosts.is_empty()
+        && !otherwise.asks_dnssec()
+    {
+        return Err(Box::new(impossible(None, format!("nothing vouches for the mail hosts of {domain}: {NOBODY}"))));
     }
-    Ok(Policy::new(TlsLevel::Verified, Source::Sender(REQUIRED), otherwise.hosts))
+    let level = otherwise.level.max(TlsLevel::Verified);
+    Ok(Policy { dane: otherwise.dane, ..Policy::new(level, Source::Sender(REQUIRED), otherwise.hosts) })
+}
+
+/// Nobody vouches for a host.
+const NOBODY: &str = "no MTA-STS policy in force names them, and DNSSEC does not vouch for the MX records";
+
+/// True unless the mail demands a host that somebody vouches for, and nobody does for this one: no MTA-STS policy and no rule names
+/// hosts, DNSSEC does not vouch for the way to it, and the administrator has not named it.
+pub(super) fn may_go_to(policy: &Policy, host: &Host) -> bool {
+    let named = !policy.hosts.is_empty() || host.vouched || host.source == Named::Operator;
+    named || !policy.demands_promise()
+}
+
+/// A host that nobody vouches for.
+pub(super) fn not_vouched(peer: Peer) -> Setback {
+    let why = format!("nothing vouches for {}: {NOBODY}", peer.host);
+    impossible(Some(peer), why)
 }
 
 /// A host that has a good certificate, and does not promise REQUIRETLS.

@@ -8,6 +8,7 @@ use std::thread;
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, MX, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use postrider::dns::zone;
 
 type Zone = HashMap<String, Vec<RData>>;
 
@@ -18,22 +19,36 @@ pub struct Dns {
     pub address: SocketAddr,
     zone: Arc<Mutex<Zone>>,
     asked: Arc<Mutex<Vec<(String, RecordType)>>>,
+    /// Answers for all, if it is there.
+    signed: Arc<Mutex<Option<zone::Zone>>>,
 }
 
 impl Dns {
     pub fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let dns = Self { address: socket.local_addr().unwrap(), zone: Arc::default(), asked: Arc::default() };
+        let address = socket.local_addr().unwrap();
+        let dns = Self { address, zone: Arc::default(), asked: Arc::default(), signed: Arc::default() };
         let server = dns.clone();
         thread::spawn(move || {
             let mut buffer = [0; 4_096];
             while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
                 if let Ok(query) = Message::from_vec(&buffer[..length]) {
+                    if let Some(zone) = &*server.signed.lock().unwrap() {
+                        if let Some(answer) = zone.answer(&query) {
+                            let _ = socket.send_to(&answer, peer);
+                        }
+                        continue;
+                    }
                     let _ = socket.send_to(&server.answer(&query).to_vec().unwrap(), peer);
                 }
             }
         });
         dns
+    }
+
+    /// From now on signed zones answer, and nothing else.
+    pub fn sign(&self, zone: &zone::Zone) {
+        *self.signed.lock().unwrap() = Some(zone.clone());
     }
 
     /// `domain`'s mail goes to `host`.

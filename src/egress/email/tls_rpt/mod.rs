@@ -264,7 +264,7 @@ impl TlsReports {
                 _ => Wanted::Nowhere,
             },
             Err(DnsError::NoSuchName | DnsError::NoAddress) => Wanted::Nowhere,
-            Err(e @ DnsError::Temporary(_)) => Wanted::Unknown(e.to_string()),
+            Err(e @ (DnsError::Temporary(_) | DnsError::Bogus)) => Wanted::Unknown(e.to_string()),
         }
     }
 

@@ -18,6 +18,7 @@ use super::super::options::Options;
 use super::super::tls_policy::{HostPattern, Policy, TlsLevel};
 use super::tally::{AppliedPolicy, FailureDetail, PolicyType, printable};
 use super::{REPORTS_CLIENT, ResultType};
+use crate::dns::dnssec::Tlsa;
 use crate::model::{Domain, Envelope, Reply};
 use crate::net::judging::Judging;
 use crate::net::tls;
@@ -83,6 +84,19 @@ impl Watched {
         AppliedPolicy { policy_type, policy_string, policy_domain: self.domain.to_string(), mx_host }
     }
 
+    /// What its TLSA records say of a host is not known, or cannot be met: it is not called.
+    pub(in crate::egress::email) fn unproven(
+        &self,
+        egress: &MailEgress,
+        options: &Options,
+        host: &str,
+        (result, why): (ResultType, &str),
+    ) {
+        let failure = FailureDetail::new(result).because(why);
+        let failure = FailureDetail { receiving_mx_hostname: Some(host.to_owned()), ..failure };
+        self.tell(egress, options, &self.policy(PolicyType::Tlsa, Vec::new(), Vec::new()), Some(failure));
+    }
+
     /// A host that the policy does not name, and that is not called.
     pub(in crate::egress::email) fn not_permitted(&self, egress: &MailEgress, options: &Options, host: &str) {
         if let Some(policy) = self.applied.get().and_then(Applied::sts) {
@@ -107,6 +121,8 @@ pub(in crate::egress::email) struct Sight<'a> {
     watched: Option<&'a Watched>,
     host: &'a str,
     address: SocketAddr,
+    /// Its TLSA records, where they count; then nothing else does.
+    tlsa: &'a [Tlsa],
     seen: Mutex<Seen>,
 }
 
@@ -124,8 +140,9 @@ impl<'a> Sight<'a> {
         watched: Option<&'a Watched>,
         host: &'a str,
         address: SocketAddr,
+        tlsa: &'a [Tlsa],
     ) -> Self {
-        Self { egress, options, watched, host, address, seen: Mutex::default() }
+        Self { egress, options, watched, host, address, tlsa, seen: Mutex::default() }
     }
 
     /// The address that the connection was made from.
@@ -143,7 +160,7 @@ impl<'a> Sight<'a> {
     /// What the connection is to be made with where any certificate will do, so that it is known what a policy that is only
     /// tested would have said of it; `None`: there is none.
     pub(in crate::egress::email) fn judging(&self) -> Option<Arc<ClientConfig>> {
-        self.watched?.applied.get()?.sts()?;
+        self.watched?.applied.get()?.sts().filter(|_| self.tlsa.is_empty())?;
         let judging = self.egress.judges.by(&self.options.tls.authorities).ok()?;
         let config = judging.config().clone();
         self.seen.lock().judging = Some(judging);
@@ -173,6 +190,12 @@ impl<'a> Sight<'a> {
     /// Tells the session under each policy that applied.
     fn tell(&self, failure: impl Fn(&AppliedPolicy) -> Option<(ResultType, Option<String>)>) {
         let Some((watched, applied)) = self.watched.and_then(|w| Some((w, w.applied.get()?))) else { return };
+        if !self.tlsa.is_empty() {
+            let records = self.tlsa.iter().map(ToString::to_string).collect();
+            let policy = watched.policy(PolicyType::Tlsa, records, Vec::new());
+            let failure = failure(&policy).map(|(result, reason)| self.described(result, reason));
+            return watched.tell(self.egress, self.options, &policy, failure);
+        }
         for policy in &applied.policies {
             let named = applied.hosts.is_empty() || applied.hosts.iter().any(|pattern| pattern.matches(self.host));
             let other = || {
