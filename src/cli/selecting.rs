@@ -29,12 +29,15 @@ pub(super) struct Selecting {
     /// What waits at this site, as `postrider queue` shows it
     #[arg(long, value_name = "SITE")]
     site: Option<Arc<str>>,
+    /// Mail that would leave from this source: for pause and resume, alone or with --provider; the pool's other sources go on
+    #[arg(long, value_name = "NAME")]
+    source: Option<Arc<str>>,
 }
 
 impl Selecting {
     pub(super) fn selector(self) -> Selector {
-        let Self { client, campaign, class, domain, provider, site } = self;
-        Selector { client, campaign, class, domain, provider, site }
+        let Self { client, campaign, class, domain, provider, site, source } = self;
+        Selector { client, campaign, class, domain, provider, site, source }
     }
 }
 

@@ -124,6 +124,12 @@ fn commands_ask_the_relay_and_end_by_its_answer() {
             true,
         ),
         (
+            &["pause", "--source", "mta1", "--provider", "gmail", "--reason", "x"],
+            rule,
+            r#"{"op":"order","order":{"action":"pause","selector":{"provider":"gmail","source":"mta1"},"reason":"x"}}"#,
+            true,
+        ),
+        (
             &["reroute", "--domain", "a.example", "--to", "b:25", "--reason", "x"],
             rule,
             r#"{"op":"order","order":{"action":"reroute","to":"b:25","selector":{"domain":"a.example"},"reason":"x"}}"#,

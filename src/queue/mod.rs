@@ -119,6 +119,8 @@ struct Shared {
     checkpoints: tokio::sync::Mutex<checkpoint::Checkpoints>,
     /// Held by whoever changes the table's rules: durable first, then in force.
     rules: tokio::sync::Mutex<steer::RulesKept>,
+    /// Those of them that pause a source.
+    source_rules: watch::Sender<Arc<[steering::Rule]>>,
 }
 
 /// How far a start has come in taking in the messages that are on disk.

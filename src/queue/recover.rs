@@ -270,6 +270,7 @@ pub(super) fn open(
     let late = std::mem::take(&mut gathered.late);
     let facts = tell(late, |id| gathered.now_at(id).ok_or(ReadError::Gone), &tail, &log, &events);
     let recovery = Recovery { keys: count, facts, strange: gathered.strange, log: report };
+    let source_rules = watch::channel(table.rules.of_sources()).0;
     let shared = Arc::new(Shared {
         table: Mutex::new(table),
         poisoned: log.poisoned(),
@@ -285,6 +286,7 @@ pub(super) fn open(
         progress: watch::channel(Progress::default()).0,
         checkpoints: tokio::sync::Mutex::default(),
         rules: tokio::sync::Mutex::new(RulesKept { file: rules, behind: false }),
+        source_rules,
     });
     let queue = Queue { shared };
     tokio::spawn(Load::new(queue.clone(), gathered).run());

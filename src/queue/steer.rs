@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::carry::About;
 use super::entry::{CampaignPrint, Entry};
@@ -203,9 +204,15 @@ impl Queue {
         let now = self.now();
         let (routes, options) = (self.shared.routes.load(), self.shared.options.load());
         let mut table = self.shared.table.lock();
+        let of_sources = rules.of_sources();
         table.rules = rules;
         table.settle_lanes(&routes, &options, now);
         drop(table);
+        self.shared.source_rules.send_if_modified(|known| {
+            let changed = *known != of_sources;
+            *known = of_sources;
+            changed
+        });
         self.shared.work.notify_one();
     }
 
@@ -223,6 +230,11 @@ impl Queue {
         })
         .await;
         self.shared.work.notify_one();
+    }
+
+    /// The rules in force that pause a source, and each change of them; for whoever chooses sources.
+    pub fn source_rules(&self) -> watch::Receiver<Arc<[Rule]>> {
+        self.shared.source_rules.subscribe()
     }
 
     /// The rules in force, oldest first.
@@ -253,7 +265,7 @@ impl Queue {
     /// # Errors
     /// If the selector makes no sense.
     pub async fn flush(&self, selector: Selector, by: &str) -> Result<u64, SteerError> {
-        let selector = selector.check()?;
+        let selector = selector.check()?.without_source()?;
         let print = selector.campaign.as_deref().map(|campaign| CampaignPrint::of(Some(campaign)));
         let mut count = 0;
         self.walk(STRIDE, |table, stride| {
@@ -293,7 +305,7 @@ impl Queue {
     /// # Errors
     /// If selector or reason make no sense.
     pub async fn sweep(&self, sentence: Sentence, by: &str) -> Result<Sweep, SteerError> {
-        let selector = sentence.selector.check_named()?;
+        let selector = sentence.selector.check_named()?.without_source()?;
         let sentence = Sentence { selector, reason: check_reason(&sentence.reason)?, ..sentence };
         // What is still being taken in from disk is meant as well.
         self.loaded().await;

@@ -54,6 +54,10 @@ pub struct Selector {
     /// The site, as `postrider queue` shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub site: Option<Arc<str>>,
+    /// The source of ours that mail leaves from. What will leave from it is not known before it does, so that it can be paused
+    /// and nothing else be done to it; the other sources of its pools go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Arc<str>>,
 }
 
 /// What a rule does to the messages that it fits.
@@ -150,7 +154,7 @@ impl std::error::Error for SteerError {}
 impl Selector {
     /// Its parts by name, those that are there.
     pub fn parts(&self) -> BTreeMap<&'static str, Arc<str>> {
-        let Self { client, campaign, class, domain, provider, site } = self;
+        let Self { client, campaign, class, domain, provider, site, source } = self;
         let class = class.map(|class| Arc::from(class.as_str()));
         let all = [
             ("client", client.clone()),
@@ -159,6 +163,7 @@ impl Selector {
             ("domain", domain.clone()),
             ("provider", provider.clone()),
             ("site", site.clone()),
+            ("source", source.clone()),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
@@ -196,10 +201,31 @@ impl Selector {
         self.check()
     }
 
-    /// Does it fit what travels in this lane to there? Campaigns apart.
+    /// The same for what is done to messages that wait: none of them has a source yet.
+    ///
+    /// # Errors
+    /// If it names one.
+    pub(super) fn without_source(self) -> Result<Self, SteerError> {
+        match &self.source {
+            Some(source) => Err(SteerError::Bad(format!(
+                "source {source}: what waits has no source yet, so a source can be paused and nothing else be done to it"
+            ))),
+            None => Ok(self),
+        }
+    }
+
+    /// True if it names a source as a pause may: alone, or towards a provider.
+    fn is_source(&self) -> bool {
+        let Self { client, campaign, class, domain, provider: _, site, source } = self;
+        let beside = client.is_some() || campaign.is_some() || class.is_some() || domain.is_some() || site.is_some();
+        source.is_some() && !beside
+    }
+
+    /// Does it fit what travels in this lane to there? Campaigns apart; a source's rule fits no lane.
     pub(super) fn fits_lane(&self, key: &LaneKey, target: &Target) -> bool {
-        let Self { client, campaign: _, class, domain, provider, site } = self;
-        client.as_ref().is_none_or(|client| *client == key.client)
+        let Self { client, campaign: _, class, domain, provider, site, source } = self;
+        source.is_none()
+            && client.as_ref().is_none_or(|client| *client == key.client)
             && class.is_none_or(|class| class == key.class)
             && domain.as_ref().is_none_or(|domain| target.is_mail() && *domain == key.destination)
             && provider.as_ref().is_none_or(|provider| target.provider() == Some(provider))
@@ -250,6 +276,13 @@ impl Order {
             return Err(SteerError::Bad("it must expire within ten years, and not at once".to_owned()));
         }
         let selector = self.selector.check_named()?;
+        let selector = match (&self.action, selector.is_source()) {
+            (Action::Pause, true) => selector,
+            (Action::Pause, false) if selector.source.is_some() => {
+                return Err(SteerError::Bad("beside a source only a provider can be named".to_owned()));
+            }
+            _ => selector.without_source()?,
+        };
         Ok(Self { selector, reason: check_reason(&self.reason)?, ..self })
     }
 }
@@ -321,6 +354,11 @@ impl Rules {
             Action::Reroute { to } if rule.fits(key, target) => Some((rule, to)),
             _ => None,
         })
+    }
+
+    /// The rules that pause a source.
+    pub(super) fn of_sources(&self) -> Arc<[Rule]> {
+        self.list.iter().filter(|rule| rule.selector.source.is_some()).cloned().collect()
     }
 
     /// The campaign, if a rule names it: then its messages travel in lanes of their own.

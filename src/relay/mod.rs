@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::{Readiness, Reason};
@@ -32,13 +33,14 @@ use crate::clock::{Mono, SharedClock, SystemClock};
 use crate::config::{Config, Mistake};
 use crate::dispatch::{Carriers, Dispatch, Notices, Parts, Receipts, Reporting};
 use crate::dns::Resolver;
-use crate::egress::email::{self, MailEgress};
+use crate::egress::email::{self, MailEgress, PausedSource};
 use crate::egress::sms::Carrier;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
 use crate::ingress::{http, smtp};
 use crate::mail::dkim::SignerSet;
 use crate::policy::Clients;
+use crate::queue::steering::Rule;
 use crate::queue::{Place, Queue};
 use crate::route::Routes;
 use crate::storage::RealDisk;
@@ -186,6 +188,9 @@ impl Relay {
         let listening = Listening::bind(&core, &data_dir).inspect_err(|_| core.events.close())?;
         core.start_carriers()?;
         let policies = Arc::downgrade(&parts.mail);
+        let mut source_rules = core.queue.source_rules();
+        parts.mail.pause_sources(paused(&source_rules.borrow_and_update()));
+        tokio::spawn(pause_sources(source_rules, policies.clone()));
         let reporting = Reporting::start(parts.clone(), core.events.clone(), core.metrics.clone());
         let dispatch = Dispatch::start(parts);
         let listening = listening.serve();
@@ -356,6 +361,22 @@ async fn refresh_policies(mail: Weak<MailEgress>) {
         let Some(mail) = mail.upgrade() else { return };
         mail.refresh_policies().await;
     }
+}
+
+/// Has mail leave from no source that a rule pauses, as rules come and go.
+async fn pause_sources(mut rules: watch::Receiver<Arc<[Rule]>>, mail: Weak<MailEgress>) {
+    while rules.changed().await.is_ok() {
+        let Some(mail) = mail.upgrade() else { return };
+        mail.pause_sources(paused(&rules.borrow_and_update()));
+    }
+}
+
+fn paused(rules: &[Rule]) -> Vec<PausedSource> {
+    let of = |rule: &Rule| {
+        let (source, provider) = (rule.selector.source.clone()?, rule.selector.provider.clone());
+        Some(PausedSource { why: format!("source {source} is {}", rule.sentence()).into(), source, provider })
+    };
+    rules.iter().filter_map(of).collect()
 }
 
 /// Judges the days of sources that are warmed up, tells what came of them, and keeps how far they are.

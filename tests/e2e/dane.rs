@@ -164,8 +164,7 @@ fn tlsa_records_that_dnssec_vouches_for_decide() {
     let unmet = r#"postrider_mail_tls_total{policy="verified",result="unmet",source="dane"}"#;
     assert!(relay.metric(unmet).is_some_and(|counted| counted >= 4));
 
-    for (result, least) in
-        [("success", 2), ("certificate-not-trusted", 2), ("dnssec-invalid", 2), ("dane-required", 1)]
+    for (result, least) in [("success", 2), ("certificate-not-trusted", 2), ("dnssec-invalid", 2), ("dane-required", 1)]
     {
         let told = format!("postrider_tls_rpt_sessions_total{{policy_type=\"tlsa\",result=\"{result}\"}}");
         assert!(relay.metric(&told).is_some_and(|counted| counted >= least), "{told}: {:?}", relay.metric(&told));

@@ -141,3 +141,56 @@ sources = ["dead*1000", "alive"]
     assert_eq!(told["recipients"][0]["attempts"].as_array().map(Vec::len), Some(1), "within one attempt: {told}");
     assert!(relay.log().contains("a source rests towards a site"), "{}", relay.log());
 }
+
+#[test]
+fn a_paused_source_is_left_alone_until_it_is_resumed() {
+    let sink = MailSink::start(0);
+    let extra = r#"
+[[source]]
+name = "one"
+addresses = ["127.0.0.2"]
+
+[[source]]
+name = "two"
+addresses = ["127.0.0.3"]
+
+[[pool]]
+name = "alone"
+sources = ["one"]
+campaigns = ["alone"]
+
+[[pool]]
+name = "both"
+sources = ["one*1000", "two"]
+"#;
+    let mut relay = Relay::start(&Settings { smtp_port: sink.0.port, extra: extra.to_owned(), ..Settings::default() });
+    submit(&relay, "before");
+    assert_eq!(sink.subject("before").peer[0], "127.0.0.2");
+    let paused = relay.command(&["pause", "--source", "one", "--reason", "it is on a list"]);
+    assert!(paused.status.success(), "{paused:?}");
+    let refused = relay.command(&["cancel", "--source", "one", "--reason", "x"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("has no source yet"), "{refused:?}");
+
+    // Others take over, also after a restart; what has no other waits, and says for what.
+    submit(&relay, "paused");
+    assert_eq!(sink.subject("paused").peer[0], "127.0.0.3");
+    relay.kill_9();
+    relay.launch();
+    submit(&relay, "started");
+    assert_eq!(sink.subject("started").peer[0], "127.0.0.3");
+    let waits = submit(&relay, "alone");
+    let told = relay.explained(&waits, SOON, |m| m["recipients"][0]["attempts"][0]["reason"].is_string());
+    let reason = told["recipients"][0]["attempts"][0]["reason"].as_str().unwrap().to_owned();
+    assert!(
+        reason.contains("source one is held by rule 1 (source one)") && reason.contains("it is on a list"),
+        "{told}"
+    );
+
+    let resumed = relay.command(&["resume", "--source", "one"]);
+    assert!(resumed.status.success(), "{resumed:?}");
+    let flushed = relay.command(&["flush"]);
+    assert!(flushed.status.success(), "{flushed:?}");
+    submit(&relay, "after");
+    assert_eq!(sink.subject("after").peer[0], "127.0.0.2");
+    relay.reaches(&waits, "delivered");
+}

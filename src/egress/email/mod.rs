@@ -60,7 +60,7 @@ pub use mta_sts::MtaStsOptions;
 pub use mta_sts::parsed as parsed_mta_sts;
 pub use options::{Options, Timeouts};
 pub use sign::{NoSigner, Sign, SignError};
-pub use sources::{Pool, Source, Sources, Whose};
+pub use sources::{PausedSource, Pool, Source, Sources, Whose};
 pub use tls_policy::{HostPattern, TlsLevel, TlsPolicies, TlsRule};
 #[doc(hidden)]
 pub use tls_rpt::parsed as parsed_tls_rpt;
@@ -139,6 +139,12 @@ impl MailEgress {
     /// Fetches policies that domains have published anew before they are too old; to be called now and then.
     pub async fn refresh_policies(&self) {
         self.sts.refresh(&self.options.load_full()).await;
+    }
+
+    /// From these sources nothing leaves from now on, and from all others it does; connections that are open are not used for
+    /// another mail.
+    pub fn pause_sources(&self, paused: Vec<PausedSource>) {
+        self.roster.pause(paused);
     }
 
     /// Begins new days of warm-up and keeps how far sources are; returns what there is to tell. To be called every second or

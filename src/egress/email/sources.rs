@@ -2,8 +2,8 @@
 //!
 //! **Promises.** A mail leaves from a source of its pool and from no other address: a destination that the pool's sources
 //! cannot reach waits. Sources of a pool take turns by weight, those that rest, are full or have had what their warm-up allows
-//! left out. A source that a site has blamed rests there and nowhere else. No source has more connections open than it may; who finds all of them full waits
-//! for one to become free.
+//! left out, and those that an operator has paused. A source that a site has blamed rests there and nowhere else. No source has more
+//! connections open than it may; who finds all of them full waits for one to become free.
 //!
 //! **Does not know** how connections are made, nor what a reply means.
 
@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -177,9 +178,21 @@ pub(super) struct Towards {
     pub(super) provider: Option<Arc<str>>,
 }
 
+/// A source that an operator wants nothing to leave from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PausedSource {
+    /// Its name.
+    pub source: Arc<str>,
+    /// Towards whom, as the provider table calls it; `None`: towards all.
+    pub provider: Option<Arc<str>>,
+    /// Shown where mail waits for it.
+    pub why: Arc<str>,
+}
+
 /// What the sources are doing: shared by all couriers, kept over reloads.
 pub(super) struct Roster {
     uses: Mutex<Uses>,
+    paused: ArcSwap<Vec<PausedSource>>,
     warmup: Arc<WarmUp>,
     freed: Notify,
     clock: SharedClock,
@@ -231,13 +244,35 @@ enum Nobody {
     Rest(Mono),
     /// All that may go have as many connections as they may.
     Full,
-    /// Those that do not rest have had what their warm-up allows.
+    /// Those that do not rest have had what their warm-up allows, or are paused.
     UsedUp(UsedUp),
 }
 
 impl Roster {
     pub(super) fn new(warmup: Arc<WarmUp>, clock: SharedClock, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { uses: Mutex::default(), warmup, freed: Notify::new(), clock, metrics })
+        Arc::new(Self {
+            uses: Mutex::default(),
+            paused: ArcSwap::default(),
+            warmup,
+            freed: Notify::new(),
+            clock,
+            metrics,
+        })
+    }
+
+    /// From these nothing leaves from now on, and from all others it does.
+    pub(super) fn pause(&self, paused: Vec<PausedSource>) {
+        self.paused.store(Arc::new(paused));
+        self.freed.notify_waiters();
+    }
+
+    /// Why a source may send nothing there now, if it neither rests nor is full.
+    fn may_not(&self, source: &Source, towards: &Towards) -> Option<UsedUp> {
+        let paused = self.paused.load();
+        let by_rule = paused
+            .iter()
+            .find(|rule| rule.source == source.name && (rule.provider.is_none() || rule.provider == towards.provider));
+        by_rule.map(|rule| UsedUp::paused(&rule.why)).or_else(|| self.warmup.used_up(source, towards))
     }
 
     /// A source of the pool for one more connection to a site; waits, at most for `patience`, while all are full.
@@ -276,7 +311,7 @@ impl Roster {
             match uses.rests_until(source, &towards.site, now) {
                 Some(until) => rested = Some(rested.map_or(until, |other| other.min(until))),
                 None if uses.open.get(&source.name).is_some_and(|open| *open >= source.connections_max) => full = true,
-                None => match self.warmup.used_up(source, towards) {
+                None => match self.may_not(source, towards) {
                     Some(other) if used_up.as_ref().is_some_and(|first| first.wait <= other.wait) => {}
                     Some(first) => used_up = Some(first),
                     None => {
@@ -305,7 +340,7 @@ impl Roster {
     /// True if a connection of this source may carry one more mail of the pool to a site.
     pub(super) fn may_go_on(&self, pool: &Pool, source: &Source, towards: &Towards) -> bool {
         let rests = || self.uses.lock().rests_until(source, &towards.site, self.clock.mono()).is_some();
-        pool.has(source) && (pool.members.len() < 2 || !rests()) && self.warmup.used_up(source, towards).is_none()
+        pool.has(source) && (pool.members.len() < 2 || !rests()) && self.may_not(source, towards).is_none()
     }
 
     /// A site has blamed a source: others of its pool go there for a while. Where there is no other, it does not rest: its

@@ -34,6 +34,8 @@ fn every_part_that_is_named_has_to_fit() {
         (r#"{"provider":"gmail","site":"mx mx.example.net"}"#, true),
         (r#"{"provider":"qq"}"#, false),
         (r#"{"site":"example.net"}"#, false),
+        // Which source mail leaves from is not a lane's to know.
+        (r#"{"source":"mta1"}"#, false),
     ] {
         assert_eq!(fits(selector), fit, "{selector}");
     }
@@ -53,6 +55,14 @@ fn what_somebody_typed_is_checked() {
     assert!(bad(Order { selector: Selector::default(), ..good.clone() }).contains("say which messages"));
     assert!(bad(Order { action: Action::Reroute { to: "nowhere".into() }, ..good.clone() }).contains("no next hop"));
     assert!(bad(Order { expires: Some(Duration::ZERO), ..good.clone() }).contains("expire"));
+    let source = Selector { source: Some("mta1".into()), ..Selector::default() };
+    let towards = Selector { provider: Some("gmail".into()), ..source.clone() };
+    assert!(Order { selector: towards, ..good.clone() }.check().is_ok());
+    let beside = Selector { client: Some("shop".into()), ..source.clone() };
+    assert!(bad(Order { selector: beside, ..good.clone() }).contains("only a provider"));
+    let elsewhere = Action::Reroute { to: "mail.example.com:25".into() };
+    assert!(bad(Order { action: elsewhere, selector: source.clone(), ..good.clone() }).contains("can be paused"));
+    assert!(source.without_source().unwrap_err().to_string().contains("source mta1"));
     let domain = Selector { domain: Some("Example.NET".into()), ..Selector::default() };
     assert_eq!(Order { selector: domain, ..good }.check().unwrap().selector.domain.as_deref(), Some("example.net"));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::egress::email::session::rest_for;
-use crate::egress::email::sources::{Roster, Towards};
+use crate::egress::email::sources::{PausedSource, Roster, Towards};
 use crate::egress::email::warmup::WarmUp;
 use crate::model::Reply;
 
@@ -156,6 +156,29 @@ async fn a_source_that_is_blamed_rests_there_and_nowhere_else() {
     assert_eq!((none.scope, none.retry_after), (Scope::Source, Some(Duration::from_secs(60))));
     clock.advance(Duration::from_secs(60));
     assert_eq!(roster.take(&pool, &here, Duration::ZERO).await.unwrap().source, mta1);
+}
+
+#[tokio::test]
+async fn from_a_paused_source_nothing_leaves_until_that_ends() {
+    let ((roster, _), (mta1, mta2)) = (roster(), two());
+    let pool = pool("all", &[(&mta1, 1), (&mta2, 1)], Whose::default());
+    let known = Towards { provider: Some("gmail".into()), ..towards("gmail") };
+    let rule = |source: &str, provider: Option<&str>| PausedSource {
+        source: source.into(),
+        provider: provider.map(Into::into),
+        why: format!("source {source} is held by rule 7").into(),
+    };
+    roster.pause(vec![rule("mta1", Some("gmail"))]);
+    for _ in 0..8 {
+        assert_eq!(roster.take(&pool, &known, Duration::ZERO).await.unwrap().source, mta2);
+    }
+    assert!(!roster.may_go_on(&pool, &mta1, &known) && roster.may_go_on(&pool, &mta1, &towards("mx.example")));
+    roster.pause(vec![rule("mta1", None), rule("mta2", None)]);
+    let none = roster.take(&pool, &known, Duration::from_secs(20)).await.unwrap_err();
+    assert!(none.is_ours() && none.cause.as_deref().is_some_and(|why| why.ends_with("is held by rule 7")), "{none:?}");
+    assert!(none.lane_waits().is_some_and(|span| span <= Duration::from_secs(30)), "it may end at any time");
+    roster.pause(Vec::new());
+    assert!(roster.take(&pool, &known, Duration::ZERO).await.is_ok());
 }
 
 #[tokio::test]

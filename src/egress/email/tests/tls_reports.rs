@@ -214,7 +214,10 @@ async fn nobody_is_told_of_reports_themselves_nor_of_what_the_administrator_turn
     // A report goes whatever the domain enforces.
     let mut world = world(&host, ["enforce", NAME], Zone::new(), TlsLevel::Opportunistic, authorities).await;
     let mut report = mail(MAIL, &["a@x.example"]);
-    Arc::make_mut(&mut report.envelope).client = REPORTS_CLIENT.into();
+    let envelope = Arc::make_mut(&mut report.envelope);
+    envelope.client = REPORTS_CLIENT.into();
+    let Origin::Mail(origin) = &mut envelope.origin else { unreachable!() };
+    origin.tls = TlsWish::NotRequired;
     assert_eq!(all_shown(&world.courier.carry(&report).await), ["relayed"]);
     assert_eq!(world.counted(), "");
     let mut off = (*world.egress.options.load_full()).clone();

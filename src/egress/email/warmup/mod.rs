@@ -46,6 +46,8 @@ use crate::provider::Class;
 const AHEAD: Share = Share::percent(10);
 /// How often what became of mail is written at most.
 const WRITTEN_EVERY: Duration = Duration::from_secs(5);
+/// When a source is looked at again that an operator has paused.
+const PAUSED_LOOKED_AT: Duration = Duration::from_secs(30);
 /// Pairs of source and provider that are remembered; above it the one without mail for longest is forgotten.
 const PAIRS_MAX: usize = 20_000;
 /// Days of a plan that an operator may name: more than any plan has.
@@ -289,6 +291,11 @@ pub(super) struct UsedUp {
 }
 
 impl UsedUp {
+    /// An operator wants nothing to go from it. It is looked at again soon, for that may end at any time.
+    pub(super) fn paused(why: &str) -> Self {
+        Self { wait: PAUSED_LOOKED_AT, why: why.to_owned() }
+    }
+
     /// What it means for a mail that no other source can take.
     pub(super) fn failure(self) -> Box<Failure> {
         let mut failure = Failure::without_reply(Scope::Source, At::Route, EnhancedStatus::new(4, 4, 5), self.why);
