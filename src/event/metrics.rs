@@ -135,27 +135,19 @@ impl Metrics {
             facts_dropped: counter("events_dropped_total", "Events that could not be written to the event file."),
             queued_recipients: gauges("queued_recipients", "Recipients waiting.", &["channel", "class"]),
             leased: gauge("leased_consignments", "Consignments out for delivery."),
-            answers_lost: counters(
-                "answers_lost_total",
-                "Attempts whose final answer was lost: possible duplicates.",
-                &["channel"],
-            ),
+            answers_lost: counters("answers_lost_total", "Attempts whose final answer was lost.", &["channel"]),
             mail_connections: gauge("mail_connections", "Outbound SMTP connections open."),
             mail_connections_made: counter("mail_connections_made_total", "Outbound SMTP connections made."),
             mail_connections_reused: counter("mail_connections_reused_total", "Mails sent over a reused connection."),
             source_connections: gauges("source_connections", "Outbound SMTP connections open, by source.", &["source"]),
-            source_rests: counters(
-                "source_rests_total",
-                "Times that a source was sent to rest because a site blamed it.",
-                &["source"],
-            ),
+            source_rests: counters("source_rests_total", "Times that a site has blamed a source.", &["source"]),
             warmup_day: gauges("warmup_day", "The day of its plan; 0 once it is warm.", &["source", "provider"]),
             warmup_cap: gauges("warmup_recipients_limit", "Recipients a day; 0: no limit.", &["source", "provider"]),
             warmup_used: gauges("warmup_recipients", "Recipients on the current day.", &["source", "provider"]),
             warmup_held: gauges("warmup_held_days", "Days in a row held by gates.", &["source", "provider"]),
             warmup_verdicts: counters(
                 "warmup_days_total",
-                "Days of warm-up that are over, by what came of them.",
+                "Days of warm-up, judged.",
                 &["source", "provider", "verdict"],
             ),
             mail_tls: counters(
@@ -169,11 +161,7 @@ impl Metrics {
                 "Sessions with mail hosts as TLS reports count them.",
                 &["policy_type", "result"],
             ),
-            tls_rpt_left_out: counters(
-                "tls_rpt_left_out_total",
-                "Sessions and descriptions of failures that found no room in TLS reports.",
-                &["what"],
-            ),
+            tls_rpt_left_out: counters("tls_rpt_left_out_total", "What found no room in TLS reports.", &["what"]),
             tls_reports: counters("tls_reports_total", "TLS reports, by way and result.", &["way", "result"]),
             dane_lookups: counters("dane_lookups_total", "Mail hosts whose TLSA records were looked at.", &["result"]),
             replies: counters(
@@ -182,11 +170,7 @@ impl Metrics {
                 &["provider", "class"],
             ),
             pace_steps: counters("pace_steps_total", "Steps down that pacers have taken.", &["provider", "step"]),
-            provider_connections: gauges(
-                "provider_connections_limit",
-                "Connections that may be open at once.",
-                &["provider"],
-            ),
+            provider_connections: gauges("provider_connections_limit", "Connections at once.", &["provider"]),
             provider_messages: gauges(
                 "provider_messages_per_minute_limit",
                 "Mails that may leave in a minute; 0: no limit.",
@@ -199,7 +183,7 @@ impl Metrics {
             carrier_receipts: counters("carrier_receipts_total", "Delivery receipts.", &["carrier", "state"]),
             carrier_receipts_unmatched: counters(
                 "carrier_receipts_unmatched_total",
-                "Delivery receipts that match no message.",
+                "Receipts without a message.",
                 &["carrier"],
             ),
             log_batches: counter("log_batches_total", "Batches made durable."),
