@@ -1,7 +1,8 @@
-//! `/metrics` (Prometheus), `/healthz` (the process serves), `/readyz` (messages are accepted).
+//! `/metrics` (Prometheus), `/healthz` (the process serves), `/readyz` (messages are accepted); and below `/v1` the
+//! operators' API, which is [`api`]'s.
 //!
-//! **Promises.** Reads only; needs no credentials and shows no address, no content and no secret. Served by the same
-//! bounded code as the applications' endpoint, over plain HTTP.
+//! **Promises.** What is served here itself is only read; it needs no credentials and shows no address, no content and no
+//! secret. Served by the same bounded code as the applications' endpoint, over plain HTTP.
 
 use std::fmt;
 use std::io;
@@ -20,16 +21,26 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::api::{self, Api};
 use super::{Readiness, Reason};
 use crate::event::metrics::Metrics;
 use crate::ingress::http::ConnectionLimits;
 use crate::ingress::http::listen::{self, Transport};
+use crate::model::Secret;
 
-/// Settings of the operators' endpoint.
+/// Settings of the operators' endpoint. All but `address` and `bodies_bytes_max` may change while it runs.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen. Taken at start.
     pub address: SocketAddr,
+    /// What must be shown to use the API; `None`: nobody may use it.
+    pub token: Option<Secret>,
+    /// Largest body of a request, in bytes; beyond it 413.
+    pub body_bytes_max: usize,
+    /// Memory for request bodies of all connections together, in bytes; beyond it 503. Taken at start.
+    pub bodies_bytes_max: usize,
+    /// Time for a request's body to arrive; then 408.
+    pub body_timeout: Duration,
     /// Bounds on connections.
     pub connections: ConnectionLimits,
 }
@@ -38,6 +49,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8026)),
+            token: None,
+            body_bytes_max: 64 * 1024,
+            bodies_bytes_max: 1024 * 1024,
+            body_timeout: Duration::from_secs(10),
             connections: ConnectionLimits {
                 total_max: 64,
                 per_peer_max: 32,
@@ -74,6 +89,7 @@ pub struct AdminServer {
     address: SocketAddr,
     options: Arc<ArcSwap<Options>>,
     shown: Arc<Shown>,
+    api: Api,
 }
 
 impl AdminServer {
@@ -81,10 +97,10 @@ impl AdminServer {
     ///
     /// # Errors
     /// What the operating system says: the address is taken, or not ours.
-    pub fn bind(options: Arc<ArcSwap<Options>>, shown: Shown) -> io::Result<Self> {
+    pub fn bind(options: Arc<ArcSwap<Options>>, shown: Shown, api: Api) -> io::Result<Self> {
         let listener = listen::listen(options.load().address)?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, options, shown: Arc::new(shown) })
+        Ok(Self { listener, address, options, shown: Arc::new(shown), api })
     }
 
     /// The address bound, with the port the system chose if 0 was asked for.
@@ -98,7 +114,8 @@ impl AdminServer {
             .route("/metrics", get(metrics))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
-            .with_state(self.shown);
+            .with_state(self.shown)
+            .nest("/v1", api::router(self.api, self.options.clone()));
         let limits = move || self.options.load().connections.clone();
         listen::serve(self.listener, router, Transport::Plain, limits, shutdown).await;
     }
@@ -147,7 +164,8 @@ mod tests {
         let refresh: Vec<Refresh> = vec![Box::new(move || refreshed.leased.set(7))];
         let options = Options { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Options::default() };
         let shown = Shown { metrics, readiness: readiness.clone(), refresh };
-        let server = AdminServer::bind(Arc::new(ArcSwap::from_pointee(options)), shown).unwrap();
+        let api = super::super::api::tests::fake();
+        let server = AdminServer::bind(Arc::new(ArcSwap::from_pointee(options)), shown, api).unwrap();
         let address = server.local_addr();
         let (stop, shutdown) = watch::channel(false);
         let running = tokio::spawn(server.run(shutdown));
@@ -162,6 +180,8 @@ mod tests {
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
         assert!(get(address, "/metrics").await.contains("postrider_leased_consignments 7"));
         assert!(get(address, "/other").await.starts_with("HTTP/1.1 404 "));
+        let reply = get(address, "/v1/status").await;
+        assert!(reply.starts_with("HTTP/1.1 403 ") && reply.contains("no token is configured"), "{reply}");
 
         stop.send(true).unwrap();
         running.await.unwrap();

@@ -92,33 +92,37 @@ pub(super) fn private_key(section: &mut Section<'_>, key: &'static str, example:
     }
 }
 
-/// The secret of a section: `password`, or what `password_file` or `password_env` names; at most one of the three.
+/// The password of a section: `password`, or what `password_file` or `password_env` names; at most one of the three.
 pub(super) fn password(section: &mut Section<'_>) -> Option<(&'static str, Secret)> {
-    let here = section.optional("password", value::secret);
-    let file = section.optional("password_file", value::text);
-    let env = section.optional("password_env", value::text);
-    let keys: Vec<&str> = ["password", "password_file", "password_env"]
-        .into_iter()
-        .filter(|key| section.notes.has(&section.key_of(key)))
-        .collect();
+    secret(section, ["password", "password_file", "password_env"])
+}
+
+/// A secret that stands at the first of three keys, in the file that the second names, or in the environment variable that
+/// the third names; and at which.
+pub(super) fn secret(section: &mut Section<'_>, keys: [&'static str; 3]) -> Option<(&'static str, Secret)> {
+    let [here_key, file_key, env_key] = keys;
+    let here = section.optional(here_key, value::secret);
+    let file = section.optional(file_key, value::text);
+    let env = section.optional(env_key, value::text);
+    let keys: Vec<&str> = keys.into_iter().filter(|key| section.notes.has(&section.key_of(key))).collect();
     if let [_, .., last] = keys[..] {
         section.mistake(last, format!("{} stand together", keys.join(" and ")), "keep one of them");
         return None;
     }
     if let Some(secret) = here {
-        warn_if_the_file_is_open(section);
-        return Some(("password", secret));
+        warn_if_the_file_is_open(section, here_key);
+        return Some((here_key, secret));
     }
     if let Some(name) = file {
         let path = resolve(section.notes, &name);
-        let bytes = load(section, "password_file", &path)?;
-        warn_if_open(section, "password_file", &path);
+        let bytes = load(section, file_key, &path)?;
+        warn_if_open(section, file_key, &path);
         return match String::from_utf8(bytes) {
             Ok(text) if !text.trim_end_matches(['\r', '\n']).is_empty() => {
-                Some(("password_file", Secret::new(text.trim_end_matches(['\r', '\n']))))
+                Some((file_key, Secret::new(text.trim_end_matches(['\r', '\n']))))
             }
             _ => {
-                section.mistake("password_file", format!("{} holds no text", path.display()), "expected one line");
+                section.mistake(file_key, format!("{} holds no text", path.display()), "expected one line");
                 None
             }
         };
@@ -126,15 +130,15 @@ pub(super) fn password(section: &mut Section<'_>) -> Option<(&'static str, Secre
     let name = env?;
     if !is_variable_name(&name) {
         // Not repeated: somebody may have put the secret itself here.
-        let right = "expected a name such as CMCC_1_PASSWORD; the secret itself goes into password";
-        section.mistake("password_env", "not the name of an environment variable", right);
+        let right = format!("expected a name such as CMCC_1_PASSWORD; the secret itself goes into {here_key}");
+        section.mistake(env_key, "not the name of an environment variable", right);
         return None;
     }
     match section.notes.env(&name).filter(|v| !v.is_empty()) {
-        Some(text) => Some(("password_env", Secret::new(text))),
+        Some(text) => Some((env_key, Secret::new(text))),
         None => {
             let right = "set it in the environment of the relay, and of check";
-            section.mistake("password_env", format!("environment variable {name} is not set"), right);
+            section.mistake(env_key, format!("environment variable {name} is not set"), right);
             None
         }
     }
@@ -205,12 +209,12 @@ fn warn_if_open(section: &Section<'_>, key: &str, path: &Path) {
     }
 }
 
-/// A carrier's password in clear makes the whole configuration a secret; a client's hash is none.
-fn warn_if_the_file_is_open(section: &Section<'_>) {
+/// A carrier's password or an operators' token in clear makes the whole configuration a secret; a client's hash is none.
+fn warn_if_the_file_is_open(section: &Section<'_>, key: &str) {
     let file = section.notes.file;
-    if section.path.starts_with("carrier[") && is_open(file) {
-        let advice = format!("chmod 640 {}, or use password_file", file.display());
-        section.warn("password", format!("every user may read {}", file.display()), advice);
+    if (section.path.starts_with("carrier[") || section.path == "admin") && is_open(file) {
+        let advice = format!("chmod 640 {}, or use {key}_file", file.display());
+        section.warn(key, format!("every user may read {}", file.display()), advice);
     }
 }
 

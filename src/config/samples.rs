@@ -42,6 +42,7 @@ fn place_files(dir: &Path) {
         ("certs/newsletter.hash", HASH),
         ("certs/cmcc-1.secret", "sesame\n"),
         ("certs/mta2.secret", "sesame\n"),
+        ("certs/admin.token", "0123456789abcdef0123456789abcdef\n"),
     ] {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -81,11 +81,13 @@ pub struct Http {
     pub tls: bool,
 }
 
-/// `[admin]`: metrics and health.
+/// `[admin]`: metrics, health and the operators' API.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// Where it listens.
     pub address: SocketAddr,
+    /// What operators show to use the API; `None`: nobody may.
+    pub token: Option<Secret>,
 }
 
 /// Where `data_dir` is if it is not said; the systemd unit makes it.
@@ -209,10 +211,35 @@ pub(super) fn admin(section: &mut Section<'_>) -> Option<Admin> {
     let address = match section.is_there() {
         true => section.required("address", r#""127.0.0.1:8026""#, value::socket_address),
         false => section.optional("address", value::socket_address),
-    }?;
-    if !address.ip().is_loopback() {
+    };
+    let token = files::secret(section, ["token", "token_file", "token_env"]);
+    let plaintext = section.or("plaintext", false, value::flag);
+    let address = address?;
+    let loopback = address.ip().is_loopback();
+    if !loopback && let Some((key, _)) = &token {
+        if plaintext {
+            let advice = "let only a proxy that speaks TLS, or your own private network, reach it";
+            section.warn("plaintext", format!("the token reaches {address} in clear"), advice);
+        } else {
+            let right =
+                "listen on 127.0.0.1, or say plaintext = true if a proxy in front speaks TLS or the network is private";
+            section.mistake(key, "a token would cross the network in clear", right);
+        }
+    } else if !loopback {
         let advice = "metrics and health are for all who reach it: let only your monitoring do so";
         section.warn("address", format!("{address} is not loopback"), advice);
     }
-    Some(Admin { address })
+    let token = token.and_then(|(key, token)| {
+        let strong = token.expose().len() >= TOKEN_BYTES_MIN && token.expose().bytes().all(|b| b.is_ascii_graphic());
+        if !strong {
+            let right =
+                format!("expected {TOKEN_BYTES_MIN} or more ASCII letters, digits and signs: openssl rand -hex 32");
+            section.mistake(key, "the token could be guessed, or does not fit into a header field", right);
+        }
+        strong.then_some(token)
+    });
+    Some(Admin { address, token })
 }
+
+/// Shortest token: with 4 bits an octet, too many to try.
+const TOKEN_BYTES_MIN: usize = 24;

@@ -287,6 +287,38 @@ fn http_in_clear_is_asked_for() {
     assert!(warnings_of_admin().starts_with("relay.toml:10: admin.address: 0.0.0.0:8026 is not loopback"));
 }
 
+#[test]
+fn a_token_of_operators_is_long_and_does_not_cross_a_network_in_clear() {
+    let admin = |address: &str, more: &str| format!("[admin]\naddress = \"{address}\"\n{more}\n");
+    let token = "token = \"0123456789abcdef01234567\"";
+    let (config, _) = good(&format!("{GOOD}{}", admin("127.0.0.1:8026", token)));
+    assert!(config.admin.unwrap().token.unwrap().matches(b"0123456789abcdef01234567"));
+    let (config, _) = good(&format!("{GOOD}{}", admin("127.0.0.1:8026", "")));
+    assert!(config.admin.unwrap().token.is_none());
+    for weak in ["sesame", "0123456789abcdef0123456", "0123456789abcdef 0123456", "0123456789abcdef0123456ä"] {
+        check(
+            &admin("127.0.0.1:8026", &format!("token = \"{weak}\"")),
+            "relay.toml:11: admin.token: the token could be guessed, or does not fit into a header field; expected 24 or more ASCII letters, digits and signs: openssl rand -hex 32",
+        );
+    }
+    check(
+        &admin("127.0.0.1:8026", "token_env = \"TOKEN\""),
+        "relay.toml:11: admin.token_env: environment variable TOKEN is not set; set it in the environment of the relay, and of check",
+    );
+    check(
+        &admin("127.0.0.1:8026", &format!("{token}\ntoken_env = \"GOOD\"")),
+        "relay.toml:12: admin.token_env: token and token_env stand together; keep one of them",
+    );
+    check(
+        &admin("0.0.0.0:8026", token),
+        "relay.toml:11: admin.token: a token would cross the network in clear; listen on 127.0.0.1, or say plaintext = true if a proxy in front speaks TLS or the network is private",
+    );
+    assert_eq!(
+        warnings(&admin("0.0.0.0:8026", &format!("{token}\nplaintext = true"))),
+        "relay.toml:12: admin.plaintext: the token reaches 0.0.0.0:8026 in clear; let only a proxy that speaks TLS, or your own private network, reach it"
+    );
+}
+
 fn warnings_of_admin() -> String {
     warnings("[admin]\naddress = \"0.0.0.0:8026\"\n")
 }

@@ -177,8 +177,13 @@ impl Credentials {
         }
         match found.checked_sub(1).and_then(|place| owners.get(usize::try_from(place).ok()?)) {
             Some(client) => Ok(Arc::clone(client)),
-            None => Err(self.checker.wrong_key(Network::of(peer))),
+            None => Err(self.wrong_key(peer)),
         }
+    }
+
+    /// Counts a key that `peer` sent and that is nobody's, for its network.
+    pub fn wrong_key(&self, peer: IpAddr) -> CredentialsError {
+        self.checker.wrong_key(Network::of(peer))
     }
 }
 

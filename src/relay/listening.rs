@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{Core, StartError, options};
 use crate::admin;
+use crate::admin::api::Api;
 use crate::admin::control::{ControlSocket, ListenerStatus, SOCKET_NAME};
 use crate::admin::http::{AdminServer, Shown};
 use crate::ingress::http::{HttpServer, Live};
@@ -66,14 +67,16 @@ impl Listening {
             let server = HttpServer::bind(live.clone(), shared);
             bound.http = Some(server.map_err(|e| cannot_listen(listener.address, &e))?);
         }
-        if let Some(listener) = &config.admin {
+        if let (Some(listener), Some(live)) = (&config.admin, &core.live.admin) {
             let shown = Shown {
                 metrics: core.metrics.clone(),
                 readiness: core.readiness.clone(),
                 refresh: vec![core.clone().refresher()],
             };
-            let made = Arc::new(arc_swap::ArcSwap::from_pointee(options::admin(listener)));
-            let server = AdminServer::bind(made, shown);
+            // Failures of operators are counted apart from those of clients: neither holds the other up.
+            let credentials = Credentials::new(core.live.clients.clone(), core.clock.clone());
+            let api = Api { operator: core.clone(), credentials, metrics: core.metrics.clone() };
+            let server = AdminServer::bind(live.clone(), shown, api);
             bound.admin = Some(server.map_err(|e| cannot_listen(listener.address, &e))?);
         }
         let socket = data_dir.join(SOCKET_NAME);

@@ -214,7 +214,8 @@ pub(super) fn notices(config: &Config) -> Notices {
 }
 
 pub(super) fn admin(listener: &config::Admin) -> admin::http::Options {
-    admin::http::Options { address: listener.address, ..admin::http::Options::default() }
+    let (address, token) = (listener.address, listener.token.clone());
+    admin::http::Options { address, token, ..admin::http::Options::default() }
 }
 
 /// The DKIM signers, or the file whose key is no key.

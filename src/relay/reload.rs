@@ -63,6 +63,9 @@ impl Core {
         if let (Some(http), Some(listener)) = (&live.http, &new.http) {
             http.store(Arc::new(options::http(&new, listener)));
         }
+        if let (Some(admin), Some(listener)) = (&live.admin, &new.admin) {
+            admin.store(Arc::new(options::admin(listener)));
+        }
         live.email.store(Arc::new(options::email(&new)));
         live.connections_max.store(new.delivery.concurrency, Ordering::Relaxed);
         live.notices.store(Arc::new(options::notices(&new)));
@@ -115,7 +118,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let same = [
         ("[[listener]]", format!("{:?}", old.listeners) == format!("{:?}", new.listeners)),
         ("[http]", format!("{:?}", old.http) == format!("{:?}", new.http)),
-        ("[admin]", format!("{:?}", old.admin) == format!("{:?}", new.admin)),
+        ("[admin] address", old.admin.as_ref().map(|a| a.address) == new.admin.as_ref().map(|a| a.address)),
         ("server.data_dir", old.server.data_dir == new.server.data_dir),
         ("[dns]", format!("{:?}", old.dns) == format!("{:?}", new.dns)),
         ("[dane] trust_anchors", old.dane.anchors == new.dane.anchors),

@@ -14,13 +14,16 @@
 //!
 //! **Does not know** what a request does: that is [`Operator`]'s, which the relay implements.
 
+mod answer;
 mod client;
 mod protocol;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
+pub use answer::{Unserved, answer};
 pub use client::{ControlError, call, call_telling};
+pub(super) use protocol::RESPONSE_BYTES_MAX;
 pub use protocol::{ListenerStatus, Request, Response, Status};
 pub use server::{ControlSocket, Operator};
 

@@ -171,7 +171,7 @@ pub struct ListenerStatus {
 pub(super) const VERSION: u32 = 1;
 
 /// Longest response line, line end included: ten thousand lanes, or a thousand messages with their attempts, fit well.
-pub(super) const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(in crate::admin) const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A request on the wire.
 #[derive(Serialize, Deserialize)]

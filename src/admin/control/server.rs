@@ -17,9 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::protocol::{
-    RESPONSE_BYTES_MAX, Request, RequestLine, Response, ResponseLine, Status, VERSION, read_request,
-};
+use super::answer::answer;
+use super::protocol::{RESPONSE_BYTES_MAX, RequestLine, Response, ResponseLine, Status, VERSION, read_request};
 use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
 use crate::ingress::http::listen::told_to_stop;
@@ -190,7 +189,11 @@ async fn converse<O: Operator + ?Sized>(stream: UnixStream, operator: Arc<O>) ->
                 let (operator, by) = (operator.clone(), named(by, uid));
                 // One place: what its reader is too slow for is not told.
                 let (told, mut tell) = mpsc::channel(1);
-                let answered = tokio::task::spawn_blocking(move || answer(&*operator, request, &by, &told));
+                let answered = tokio::task::spawn_blocking(move || {
+                    let mut tell = |swept| drop(told.try_send(Response::Sweeping(swept)));
+                    let answered = answer(&*operator, request, &by, &mut tell);
+                    answered.unwrap_or_else(|unserved| Response::Error { why: unserved.to_string() })
+                });
                 while let Some(response) = tell.recv().await {
                     timeout(IDLE, writer.write_all(&response_line(response)?)).await??;
                 }
@@ -223,55 +226,6 @@ fn named(by: Option<String>, uid: Option<u32>) -> String {
         (true, Some(uid)) => format!("uid {uid}"),
         (false, Some(uid)) => format!("{by} (uid {uid})"),
         (_, None) => by,
-    }
-}
-
-fn answer<O: Operator + ?Sized>(operator: &O, request: Request, by: &str, tell: &mpsc::Sender<Response>) -> Response {
-    fn or_why<T>(done: Result<T, SteerError>, response: impl FnOnce(T) -> Response) -> Response {
-        done.map_or_else(|e| Response::Error { why: e.to_string() }, response)
-    }
-    match request {
-        Request::Queue { lanes } => Response::Queue(operator.queue(lanes.min(LANES_MAX))),
-        Request::Explain { what, most } => {
-            Response::Messages { messages: operator.explain(&what, most.min(MESSAGES_MAX)) }
-        }
-        Request::Pause => {
-            operator.hold(true, by);
-            Response::Held { held: true }
-        }
-        Request::Resume => {
-            operator.hold(false, by);
-            Response::Held { held: false }
-        }
-        Request::Flush { selector } => {
-            or_why(operator.flush(selector, by), |recipients| Response::Flushed { recipients })
-        }
-        Request::Order { order } => or_why(operator.order(order, by), |rule| Response::Rule { rule }),
-        Request::EndRule { action, which } => {
-            or_why(operator.end_rule(&action, which, by), |rule| Response::Rule { rule })
-        }
-        Request::Rules => Response::Rules { rules: operator.rules() },
-        Request::Sweep { sentence } => {
-            let mut tell = |swept| drop(tell.try_send(Response::Sweeping(swept)));
-            or_why(operator.sweep(sentence, by, &mut tell), Response::Swept)
-        }
-        Request::Warmup => Response::Warmup { sources: operator.warmup() },
-        Request::ResetWarmup { source, provider, day } => {
-            match operator.reset_warmup(&source, provider.as_deref(), day, by) {
-                Ok(sources) => Response::Warmup { sources },
-                Err(why) => Response::Error { why },
-            }
-        }
-        Request::TlsReports { domains } => Response::TlsReports(operator.tls_reports(domains.min(DOMAINS_MAX))),
-        Request::SendTlsReports => match operator.send_tls_reports(by) {
-            Ok(reports) => Response::TlsReportsDue { reports },
-            Err(why) => Response::Error { why },
-        },
-        Request::Reload => match operator.reload() {
-            Ok(notes) => Response::Reloaded { notes },
-            Err(why) => Response::Error { why },
-        },
-        Request::Status => Response::Status(operator.status()),
     }
 }
 
@@ -313,12 +267,6 @@ const NAME_CHARS_MAX: usize = 64;
 pub(super) const CONNECTIONS_MAX: usize = 16;
 /// Connections the kernel keeps for us.
 const BACKLOG: i32 = 16;
-/// Most lanes in one answer.
-pub(super) const LANES_MAX: usize = 10_000;
-/// Most domains in one answer.
-const DOMAINS_MAX: usize = 10_000;
-/// Most messages in one answer.
-const MESSAGES_MAX: usize = 1_000;
 /// How long a connection may be silent, and how long an answer may wait for its reader.
 const IDLE: Duration = Duration::from_secs(30);
 /// Time for answers in flight at the end.

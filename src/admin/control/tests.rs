@@ -7,12 +7,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use super::protocol::RESPONSE_BYTES_MAX;
-use super::server::{CONNECTIONS_MAX, LANES_MAX, REQUEST_BYTES_MAX, response_line};
+use super::answer::LANES_MAX;
+use super::server::{CONNECTIONS_MAX, REQUEST_BYTES_MAX, response_line};
 use super::*;
 use crate::clock::Timestamp;
 use crate::egress::email::TlsReportsView;
@@ -22,9 +23,11 @@ use crate::queue::steer::{RuleView, Sentence, SentenceEnd, Swept};
 use crate::queue::steering::{Action, Order, Rule, Selector, SteerError, Which};
 use crate::queue::view::QueueView;
 
+/// An operator's hands that do nothing; they know what was asked.
 #[derive(Debug, Default)]
-struct Fake {
+pub(in crate::admin) struct Fake {
     held: AtomicBool,
+    rules: Mutex<Vec<Rule>>,
 }
 
 impl Operator for Fake {
@@ -59,15 +62,20 @@ impl Operator for Fake {
 
     fn order(&self, order: Order, by: &str) -> Result<Rule, SteerError> {
         let Order { action, selector, reason, .. } = order.check()?;
-        Ok(Rule { id: 7, action, selector, reason, by: by.to_owned(), since: Timestamp(1), expires_at: None })
+        let rule = Rule { id: 7, action, selector, reason, by: by.to_owned(), since: Timestamp(1), expires_at: None };
+        self.rules.lock().push(rule.clone());
+        Ok(rule)
     }
 
-    fn end_rule(&self, _action: &str, _which: Which, _by: &str) -> Result<Rule, SteerError> {
-        Err(SteerError::NoSuchRule)
+    fn end_rule(&self, action: &str, which: Which, _by: &str) -> Result<Rule, SteerError> {
+        let is_meant = |rule: &Rule| rule.action.as_str() == action && which == Which::Id(rule.id);
+        let mut rules = self.rules.lock();
+        let place = rules.iter().position(is_meant).ok_or(SteerError::NoSuchRule)?;
+        Ok(rules.remove(place))
     }
 
     fn rules(&self) -> Vec<RuleView> {
-        Vec::new()
+        self.rules.lock().iter().map(|rule| RuleView { rule: rule.clone(), waiting: 0 }).collect()
     }
 
     fn sweep(&self, _sentence: Sentence, _by: &str, tell: &mut dyn FnMut(Swept)) -> Result<Swept, SteerError> {

@@ -15,13 +15,13 @@ use super::problem::{Kind, Problem};
 
 /// Memory for the bodies of all requests in flight. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct BodyMemory(Arc<Semaphore>);
+pub(crate) struct BodyMemory(Arc<Semaphore>);
 
 /// A body with its share of the memory, which it gives back when dropped.
 #[derive(Debug)]
-pub(super) struct HeldBody {
+pub(crate) struct HeldBody {
     /// The bytes.
-    pub(super) bytes: Bytes,
+    pub(crate) bytes: Bytes,
     share: Share,
 }
 
@@ -33,21 +33,21 @@ struct Share {
 
 /// Bounds on one body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// Most bytes.
-    pub(super) bytes_max: usize,
+    pub(crate) bytes_max: usize,
     /// Time for all of it to arrive.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl BodyMemory {
     /// Memory for `bytes_max` bytes.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes_max.min(Semaphore::MAX_PERMITS))))
     }
 
     /// Reads a whole body.
-    pub(super) async fn read(&self, body: Body, bounds: Bounds) -> Result<HeldBody, Problem> {
+    pub(crate) async fn read(&self, body: Body, bounds: Bounds) -> Result<HeldBody, Problem> {
         if body.size_hint().lower() > bounds.bytes_max as u64 {
             return Err(too_large(bounds.bytes_max));
         }

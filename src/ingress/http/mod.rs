@@ -14,7 +14,7 @@
 
 mod auth;
 mod backend;
-mod body;
+pub(crate) mod body;
 mod document;
 mod dto;
 mod email;
@@ -25,7 +25,7 @@ mod mail;
 mod mailboxes;
 mod message;
 mod options;
-mod problem;
+pub(crate) mod problem;
 mod raw;
 mod settings;
 mod slots;

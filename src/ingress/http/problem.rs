@@ -1,6 +1,6 @@
 //! Refusals, as RFC 9457 problem details.
 //!
-//! **Promises.** Every refusal of this ingress is made here, so each has a stable type, the right status and, where the
+//! **Promises.** Every refusal of this ingress (and of the operators' API) is made here, so each has a stable type, the right status and, where the
 //! client should come back, Retry-After. Details are bounded in length and in number; they name fields, never the words
 //! of a text.
 
@@ -15,7 +15,7 @@ use crate::policy::Refusal;
 
 /// What kind of refusal: decides status, type and title.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Not JSON, or a header field that cannot be read.
     Malformed,
     /// No credentials, or bad ones.
@@ -111,7 +111,7 @@ impl Kind {
 
 /// A refusal on its way to the client.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     kind: Kind,
     detail: String,
     errors: Vec<FieldFault>,
@@ -125,19 +125,19 @@ pub(super) struct Refused(pub(super) &'static str);
 
 impl Problem {
     /// A refusal with a sentence for the client.
-    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), rule: None, retry_after: None }
     }
 
     /// One wrong field.
-    pub(super) fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         let mut faults = Faults::default();
         faults.add(field, detail);
         faults.into_problem()
     }
 
     /// The same refusal, with the time after which to come back.
-    pub(super) fn retry_after(mut self, span: Duration) -> Self {
+    pub(crate) fn retry_after(mut self, span: Duration) -> Self {
         self.retry_after = Some(span);
         self
     }
@@ -185,14 +185,14 @@ impl IntoResponse for Problem {
 
 /// Gathers wrong fields, so that a client learns of all of them at once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     faults: Vec<FieldFault>,
     more: usize,
 }
 
 impl Faults {
     /// Notes a wrong field.
-    pub(super) fn add(&mut self, field: impl Into<String>, detail: impl Into<String>) {
+    pub(crate) fn add(&mut self, field: impl Into<String>, detail: impl Into<String>) {
         if self.faults.len() == FAULTS_MAX {
             self.more += 1;
             return;
@@ -209,7 +209,7 @@ impl Faults {
     }
 
     /// Nothing wrong so far.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }
 
@@ -219,7 +219,7 @@ impl Faults {
     }
 
     /// The refusal.
-    pub(super) fn into_problem(self) -> Problem {
+    pub(crate) fn into_problem(self) -> Problem {
         let detail = match (self.faults.as_slice(), self.more) {
             ([only], 0) if only.field.is_empty() => only.detail.clone(),
             ([only], 0) => format!("{}: {}", only.field, only.detail),
