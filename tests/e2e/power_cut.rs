@@ -123,7 +123,7 @@ impl Rig {
             thread::park_timeout(Duration::from_millis(fastrand::u64(1..200)));
             let owed = book.lock().unwrap().yes.clone();
             run("cp", &["--reflink=always".as_ref(), self.at("xfs/disk").as_ref(), self.at("xfs/copy").as_ref()]);
-            self.sink.read(round);
+            self.sink.catch_up(PATIENCE, round);
             wanted.store(false, Ordering::Relaxed);
             owed
         });

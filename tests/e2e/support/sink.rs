@@ -22,6 +22,8 @@ pub struct Sink {
     read: usize,
     mails: u64,
     counted: Value,
+    /// How often it has said how much it has taken.
+    counts: usize,
 }
 
 impl Sink {
@@ -33,13 +35,21 @@ impl Sink {
         command.args(arguments);
         let peer = Peer::start(command);
         let port = peer.port;
-        Self { peer, port, arrived: HashMap::new(), read: 0, mails: 0, counted: Value::Null }
+        Self { peer, port, arrived: HashMap::new(), read: 0, mails: 0, counted: Value::Null, counts: 0 }
     }
 
     /// Books what has arrived since the last time as of this round.
     pub fn read(&mut self, round: usize) {
         let said = self.peer.said_since(self.read);
         self.book(&said, round);
+    }
+
+    /// Books what had arrived when this was called: what the sink says of an arrival may come a moment after the relay has
+    /// heard that it was taken.
+    pub fn catch_up(&mut self, within: Duration, round: usize) {
+        self.read(round);
+        let before = self.counts;
+        self.wait("the sink says how much it has taken", within, round, |sink| sink.counts >= before + 2);
     }
 
     /// Waits until all of these have arrived.
@@ -79,6 +89,7 @@ impl Sink {
                 }
             } else if let Some(counts) = value["counts"].get("smtp") {
                 self.counted = counts.clone();
+                self.counts += 1;
             }
         }
     }
