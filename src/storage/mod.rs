@@ -86,6 +86,7 @@ mod survey;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod whole;
 
 use std::fmt;
 

@@ -1,29 +1,25 @@
 //! Where rules are kept: `steering.json` in the queue's directory.
 //!
 //! ```text
-//! {"version":1,"last_id":7,"rules":[…]}      one line of JSON
-//! crc32 1a2b3c4d                             of that line, without its end
+//! {"version":1,"last_id":7,"rules":[…]}      one sealed line (storage::whole)
 //! ```
 //!
-//! **Promises.** The file is written anew as a whole, synced under another name, renamed, and its directory synced: a crash
-//! leaves the old rules or the new ones. What [`RulesFile::keep`] has returned is on stable storage.
+//! **Promises.** The file is replaced as a whole: a crash leaves the old rules or the new ones. What [`RulesFile::keep`] has returned is on stable storage.
 //!
 //! **Fails how.** A file that is not as it was written is an error at start that names it and says what to do: to go on without
 //! the rules might send what somebody wanted held.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Rule, Rules};
-use crate::storage::{Disk, OpenError};
+use crate::storage::{Disk, OpenError, whole};
 
 /// Its name in the queue's directory.
 const NAME: &str = "steering.json";
-/// Under which it is written.
-const UNFINISHED: &str = "steering.json.new";
 /// The version written and read.
 const VERSION: u32 = 1;
 /// More than the rules there may be take.
@@ -95,34 +91,16 @@ impl RulesFile {
     }
 
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let (path, unfinished) = (self.dir.join(NAME), self.dir.join(UNFINISHED));
-        match self.disk.remove(&unfinished) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let file = self.disk.create(&unfinished)?;
-        file.write_at(&mut [IoSlice::new(bytes)], 0)?;
-        file.sync()?;
-        self.disk.rename(&unfinished, &path)?;
-        self.disk.sync_dir(&self.dir)
+        whole::replace(&*self.disk, &self.dir.join(NAME), bytes)
     }
 }
 
 fn write(rules: &Rules) -> io::Result<Vec<u8>> {
-    let written = Written { version: VERSION, last_id: rules.last_id, rules: &rules.list };
-    let mut bytes = serde_json::to_vec(&written)?;
-    let checksum = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(format!("\ncrc32 {checksum:08x}\n").as_bytes());
-    Ok(bytes)
+    whole::sealed(&Written { version: VERSION, last_id: rules.last_id, rules: &rules.list })
 }
 
 fn parse(bytes: &[u8]) -> Result<Rules, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
-    let (line, rest) = text.split_once('\n').ok_or("its end is missing")?;
-    if rest != format!("crc32 {:08x}\n", crc32fast::hash(line.as_bytes())) {
-        return Err("its checksum does not match".to_owned());
-    }
-    let Read { version, last_id, rules } = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let Read { version, last_id, rules } = serde_json::from_str(whole::unsealed(bytes)?).map_err(|e| e.to_string())?;
     if version != VERSION {
         return Err(format!("it is of version {version}, and this program reads {VERSION}"));
     }
@@ -149,7 +127,7 @@ mod tests {
         let file = RulesFile::new(Arc::new(RealDisk), dir.path());
         assert_eq!(file.read().unwrap(), Rules::default(), "none yet");
         for rules in [rules(), Rules { last_id: 9, ..Rules::default() }, rules()] {
-            std::fs::write(dir.path().join(UNFINISHED), "what a crash left").unwrap();
+            std::fs::write(dir.path().join("steering.json.new"), "what a crash left").unwrap();
             file.keep(&rules).await.unwrap();
             assert_eq!(file.read().unwrap(), rules);
         }

@@ -7,8 +7,7 @@
 //! both are logged. Without it a start knows no policies and asks for them again.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use super::super::tls_policy::HostPattern;
 use super::record::{Mode, StsPolicy, is_id};
 use crate::clock::Timestamp;
 use crate::model::Domain;
+use crate::storage::{RealDisk, whole};
 
 /// All patterns together.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -224,17 +224,8 @@ fn read(file: &Path) -> io::Result<Vec<(Domain, Kept)>> {
     Ok(read.policies.into_iter().filter_map(Written::read).collect())
 }
 
-/// Beside it, synced, and then in its place.
 fn write(file: &Path, what: &File) -> io::Result<()> {
-    let beside = file.with_extension("json.new");
-    let mut new = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    new.write_all(&serde_json::to_vec(what)?)?;
-    new.sync_all()?;
-    std::fs::rename(&beside, file)?;
-    match file.parent() {
-        Some(dir) => std::fs::File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+    whole::replace(&RealDisk, file, &serde_json::to_vec(what)?)
 }
 
 #[cfg(test)]

@@ -13,8 +13,7 @@
 //! **Fails how.** A file without a first line of this version is begun anew; one that cannot be written is tried again. Both are
 //! logged.
 
-use std::io::{self, BufRead, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, BufRead};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +22,7 @@ use super::tally::{LeftOut, PolicyResult, Tally};
 use super::waiting::{Report, Written};
 use crate::clock::Timestamp;
 use crate::model::Domain;
+use crate::storage::{RealDisk, whole};
 
 /// The version that is written and read.
 const VERSION: u32 = 1;
@@ -140,15 +140,6 @@ impl Snapshot {
 
     /// Puts it in the place of the file.
     pub(super) fn write(&self, file: &Path) -> io::Result<()> {
-        let beside = file.with_extension("new");
-        let new = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        let mut out = BufWriter::new(new);
-        out.write_all(&self.0)?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(&beside, file)?;
-        match file.parent() {
-            Some(dir) => std::fs::File::open(dir)?.sync_all(),
-            None => Ok(()),
-        }
+        whole::replace(&RealDisk, file, &self.0)
     }
 }

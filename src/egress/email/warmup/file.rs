@@ -1,32 +1,30 @@
 //! Where it is kept how far sources are: `warmup.json` in the data directory.
 //!
 //! ```text
-//! {"version":1,"starts":[…],"pairs":[…]}     one line of JSON
-//! crc32 1a2b3c4d                             of that line, without its end
+//! {"version":1,"starts":[…],"pairs":[…]}     one sealed line (storage::whole)
 //! ```
 //!
-//! **Promises.** The file is written anew as a whole, synced under another name, renamed, and its directory synced: a crash
-//! leaves the old counts or the new ones.
+//! **Promises.** The file is replaced as a whole: a crash leaves the old counts or the new ones.
 //!
 //! **Fails how.** A file that is not as it was written is put aside under the name `warmup.json.damaged`, which is logged as an
 //! error that says what to do: sources begin their plans anew, which sends too little rather than too much. One that cannot be
 //! put aside, or is of a newer version, is left alone, and so is never written over.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::pair::{Pair, Past, Stage, Tally};
 use super::plan::Day;
+use crate::storage::{RealDisk, whole};
 
 /// The version that is written and read.
 const VERSION: u32 = 1;
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// What to do about a file that cannot be used.
-const REMEDY: &str = "it says how far sources are warmed up: they begin anew; `postrider warmup reset SOURCE --day N` puts \
+const REMEDY: &str = "it says how far sources are warmed up: they begin anew; `postrider warmup --reset SOURCE --day N` puts \
                       them where they were";
 
 /// What the file holds.
@@ -138,27 +136,12 @@ impl CountsFile {
 
     /// Makes this what the next start finds. Blocks.
     pub(super) fn write(&self, kept: &Kept) -> io::Result<()> {
-        let beside = self.path.with_extension("json.new");
-        let mut new = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        new.write_all(&bytes(kept)?)?;
-        new.sync_all()?;
-        std::fs::rename(&beside, &self.path)?;
-        match self.path.parent() {
-            Some(dir) => std::fs::File::open(dir)?.sync_all(),
-            None => Ok(()),
-        }
+        whole::replace(&RealDisk, &self.path, &whole::sealed(kept)?)
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
-}
-
-fn bytes(kept: &Kept) -> io::Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(kept)?;
-    let checksum = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(format!("\ncrc32 {checksum:08x}\n").as_bytes());
-    Ok(bytes)
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
@@ -172,12 +155,7 @@ fn parse(bytes: &[u8]) -> io::Result<Kept> {
     struct Version {
         version: u32,
     }
-    let bad = |why: &str| io::Error::new(ErrorKind::InvalidData, why.to_owned());
-    let text = std::str::from_utf8(bytes).map_err(|_| bad("it is no text"))?;
-    let (line, rest) = text.split_once('\n').ok_or_else(|| bad("its end is missing"))?;
-    if rest != format!("crc32 {:08x}\n", crc32fast::hash(line.as_bytes())) {
-        return Err(bad("its checksum does not match"));
-    }
+    let line = whole::unsealed(bytes).map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
     let Version { version } = serde_json::from_str(line)?;
     if version != VERSION {
         let why = format!("it is of version {version}, and this program reads {VERSION}");
@@ -219,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_noticed_and_the_file_put_aside() {
-        let whole = bytes(&kept()).unwrap();
+        let whole = whole::sealed(&kept()).unwrap();
         assert_eq!(parse(&whole).unwrap(), kept());
         assert!((0..whole.len()).all(|end| parse(&whole[..end]).is_err()));
         for bit in 0..8 * whole.len() {
