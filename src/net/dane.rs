@@ -22,7 +22,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
-use super::tls::{TlsError, provider};
+use super::tls::{TlsError, asking, provider};
 
 /// Sessions kept under one set of records: a few hosts have it, mostly one.
 const SESSIONS_MAX: usize = 32;
@@ -197,17 +197,9 @@ impl Vouching {
 }
 
 fn configuration((associations, names): &Basis) -> Result<ClientConfig, TlsError> {
-    let provider = provider();
     let names = names.iter().filter_map(|name| ServerName::try_from(name.clone()).ok()).collect();
-    let verifier = Verifier { associations: associations.clone(), names, provider: provider.clone() };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(rustls::ALL_VERSIONS)
-        .map_err(|e| TlsError::Other(e.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-    Ok(config)
+    let verifier = Verifier { associations: associations.clone(), names, provider: provider() };
+    asking(Arc::new(verifier), Resumption::in_memory_sessions(SESSIONS_MAX))
 }
 
 /// Verifies by TLSA records.

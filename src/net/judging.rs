@@ -17,14 +17,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use super::Authorities;
-use super::tls::{TlsError, provider};
-
-/// What a verifier has been made of, and the verifier.
-type Made = (Authorities, Result<Arc<WebPkiServerVerifier>, TlsError>);
+use super::tls::{OfAuthorities, TlsError, asking, provider};
 
 /// Who judges: one and the same until the authorities change.
 #[derive(Debug, Default)]
-pub struct Judges(Mutex<Option<Made>>);
+pub struct Judges(OfAuthorities<Arc<WebPkiServerVerifier>>);
 
 /// A configuration for one connection, and what came of it.
 #[derive(Clone, Debug)]
@@ -39,31 +36,15 @@ impl Judges {
     /// # Errors
     /// [`TlsError::Authorities`].
     pub fn by(&self, authorities: &Authorities) -> Result<Judging, TlsError> {
-        let witness = Arc::new(Witness { verifier: self.verifier(authorities)?, objection: Mutex::new(None) });
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(rustls::ALL_VERSIONS)
-            .map_err(|e| TlsError::Other(e.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(witness.clone())
-            .with_no_client_auth();
-        config.resumption = Resumption::disabled();
+        let witness = Arc::new(Witness { verifier: self.0.get(authorities, verifier)?, objection: Mutex::new(None) });
+        let config = asking(witness.clone(), Resumption::disabled())?;
         Ok(Judging { config: Arc::new(config), witness })
     }
+}
 
-    fn verifier(&self, authorities: &Authorities) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
-        let mut kept = self.0.lock();
-        match &*kept {
-            Some((of, made)) if of == authorities => made.clone(),
-            _ => {
-                let made = authorities.roots().and_then(|roots| {
-                    let built = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
-                    built.map_err(|e| TlsError::Authorities(e.to_string()))
-                });
-                *kept = Some((authorities.clone(), made.clone()));
-                made
-            }
-        }
-    }
+fn verifier(authorities: &Authorities) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let built = WebPkiServerVerifier::builder_with_provider(authorities.roots()?, provider()).build();
+    built.map_err(|e| TlsError::Authorities(e.to_string()))
 }
 
 impl Judging {

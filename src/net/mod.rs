@@ -14,6 +14,8 @@ pub mod dane;
 pub mod judging;
 pub mod proxy;
 mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 
 use std::fmt;

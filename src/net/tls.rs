@@ -96,12 +96,38 @@ pub fn opportunistic() -> Arc<ClientConfig> {
     SHARED.get_or_init(|| Arc::new(accepting_any())).clone()
 }
 
-/// What [`verifying`] has made, and by which authorities.
-type Verified = (Authorities, Result<Arc<ClientConfig>, TlsError>);
+/// What is made of authorities: one and the same until they change.
+#[derive(Debug)]
+pub(super) struct OfAuthorities<T>(Mutex<Option<(Authorities, Result<T, TlsError>)>>);
+
+impl<T> Default for OfAuthorities<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> OfAuthorities<T> {
+    /// What was made of these, or is now.
+    pub(super) fn get(
+        &self,
+        authorities: &Authorities,
+        make: impl FnOnce(&Authorities) -> Result<T, TlsError>,
+    ) -> Result<T, TlsError> {
+        let mut kept = self.0.lock();
+        match &*kept {
+            Some((of, made)) if of == authorities => made.clone(),
+            _ => {
+                let made = make(authorities);
+                *kept = Some((authorities.clone(), made.clone()));
+                made
+            }
+        }
+    }
+}
 
 /// The configuration that checks certificates: one and the same until the authorities change, so that sessions are resumed.
 #[derive(Debug, Default)]
-pub struct Verifying(Mutex<Option<Verified>>);
+pub struct Verifying(OfAuthorities<Arc<ClientConfig>>);
 
 impl Verifying {
     /// The configuration that wants a certificate of one of these authorities, and the name of the host that is called.
@@ -109,15 +135,7 @@ impl Verifying {
     /// # Errors
     /// [`TlsError::Authorities`].
     pub fn by(&self, authorities: &Authorities) -> Result<Arc<ClientConfig>, TlsError> {
-        let mut kept = self.0.lock();
-        match &*kept {
-            Some((of, made)) if of == authorities => made.clone(),
-            _ => {
-                let made = verifying(authorities);
-                *kept = Some((authorities.clone(), made.clone()));
-                made
-            }
-        }
+        self.0.get(authorities, verifying)
     }
 }
 
@@ -210,17 +228,25 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()))
 }
 
-fn accepting_any() -> ClientConfig {
-    let provider = provider();
-    let verifier = Arc::new(AcceptAny { schemes: provider.signature_verification_algorithms.supported_schemes() });
-    let mut config = ClientConfig::builder_with_provider(provider)
+/// A configuration that leaves certificates to a verifier.
+///
+/// # Errors
+/// [`TlsError::Other`] if the provider knows no TLS version.
+pub(super) fn asking(verifier: Arc<dyn ServerCertVerifier>, resumption: Resumption) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(rustls::ALL_VERSIONS)
-        .unwrap_or_else(|e| panic!("the provider's own versions: {e}"))
+        .map_err(|e| TlsError::Other(e.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-    config
+    config.resumption = resumption;
+    Ok(config)
+}
+
+fn accepting_any() -> ClientConfig {
+    let schemes = provider().signature_verification_algorithms.supported_schemes();
+    asking(Arc::new(AcceptAny { schemes }), Resumption::in_memory_sessions(SESSIONS_MAX))
+        .unwrap_or_else(|e| panic!("the provider's own versions: {e}"))
 }
 
 /// Takes any certificate. Signatures are not checked either: the key they are made with is nobody's in particular, and

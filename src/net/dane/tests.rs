@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::super::testing;
 use super::super::tls::{self, Flaw, Trouble};
 use super::*;
 
@@ -25,21 +26,7 @@ struct Chain {
 }
 
 fn chain(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Chain {
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        (params, KeyPair::generate().unwrap())
-    };
-    let ((root_params, root_key), (middle_params, middle_key)) = (authority("root"), authority("middle"));
-    let root = root_params.self_signed(&root_key).unwrap();
-    let root_issuer = Issuer::new(root_params, root_key);
-    let middle = middle_params.signed_by(&middle_key, &root_issuer).unwrap();
-    let middle_issuer = Issuer::new(middle_params, middle_key);
-    let mut leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    change(&mut leaf);
-    let leaf_key = KeyPair::generate().unwrap();
-    let leaf = leaf.signed_by(&leaf_key, &middle_issuer).unwrap();
+    let testing::Chain { root, middle, leaf, leaf_key } = testing::chain("the authority", name, change);
     Chain { root: root.der().clone(), middle: middle.der().clone(), leaf: leaf.der().clone(), leaf_key }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::*;
+use crate::net::testing::{self, Chain};
 
 /// A certificate, and what becomes of the mail where it must be verified.
 struct Row {
@@ -61,23 +62,9 @@ fn issued(
     authority: &str,
     order: impl FnOnce(Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>>,
 ) -> Identity {
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, format!("{authority}, {name}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        (params, KeyPair::generate().unwrap())
-    };
-    let ((root_params, root_key), (middle_params, middle_key)) = (authority("root"), authority("middle"));
-    let root = root_params.self_signed(&root_key).unwrap();
-    let root_issuer = Issuer::new(root_params, root_key);
-    let middle = middle_params.signed_by(&middle_key, &root_issuer).unwrap();
-    let middle_issuer = Issuer::new(middle_params, middle_key);
-    let mut leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-    change(&mut leaf);
-    let key = KeyPair::generate().unwrap();
-    let leaf = leaf.signed_by(&key, &middle_issuer).unwrap();
+    let Chain { root, middle, leaf, leaf_key } = testing::chain(authority, NAME, change);
     let chain = order(vec![leaf.der().clone(), middle.der().clone(), root.der().clone()]);
-    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(leaf_key.serialize_pem().as_bytes()).unwrap();
     Identity { chain, key, root: Some(root.pem()) }
 }
 
