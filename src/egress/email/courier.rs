@@ -156,12 +156,11 @@ impl MailCourier {
             Ok(policy) => policy,
             Err(setback) => return ledger.enter_all(&group, &setback),
         };
-        let watched = Watched::of(parcel.envelope, hop, &tls);
-        let way = Way { hop, pool, whole_lane, tls: &tls, watched: watched.as_ref() };
+        let way = Way { hop, pool, whole_lane, tls: &tls, watched: None };
         while !group.is_empty() {
             let mut session = match self.ready_session(options, way).await {
                 Some(session) => session,
-                None => match self.open(options, way).await {
+                None => match self.open(options, way, parcel.envelope).await {
                     Ok(session) => session,
                     Err(setback) => return ledger.enter_all(&group, &setback),
                 },
@@ -252,9 +251,10 @@ impl MailCourier {
         left
     }
 
-    async fn open(&mut self, options: &Options, way: Way<'_>) -> Result<Session, Setback> {
+    async fn open(&mut self, options: &Options, way: Way<'_>, envelope: &Envelope) -> Result<Session, Setback> {
         self.dialled = self.dialled.saturating_add(1);
-        Session::open(&self.egress, options, way).await
+        let watched = Watched::of(envelope, way.hop, way.tls);
+        Session::open(&self.egress, options, Way { watched: watched.as_ref(), ..way }).await
     }
 
     async fn attempt(

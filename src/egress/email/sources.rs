@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::warmup::{Plan, UsedUp, WarmUp};
+use super::warmup::{Plan, WarmUp};
 use crate::clock::{Mono, SharedClock};
 use crate::event::metrics::Metrics;
 use crate::model::{Class, Domain, EnhancedStatus, Envelope, Failure, Scope, Stage};
@@ -25,6 +25,9 @@ use crate::net::proxy::Proxy;
 /// Places where a source rests that are remembered; above it those whose rest has ended are forgotten first, then new ones
 /// do not rest.
 const RESTS_MAX: usize = 65_536;
+
+/// When a source is looked at again that an operator has paused: that may end at any time.
+const PAUSED_LOOKED_AT: Duration = Duration::from_secs(30);
 
 /// Where mail leaves from, as far as a peer sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -189,6 +192,24 @@ pub struct PausedSource {
     pub why: Arc<str>,
 }
 
+/// Why nothing may go from a source that neither rests nor is full, and for how long.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Barred {
+    pub(super) wait: Duration,
+    pub(super) why: String,
+}
+
+impl Barred {
+    /// What it means for a mail that no other source can take.
+    pub(super) fn failure(self) -> Box<Failure> {
+        let mut failure = Failure::without_reply(Scope::Source, Stage::Route, EnhancedStatus::new(4, 4, 5), self.why);
+        // Nobody was asked: it does not count as an attempt.
+        failure.throttled = true;
+        failure.retry_after = Some(self.wait);
+        Box::new(failure)
+    }
+}
+
 /// What the sources are doing: shared by all couriers, kept over reloads.
 pub(super) struct Roster {
     uses: Mutex<Uses>,
@@ -245,7 +266,7 @@ enum Nobody {
     /// All that may go have as many connections as they may.
     Full,
     /// Those that do not rest have had what their warm-up allows, or are paused.
-    UsedUp(UsedUp),
+    Barred(Barred),
 }
 
 impl Roster {
@@ -267,12 +288,13 @@ impl Roster {
     }
 
     /// Why a source may send nothing there now, if it neither rests nor is full.
-    fn may_not(&self, source: &Source, towards: &Towards) -> Option<UsedUp> {
+    fn barred(&self, source: &Source, towards: &Towards) -> Option<Barred> {
         let paused = self.paused.load();
         let by_rule = paused
             .iter()
             .find(|rule| rule.source == source.name && (rule.provider.is_none() || rule.provider == towards.provider));
-        by_rule.map(|rule| UsedUp::paused(&rule.why)).or_else(|| self.warmup.used_up(source, towards))
+        let paused = |rule: &PausedSource| Barred { wait: PAUSED_LOOKED_AT, why: rule.why.to_string() };
+        by_rule.map(paused).or_else(|| self.warmup.used_up(source, towards))
     }
 
     /// A source of the pool for one more connection to a site; waits, at most for `patience`, while all are full.
@@ -289,7 +311,7 @@ impl Roster {
                 match self.pick(pool, towards) {
                     Ok(held) => return Ok(held),
                     Err(Nobody::Rest(until)) => return Err(self.all_rest(pool, &towards.site, until)),
-                    Err(Nobody::UsedUp(used_up)) => return Err(used_up.failure()),
+                    Err(Nobody::Barred(barred)) => return Err(barred.failure()),
                     Err(Nobody::Full) => freed.await,
                 }
             }
@@ -306,14 +328,14 @@ impl Roster {
         let now = self.clock.mono();
         let mut uses = self.uses.lock();
         let (mut free, mut sum, mut rested) = (Vec::with_capacity(pool.members.len()), 0_u64, None::<Mono>);
-        let (mut full, mut used_up) = (false, None::<UsedUp>);
+        let (mut full, mut barred) = (false, None::<Barred>);
         for (source, weight) in &pool.members {
             match uses.rests_until(source, &towards.site, now) {
                 Some(until) => rested = Some(rested.map_or(until, |other| other.min(until))),
                 None if uses.open.get(&source.name).is_some_and(|open| *open >= source.connections_max) => full = true,
-                None => match self.may_not(source, towards) {
-                    Some(other) if used_up.as_ref().is_some_and(|first| first.wait <= other.wait) => {}
-                    Some(first) => used_up = Some(first),
+                None => match self.barred(source, towards) {
+                    Some(other) if barred.as_ref().is_some_and(|first| first.wait <= other.wait) => {}
+                    Some(first) => barred = Some(first),
                     None => {
                         sum += u64::from(*weight);
                         free.push((source, sum));
@@ -324,9 +346,9 @@ impl Roster {
         let drawn = if sum == 0 { 0 } else { fastrand::u64(..sum) };
         let Some((source, _)) = free.into_iter().find(|(_, up_to)| drawn < *up_to) else {
             // Whoever may go first.
-            let used_up = used_up.filter(|used| rested.is_none_or(|until| until.since(now) > used.wait));
-            return Err(match (full, used_up, rested) {
-                (false, Some(used_up), _) => Nobody::UsedUp(used_up),
+            let barred = barred.filter(|first| rested.is_none_or(|until| until.since(now) > first.wait));
+            return Err(match (full, barred, rested) {
+                (false, Some(barred), _) => Nobody::Barred(barred),
                 (false, None, Some(until)) => Nobody::Rest(until),
                 (true, ..) | (false, None, None) => Nobody::Full,
             });
@@ -340,7 +362,7 @@ impl Roster {
     /// True if a connection of this source may carry one more mail of the pool to a site.
     pub(super) fn may_go_on(&self, pool: &Pool, source: &Source, towards: &Towards) -> bool {
         let rests = || self.uses.lock().rests_until(source, &towards.site, self.clock.mono()).is_some();
-        pool.has(source) && (pool.members.len() < 2 || !rests()) && self.may_not(source, towards).is_none()
+        pool.has(source) && (pool.members.len() < 2 || !rests()) && self.barred(source, towards).is_none()
     }
 
     /// A site has blamed a source: others of its pool go there for a while. Where there is no other, it does not rest: its

@@ -35,19 +35,17 @@ use self::file::{CountsFile, Kept, Start, Written};
 use self::pair::{Judged, Pair, Used};
 pub use self::plan::{Day, Plan, Rules, Share};
 pub use self::show::WarmupView;
-use super::sources::{Source, Sources, Towards};
+use super::sources::{Barred, Source, Sources, Towards};
 use crate::clock::{Mono, SharedClock, Timestamp};
 use crate::event::Fact;
 use crate::event::metrics::Metrics;
-use crate::model::{EnhancedStatus, Failure, Outcome, Scope, Stage as At};
+use crate::model::{Failure, Outcome, Scope, Stage as At};
 use crate::provider::Class;
 
 /// How far the file is ahead of what has been given out: this share of the day.
 const AHEAD: Share = Share::percent(10);
 /// How often what became of mail is written at most.
 const WRITTEN_EVERY: Duration = Duration::from_secs(5);
-/// When a source is looked at again that an operator has paused.
-const PAUSED_LOOKED_AT: Duration = Duration::from_secs(30);
 /// Pairs of source and provider that are remembered; above it the one without mail for longest is forgotten.
 const PAIRS_MAX: usize = 20_000;
 /// Days of a plan that an operator may name: more than any plan has.
@@ -155,12 +153,12 @@ impl WarmUp {
     }
 
     /// Why a source may send nothing to a provider now, if it may not.
-    pub(super) fn used_up(&self, source: &Source, towards: &Towards) -> Option<UsedUp> {
+    pub(super) fn used_up(&self, source: &Source, towards: &Towards) -> Option<Barred> {
         let (plan, provider) = (source.warmup.as_ref()?, towards.provider.as_ref()?);
         let (key, now) = ((source.name.clone(), provider.clone()), self.clock.now());
         let mut state = self.state.lock();
         let Used { until, why } = state.rolled(&key, plan, now).pair.used_up(plan, &source.name, provider)?;
-        Some(UsedUp { wait: until.since(now).max(Duration::from_secs(1)), why })
+        Some(Barred { wait: until.since(now).max(Duration::from_secs(1)), why })
     }
 
     /// A provider has refused a connection from a source.
@@ -280,29 +278,6 @@ impl WarmUp {
                 home.durable = used;
             }
         }
-    }
-}
-
-/// Why nothing may go from a source, and for how long.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct UsedUp {
-    pub(super) wait: Duration,
-    why: String,
-}
-
-impl UsedUp {
-    /// An operator wants nothing to go from it. It is looked at again soon, for that may end at any time.
-    pub(super) fn paused(why: &str) -> Self {
-        Self { wait: PAUSED_LOOKED_AT, why: why.to_owned() }
-    }
-
-    /// What it means for a mail that no other source can take.
-    pub(super) fn failure(self) -> Box<Failure> {
-        let mut failure = Failure::without_reply(Scope::Source, At::Route, EnhancedStatus::new(4, 4, 5), self.why);
-        // Nobody was asked: it does not count as an attempt.
-        failure.throttled = true;
-        failure.retry_after = Some(self.wait);
-        Box::new(failure)
     }
 }
 

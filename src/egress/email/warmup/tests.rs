@@ -6,7 +6,7 @@ use super::pair::{Gate, Pair, Reason, Stage, Tally, Verdict};
 use super::*;
 use crate::clock::ManualClock;
 use crate::egress::email::{Pool, Whose};
-use crate::model::{Relayed, Reply, Rule};
+use crate::model::{EnhancedStatus, Relayed, Reply, Rule};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
