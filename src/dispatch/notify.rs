@@ -9,10 +9,9 @@ use std::time::Duration;
 use super::Parts;
 use crate::clock::Timestamp;
 use crate::mail::dsn::{self, Action, Report, Status};
-use crate::model::Consignment;
 use crate::model::{
-    Address, Class, ClientName, Content, EnhancedStatus, Envelope, Failure, MailData, MessageId, Origin, Outcome,
-    Recipient, RecipientOutcome, Submission,
+    Address, Class, ClientName, Consignment, Content, EnhancedStatus, Envelope, Failure, MailData, MailOrigin, Mailbox,
+    MessageId, Origin, Outcome, Recipient, RecipientOutcome, Submission,
 };
 use crate::queue::{End, Ending};
 
@@ -143,9 +142,20 @@ fn notification(parts: &Parts, envelope: &Envelope, data: &MailData, all: Vec<St
         returned_bytes_max: dsn::RETURNED_BYTES_MAX,
     };
     let Some(made) = dsn::report(&report) else { return Vec::new() };
+    vec![own_mail(id, envelope.client.clone(), now, (made.data, made.origin), made.to)]
+}
+
+/// A mail of our own making to one recipient, ready for the queue.
+pub(super) fn own_mail(
+    id: MessageId,
+    client: ClientName,
+    now: Timestamp,
+    (data, origin): (MailData, MailOrigin),
+    to: Mailbox,
+) -> Submission {
     let envelope = Envelope {
         id,
-        client: envelope.client.clone(),
+        client,
         class: Class::Transactional,
         campaign: None,
         tags: Vec::new(),
@@ -154,8 +164,8 @@ fn notification(parts: &Parts, envelope: &Envelope, data: &MailData, all: Vec<St
         send_at: None,
         expires_at: None,
         idempotency: None,
-        origin: Origin::Mail(made.origin),
-        recipients: vec![Recipient::new(Address::Mailbox(made.to))],
+        origin: Origin::Mail(origin),
+        recipients: vec![Recipient::new(Address::Mailbox(to))],
     };
-    vec![Submission { envelope, content: Content::Mail(made.data) }]
+    Submission { envelope, content: Content::Mail(data) }
 }

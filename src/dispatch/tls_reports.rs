@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Parts;
+use super::notify::own_mail;
 use crate::egress::email::{
     Destination, REPORTS_CLIENT, Report, Reporter, TlsReportOptions, TlsReports, Wanted, file_name, gzipped, report_id,
 };
@@ -24,9 +25,7 @@ use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
 use crate::event::{Fact, TlsReportFact};
 use crate::mail::{TlsReportMail, tls_report};
-use crate::model::{
-    Address, Class, Content, Envelope, Idempotency, Mailbox, MessageId, Origin, Recipient, Responsibility, Submission,
-};
+use crate::model::{Idempotency, Mailbox, MessageId, Responsibility};
 use crate::queue::AcceptError;
 
 /// Reports that are being delivered at a time.
@@ -174,22 +173,11 @@ impl Desk {
             now,
         };
         let written = tls_report(&mail);
-        let (data, origin) = written.map_err(|e| Refusal { again: false, why: format!("no mail can be made: {e}") })?;
-        let envelope = Envelope {
-            id,
-            client: REPORTS_CLIENT.into(),
-            class: Class::Transactional,
-            campaign: None,
-            tags: Vec::new(),
-            client_ref: None,
-            received_at: now,
-            send_at: None,
-            expires_at: Some(now.plus(self.parts.mail.tls_report_options().retry_for)),
-            idempotency: Some(once(&report_id, to)),
-            origin: Origin::Mail(origin),
-            recipients: vec![Recipient::new(Address::Mailbox(to.clone()))],
-        };
-        let accepted = self.parts.queue.accept(Submission { envelope, content: Content::Mail(data) }).await;
+        let made = written.map_err(|e| Refusal { again: false, why: format!("no mail can be made: {e}") })?;
+        let mut submission = own_mail(id, REPORTS_CLIENT.into(), now, made, to.clone());
+        submission.envelope.expires_at = Some(now.plus(self.parts.mail.tls_report_options().retry_for));
+        submission.envelope.idempotency = Some(once(&report_id, to));
+        let accepted = self.parts.queue.accept(submission).await;
         match accepted {
             Ok(accepted) => {
                 let id = accepted.message_id();
