@@ -179,6 +179,14 @@ pub(super) fn plural(count: u64, one: &str) -> String {
     format!("{} {one}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
+/// How many rows a table leaves out, and what shows them; nothing if it has all.
+pub(super) fn hidden(count: u64, one: &str, flag: &str) -> String {
+    if count == 0 {
+        return String::new();
+    }
+    paint(DIM, &format!("and {} more: {flag} N shows them", plural(count, one))) + "\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

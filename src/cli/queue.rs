@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::control::{Which, unexpected};
-use super::output::{BOLD, Cell, DIM, NAME, WAITING, paint, plural, printable, size, table};
+use super::output::{BOLD, Cell, DIM, NAME, WAITING, hidden, paint, plural, printable, size, table};
 use super::{Failure, output};
 use crate::admin::control::{Request, Response};
 use crate::queue::view::QueueView;
@@ -68,11 +68,7 @@ fn for_people(view: &QueueView) -> String {
     }));
     out.push_str(&table(&rows));
     out.push_str(&limits_for_people(view));
-    let hidden = view.lanes_total.saturating_sub(view.lanes.len() as u64);
-    if hidden > 0 {
-        out.push_str(&paint(DIM, &format!("and {} more: --lanes N shows them", plural(hidden, "lane"))));
-        out.push('\n');
-    }
+    out.push_str(&hidden(view.lanes_total.saturating_sub(view.lanes.len() as u64), "lane", "--lanes"));
     out
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::control::{Which, unexpected};
-use super::output::{BOLD, Cell, DIM, NAME, WAITING, paint, plural, printable, table};
+use super::output::{BOLD, Cell, DIM, NAME, WAITING, hidden, paint, plural, printable, table};
 use super::{Failure, output};
 use crate::admin::control::{Request, Response};
 use crate::egress::email::{FailureDetail, TlsReportsView};
@@ -86,11 +86,7 @@ fn for_people(view: &TlsReportsView) -> String {
         }
     }
     out.push_str(&table(&rows));
-    let hidden = view.domains_total.saturating_sub(view.domains.len() as u64);
-    if hidden > 0 {
-        out.push_str(&paint(DIM, &format!("and {} more: --domains N shows them", plural(hidden, "domain"))));
-        out.push('\n');
-    }
+    out.push_str(&hidden(view.domains_total.saturating_sub(view.domains.len() as u64), "domain", "--domains"));
     out
 }
 
