@@ -2,6 +2,7 @@
 
 pub mod dns;
 pub mod http;
+pub mod https;
 pub mod keys;
 pub mod load;
 pub mod mounts;

@@ -2,15 +2,10 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use super::https;
 
 /// The server; it ends with the process.
 #[derive(Clone, Debug)]
@@ -24,24 +19,10 @@ pub struct PolicyHost {
 impl PolicyHost {
     /// Starts one with a certificate and its key, PEM.
     pub fn start(certificate: &str, key: &str) -> Self {
-        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
-        let port = listener.local_addr().unwrap().port();
-        let host = Self { port, policies: Arc::default(), asked: Arc::default() };
+        let (policies, asked) = (Arc::default(), Arc::default());
+        let mut host = Self { port: 0, policies, asked };
         let server = host.clone();
-        thread::spawn(move || {
-            for tcp in listener.incoming().map_while(Result::ok) {
-                let stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), tcp);
-                server.answer(stream);
-            }
-        });
+        host.port = https::start(certificate, key, move |stream| server.answer(stream));
         host
     }
 
@@ -58,14 +39,7 @@ impl PolicyHost {
     /// Whoever hangs up early gets no answer.
     fn answer(&self, mut stream: impl Read + Write) {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let (mut request, mut byte) = (Vec::new(), [0]);
-        while !request.ends_with(b"\r\n\r\n") {
-            match stream.read(&mut byte) {
-                Ok(1) => request.push(byte[0]),
-                _ => return,
-            }
-        }
-        let request = String::from_utf8(request).unwrap().to_lowercase();
+        let Some(request) = https::header(&mut stream) else { return };
         let host = request.lines().find_map(|l| l.strip_prefix("host: ")?.split(':').next().map(str::to_owned));
         let policies = self.policies.lock().unwrap();
         let policy = host.and_then(|host| policies.get(&host)).filter(|policy| !policy.is_empty());
