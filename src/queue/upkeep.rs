@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::carry::About;
 use super::detail::Trail;
 use super::hot::Detail;
@@ -26,6 +28,11 @@ const SEGMENTS_PER_TURN: usize = 2;
 
 /// Keys forgotten per turn: more than can be taken in that time.
 const KEYS_FORGOTTEN_PER_TURN: usize = 65_536;
+
+/// What moves at a time, in shares of a body: a record takes one, and one more for each of these …
+const MOVING_SHARES: u32 = 64;
+/// … that its body is long.
+const MOVING_SHARE_BYTES: usize = 64 * 1024;
 
 /// How long a segment that was emptied, as far as possible, is left alone: what is leased may have come back by then.
 const STUCK_PAUSE: Duration = Duration::from_secs(30);
@@ -152,27 +159,34 @@ impl Queue {
         self.checkpoint(false).await;
     }
 
+    /// Moves what lives in a segment forward, much of it at a time, so that one sync carries many.
     async fn empty(&self, leftover: Leftover) {
+        let room = Arc::new(Semaphore::new(MOVING_SHARES as usize));
         for position in leftover.live {
             let Ok(stored) = self.shared.log.read(position).await else {
                 tracing::warn!(?position, "a record could not be read and stays where it is");
                 continue;
             };
+            let body_bytes = stored.body.as_ref().map_or(0, bytes::Bytes::len);
+            let shares = (1 + body_bytes / MOVING_SHARE_BYTES).min(MOVING_SHARES as usize) as u32;
+            let Ok(place) = room.clone().acquire_many_owned(shares).await else { return };
             match stored.kind {
-                record::ACCEPT => self.move_message(position, MessageId::from_bytes(stored.key), stored.body).await,
-                record::KEY => self.move_key(position, stored.key, stored.payload).await,
+                record::ACCEPT => self.move_message(position, MessageId::from_bytes(stored.key), stored.body, place),
+                record::KEY => self.move_key(position, stored.key, stored.payload, place),
                 _ => {}
             }
         }
+        let _all = room.acquire_many(MOVING_SHARES).await;
     }
 
-    /// Copies a message's accept record forward, with the state it is in now.
-    async fn move_message(&self, from: Position, id: MessageId, body: Option<bytes::Bytes>) {
+    /// Copies a message's accept record forward, with the state it is in now. A task of its own: what the disk has, the table
+    /// must get.
+    fn move_message(&self, from: Position, id: MessageId, body: Option<bytes::Bytes>, place: OwnedSemaphorePermit) {
         if !self.start_move(id, from) {
             return;
         }
         let queue = self.clone();
-        let moved = tokio::spawn(async move {
+        tokio::spawn(async move {
             let moved = queue.copy(from, id, body).await;
             {
                 let mut table = queue.shared.table.lock();
@@ -183,8 +197,8 @@ impl Queue {
                 }
             }
             queue.shared.log.release(from);
+            drop(place);
         });
-        let _ = moved.await;
     }
 
     async fn copy(&self, from: Position, id: MessageId, body: Option<bytes::Bytes>) -> Option<Appended> {
@@ -225,10 +239,10 @@ impl Queue {
         idle
     }
 
-    async fn move_key(&self, from: Position, key: [u8; 16], payload: bytes::Bytes) {
+    fn move_key(&self, from: Position, key: [u8; 16], payload: bytes::Bytes, place: OwnedSemaphorePermit) {
         let Ok(known) = record::read_key(&payload) else { return };
         let queue = self.clone();
-        let moved = tokio::spawn(async move {
+        tokio::spawn(async move {
             let record = Record { kind: record::KEY, key, about: Some(from), payload, body: None, live: true };
             let Ok(appended) = queue.shared.log.append(Purpose::Upkeep, vec![record]).await else { return };
             let name = name_of(&known.client, &known.idempotency.key);
@@ -242,8 +256,8 @@ impl Queue {
                 }
             }
             queue.shared.log.release(from);
+            drop(place);
         });
-        let _ = moved.await;
     }
 }
 
