@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Hand, Task, notify};
 use crate::egress::email::MailCourier;
-use crate::model::RecipientOutcome;
+use crate::model::{Outcome, RecipientOutcome};
 use crate::queue::{ConnectionTerms, Lease, Pull, Target};
 use crate::schedule::SiteId;
 
@@ -81,6 +81,11 @@ async fn rest(task: &Task, hand: &Hand, span: Duration) -> bool {
     }
 }
 
+/// Nothing was tried, and a worker with a connection may carry it at once.
+fn is_for_another(outcome: &RecipientOutcome) -> bool {
+    matches!(&outcome.outcome, Outcome::Delayed(f) if f.is_ours() && f.retry_after == Some(Duration::ZERO))
+}
+
 async fn carry(task: &Task, courier: &mut MailCourier, mut lease: Lease) {
     let loaded = lease.load().await.map(|_| ());
     if let Err(e) = loaded {
@@ -89,8 +94,13 @@ async fn carry(task: &Task, courier: &mut MailCourier, mut lease: Lease) {
         return lease.settle(outcomes, Vec::new()).await;
     }
     let Target::Mail(hop) = lease.target().clone() else { return };
+    courier.share(lease.shares().cloned());
     let Ok(consignment) = lease.load().await else { return };
     let outcomes: Vec<RecipientOutcome> = courier.carry(consignment, &hop).await;
+    if !outcomes.is_empty() && outcomes.iter().all(is_for_another) {
+        return lease.blame(&courier.take_blamed());
+    }
     let follow_ups = notify::for_outcomes(&task.parts, consignment, &outcomes).await;
+    lease.blame(&courier.take_blamed());
     lease.settle(outcomes, follow_ups).await;
 }

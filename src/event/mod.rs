@@ -132,6 +132,9 @@ pub struct Fact {
     /// The site that is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub site: Option<Arc<str>>,
+    /// The source of ours that it is paused for; missing where it is for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Arc<str>>,
     /// How many attempts there have been.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
@@ -190,6 +193,7 @@ impl Fact {
             recipient: None,
             lane: None,
             site: None,
+            source: None,
             attempt: None,
             next_attempt: None,
             reply: None,

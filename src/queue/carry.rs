@@ -78,7 +78,8 @@ impl Queue {
                 let Some(target) = table.target_of(ticket, site, &routes) else { return Pull::Nothing };
                 self.shared.metrics.leased.inc();
                 let (queue, state) = (self.clone(), LeaseState::Taken);
-                return Pull::Lease(Lease { queue, ticket, target, work, consignment, known: None, state });
+                let shares = table.schedule.shares(site).cloned();
+                return Pull::Lease(Lease { queue, ticket, target, shares, work, consignment, known: None, state });
             }
         }
         Pull::Wait(BREATHER)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::learnt::Remembered;
 use super::life::State;
 use super::table::{Now, Table, cost_of};
 use super::{MailSite, Options, Target};
@@ -106,9 +107,24 @@ impl Table {
         let site = self.schedule.site(&target.site_name(), SiteLimits { concurrency, pace: None });
         if let Some(terms) = terms.filter(|_| self.schedule.pacer(site).is_none()) {
             self.schedule.pace(site, terms, now);
+            if let Some((_, learnt)) = self.remembered.remove(&target.site_name()) {
+                self.schedule.recall(site, learnt, now);
+            }
         }
         self.targets.entry(site).or_insert(target);
         site
+    }
+
+    /// What was learnt before the start: of the sites that have come up already, and of those that will.
+    pub(super) fn remember(&mut self, mut learnt: Remembered, now: Mono) {
+        let sites: Vec<SiteId> = self.targets.keys().copied().collect();
+        for site in sites {
+            let of_site = self.schedule.site_name(site).and_then(|name| learnt.remove(name));
+            if let Some((_, of_site)) = of_site {
+                self.schedule.recall(site, of_site, now);
+            }
+        }
+        self.remembered = learnt;
     }
 
     /// Puts a lane where rules want it whose messages would by routes and MX go to this target, and holds it if one says so.

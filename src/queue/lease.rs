@@ -9,7 +9,7 @@ use crate::model::{
     Consignment, EnhancedStatus, Envelope, Failure, MessageId, Outcome, PartState, RecipientIndex, RecipientOutcome,
     Scope, Stage, Submission, TextProgress,
 };
-use crate::schedule::Ticket;
+use crate::schedule::{SourceShares, Ticket};
 use crate::storage::{AppendError, Durable, ReadError};
 
 /// The right to carry one consignment. Dropped without [`Lease::settle`], it goes back to its lane at once; after a panic a
@@ -19,6 +19,7 @@ pub struct Lease {
     pub(super) queue: Queue,
     pub(super) ticket: Ticket,
     pub(super) target: Target,
+    pub(super) shares: Option<Arc<SourceShares>>,
     pub(super) work: Work,
     pub(super) consignment: Option<Box<Consignment>>,
     /// What its records hold, if they had to be read.
@@ -70,6 +71,11 @@ impl Lease {
     /// Where it goes.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// What each source of ours may do there; `None` where one alone sends, or none is known yet.
+    pub fn shares(&self) -> Option<&Arc<SourceShares>> {
+        self.shares.as_ref()
     }
 
     /// The consignment, its content read back from disk if it is not in memory any more.
@@ -138,6 +144,14 @@ impl Lease {
             consignment.progress = Some(progress);
         }
         Ok(Begun { _durable: durable })
+    }
+
+    /// Tells what sources of ours were answered for which the mail then was tried from others. To be called before
+    /// [`Lease::settle`].
+    pub fn blame(&self, answers: &[RecipientOutcome]) {
+        if !answers.is_empty() {
+            self.queue.blame(self.ticket, answers);
+        }
     }
 
     /// Hands the outcomes, and the messages that follow from them, to the committer as one batch: all or nothing. Does not

@@ -8,7 +8,7 @@ use super::table::{Now, Table};
 use crate::event::{Fact, Kind, RuleFact};
 use crate::model::{Channel, Class, Failure, Outcome, RecipientOutcome, Scope};
 use crate::provider::ANY;
-use crate::schedule::{By, Cause, InForce, Pacer, SiteId, Step, Swept, Ticket};
+use crate::schedule::{By, Cause, InForce, Pacers, SiteId, SiteLimits, Step, Swept, Terms, Ticket, Told};
 
 /// What holds for a new connection to a site.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -25,6 +25,10 @@ pub struct ConnectionTerms {
 
 /// After this time a lane whose sources may send nothing is tried again, whatever was said.
 const LOOKED_AT_AGAIN: Duration = Duration::from_secs(900);
+/// Sources of a site whose limits are told one by one.
+const SOURCES_SHOWN: usize = 4;
+/// What the source is called that the system chooses.
+const SYSTEM: &str = "system";
 /// How often the shares of deferrals and bounces are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -37,7 +41,7 @@ impl Queue {
         ConnectionTerms {
             wait: table.schedule.connection_wait(site, now),
             slots: table.schedule.slots_max(site),
-            messages_max: pacer.and_then(Pacer::messages_per_connection),
+            messages_max: pacer.and_then(Pacers::messages_per_connection),
             idle: pacer.and_then(|pacer| pacer.terms().idle),
         }
     }
@@ -54,12 +58,21 @@ impl Queue {
         self.shared.table.lock().schedule.slots_max(site)
     }
 
-    /// Tells a site's pacer of the answers to a consignment. True if it has become slower.
+    /// Tells a site's pacers of the answers to a consignment. True if one has become slower.
     pub(super) fn pace(&self, table: &mut Table, ticket: Ticket, outcomes: &[RecipientOutcome], now: Now) -> bool {
         self.hold_sender(table, ticket, outcomes, now);
-        let Some((site, step)) = table.schedule.heard(ticket, outcomes, now.mono) else { return false };
-        self.tell_step(table, site, &step, now);
+        let Some((site, told)) = table.schedule.heard(ticket, outcomes, now.mono) else { return false };
+        told.iter().for_each(|told| self.tell_step(table, site, told, now));
         true
+    }
+
+    /// Tells a site's pacers of answers for which other sources were tried.
+    pub(super) fn blame(&self, ticket: Ticket, answers: &[RecipientOutcome]) {
+        let now = self.now();
+        let mut table = self.shared.table.lock();
+        if let Some((site, told)) = table.schedule.blamed(ticket, answers, now.mono) {
+            told.iter().for_each(|told| self.tell_step(&table, site, told, now));
+        }
     }
 
     /// What a row says to suspend for a sender's domain, its lane waits for: there is none for less. Codes do not: an hour
@@ -123,7 +136,7 @@ impl Queue {
         table.swept = now.mono;
         for swept in table.schedule.sweep(&shares, now.mono) {
             match swept {
-                Swept::Site(site, step) => self.tell_step(&table, site, &step, now),
+                Swept::Site(site, told) => self.tell_step(&table, site, &told, now),
                 Swept::Client { site, client, until, why } => {
                     let name = table.schedule.site_name(site).cloned();
                     let until = now.wall_at(until);
@@ -139,7 +152,8 @@ impl Queue {
     }
 
     /// Counts and tells what a pacer has done.
-    pub(super) fn tell_step(&self, table: &Table, site: SiteId, step: &Step, now: Now) {
+    pub(super) fn tell_step(&self, table: &Table, site: SiteId, told: &Told, now: Now) {
+        let Told { source, step } = told;
         let name = table.schedule.site_name(site).map_or("", |name| &**name);
         let (word, cause) = match step {
             Step::Eased(cause) => ("eased", cause),
@@ -149,13 +163,15 @@ impl Queue {
         };
         self.count_step(table, Some(site), word);
         let Step::Suspended { until, fix, .. } = step else {
-            tracing::info!(site = name, step = word, %cause, "a site is sent less");
+            tracing::info!(site = name, source = source.as_deref(), step = word, %cause, "a site is sent less");
             return;
         };
         let until = now.wall_at(*until);
-        tracing::warn!(site = name, step = word, %cause, %until, fix, "nothing is sent to a site for a while");
+        let from = source.as_deref();
+        tracing::warn!(site = name, source = from, step = word, %cause, %until, fix, "nothing is sent to a site for a while");
         let mut fact = Fact::new(now.wall, Kind::Paused, Channel::Email);
         fact.site = Some(name.into());
+        fact.source = source.clone();
         fact.next_attempt = Some(until);
         fact.rule = match cause {
             Cause::Rule(rule) => Some(RuleFact { id: rule.id.clone(), class: rule.class.clone() }),
@@ -170,12 +186,12 @@ impl Queue {
         let now = self.now().mono;
         let table = self.shared.table.lock();
         for (_, pacer) in table.schedule.pacers().filter(|(_, pacer)| *pacer.terms().provider != *ANY) {
-            let (label, limits) = ([&*pacer.terms().provider], pacer.in_force(now));
+            let (label, limits) = ([&*pacer.terms().provider], pacer.limits(now));
             let metrics = &self.shared.metrics;
-            metrics.provider_connections.with_label_values(&label).set(limits.connections as i64);
-            let a_minute = limits.per_second.map_or(0, |rate| (60.0 * rate).round() as i64);
+            metrics.provider_connections.with_label_values(&label).set(limits.concurrency as i64);
+            let a_minute = limits.pace.map_or(0, |pace| (60.0 * pace.per_second).round() as i64);
             metrics.provider_messages.with_label_values(&label).set(a_minute);
-            metrics.provider_suspended.with_label_values(&label).set(i64::from(limits.suspended.is_some()));
+            metrics.provider_suspended.with_label_values(&label).set(i64::from(pacer.suspended(now).is_some()));
         }
     }
 }
@@ -183,20 +199,32 @@ impl Queue {
 impl Table {
     /// The limits in force at a site of mail, and where they come from, in a sentence.
     pub(super) fn limit(&self, site: SiteId, now: Now) -> Option<String> {
-        let pacer = self.schedule.pacer(site)?;
-        Some(sentence(pacer, &pacer.in_force(now.mono), now))
+        let pacers = self.schedule.pacer(site)?;
+        let in_force = pacers.in_force(now.mono);
+        if let [(_, alone)] = &*in_force {
+            return Some(sentence(pacers.terms(), alone, now));
+        }
+        let SiteLimits { concurrency, pace } = pacers.limits(now.mono);
+        let rate = pace.map_or_else(String::new, |pace| format!(", {}", rate_in_words(pace.per_second)));
+        let of_each = in_force.iter().take(SOURCES_SHOWN).map(|(source, limits)| {
+            let name = source.as_deref().unwrap_or(SYSTEM);
+            format!("from {name} {}", sentence(pacers.terms(), limits, now))
+        });
+        let mut words: Vec<String> = of_each.collect();
+        words.extend(in_force.len().checked_sub(SOURCES_SHOWN + 1).map(|more| format!("and {} more", more + 1)));
+        let all = format!("{concurrency} connections{rate} from {} sources", in_force.len());
+        Some(format!("{all}: {}", words.join("; ")))
     }
 
     /// Why nothing goes to a site, if a pacer says so.
     pub(super) fn suspended_by(&self, site: SiteId, now: Now) -> Option<String> {
-        let (until, cause) = self.schedule.pacer(site)?.in_force(now.mono).suspended?;
+        let (until, cause) = self.schedule.pacer(site)?.suspended(now.mono)?;
         Some(format!("the end of its site's suspension at {}, by {cause}", now.wall_at(until).rfc3339()))
     }
 }
 
 /// `5 connections, 100/s, 50 mails each: as the provider table says for gmail`.
-fn sentence(pacer: &Pacer, limits: &InForce, now: Now) -> String {
-    let terms = pacer.terms();
+fn sentence(terms: &Terms, limits: &InForce, now: Now) -> String {
     let mut out = match limits.connections {
         1 => "1 connection".to_owned(),
         more => format!("{more} connections"),

@@ -15,6 +15,7 @@ use super::history::{Ended, History};
 use super::homes::Homes;
 use super::hot::{Detail, Hot, Warm};
 use super::keys::Keys;
+use super::learnt::Remembered;
 use super::life::{Change, End, State};
 use super::parts::Parts;
 use super::record::summary::Summary;
@@ -44,6 +45,8 @@ pub(super) struct Table {
     pub(super) homes: Homes,
     /// What operators have ordered.
     pub(super) rules: Rules,
+    /// What was learnt, before the start, of sites that have not come up yet.
+    pub(super) remembered: Remembered,
     /// When the shares of deferrals and bounces were looked at last.
     pub(super) swept: Mono,
     entries: Slab<Entry>,
@@ -87,6 +90,7 @@ impl Table {
             targets: HashMap::new(),
             homes: Homes::default(),
             rules,
+            remembered: Remembered::new(),
             swept: Mono(0),
             entries: Slab::default(),
             by_id: HashTable::new(),

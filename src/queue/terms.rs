@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use crate::provider::{ANY, Limits};
-use crate::schedule::{Bounds, By, Shares, Terms};
+use crate::schedule::{Bounds, By, OverAll, Shares, Terms};
 
 /// What an administrator may say about the pace of mail.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PaceOptions {
-    /// Connections to one site, at most.
+    /// Connections to one site, at most, of all sources together.
     pub connections_max: Option<usize>,
-    /// Mails a second to one site, at most.
+    /// Mails a second to one site, at most, of all sources together.
     pub per_second_max: Option<f64>,
     /// Mails over one connection, at most.
     pub messages_per_connection_max: Option<u32>,
@@ -66,6 +66,10 @@ impl PaceOptions {
                 .chain(self.messages_per_connection_max)
                 .min(),
             idle: self.idle.or(limits.idle),
+            over_all: OverAll {
+                connections: connections_max.unwrap_or(f64::INFINITY),
+                per_second: self.per_second_max.unwrap_or(f64::INFINITY),
+            },
             by: if self.connections_max.is_some_and(|most| is_nobodys || most as f64 <= start) {
                 By::Administrator
             } else {
@@ -85,6 +89,7 @@ impl PaceOptions {
             new_connections: None,
             messages_per_connection: Some(self.messages_per_connection_max.unwrap_or(100)),
             idle: self.idle,
+            over_all: OverAll { connections: start, per_second: rate },
             by: By::Administrator,
         }
     }

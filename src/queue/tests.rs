@@ -26,22 +26,22 @@ use crate::route::TextRoute;
 use crate::schedule::SiteId;
 
 /// What a start has found, once all is taken in.
-struct Found {
+pub(in crate::queue) struct Found {
     messages: u64,
     unknown: u64,
     facts: u64,
     strange: u64,
 }
 
-struct Bench {
+pub(in crate::queue) struct Bench {
     dir: TempDir,
-    clock: Arc<ManualClock>,
+    pub(in crate::queue) clock: Arc<ManualClock>,
     options: Options,
     segment_bytes: u32,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(in crate::queue) fn new() -> Self {
         let mut options = Options::default();
         // Shares are looked at from upkeep, by the real second: on a slow disk in the middle of a test. They have tests of
         // their own.
@@ -54,11 +54,15 @@ impl Bench {
         }
     }
 
+    pub(in crate::queue) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     fn event_file(&self) -> PathBuf {
         self.dir.path().join("events.jsonl")
     }
 
-    async fn open(&self) -> (Queue, Found) {
+    pub(in crate::queue) async fn open(&self) -> (Queue, Found) {
         let events = event_log::Options { file: self.event_file(), rotate_bytes: 1 << 30, keep: 1 };
         let routes = Routes {
             mail: Vec::new(),
@@ -90,7 +94,7 @@ impl Bench {
         (queue, Found { messages, unknown, facts: recovery.facts, strange: recovery.strange })
     }
 
-    async fn close(&self, queue: Queue) {
+    pub(in crate::queue) async fn close(&self, queue: Queue) {
         queue.shutdown().await;
         queue.shared.events.close();
     }
@@ -101,7 +105,7 @@ impl Bench {
         text.lines().map(|l| word(l).trim_matches('"').to_owned()).collect()
     }
 
-    fn mail(&self, to: &[&str]) -> Submission {
+    pub(in crate::queue) fn mail(&self, to: &[&str]) -> Submission {
         let content = MailData::new(Bytes::from_static(b"From: a@example.com\r\n\r\nhello\r\n")).unwrap();
         let origin = Origin::Mail(MailOrigin {
             reverse_path: ReversePath::Mailbox(Mailbox::parse("a@example.com").unwrap()),
@@ -147,7 +151,7 @@ fn keyed(mut submission: Submission, key: &str, print: u8) -> Submission {
     submission
 }
 
-fn lease(queue: &Queue) -> Lease {
+pub(in crate::queue) fn lease(queue: &Queue) -> Lease {
     try_lease(queue).expect("something to lease")
 }
 
@@ -195,7 +199,7 @@ fn failed() -> Outcome {
 }
 
 /// Waits until everything handed over has been settled.
-async fn settled(queue: &Queue) {
+pub(in crate::queue) async fn settled(queue: &Queue) {
     let _all = queue.shared.settling.acquire_many(SETTLING_MAX as u32).await.unwrap();
 }
 

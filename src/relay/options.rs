@@ -1,7 +1,7 @@
 //! From the configuration to what each module takes: the only place that knows both.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) const SPOOL: &str = "spool";
 const MTA_STS: &str = "mta-sts.json";
 /// Where it is kept how far sources are warmed up.
 const WARMUP: &str = "warmup.json";
+/// Where it is kept how much mail sites take.
+const PACE: &str = "pace.json";
 /// Where what became of TLS sessions is kept, and the reports that wait.
 const TLS_REPORTS: &str = "tls-reports.jsonl";
 /// Where the bound addresses stand once the relay is ready.
@@ -67,6 +69,10 @@ fn pace(delivery: &config::Delivery) -> PaceOptions {
         },
         anybody: everybody.unwrap_or_default(),
     }
+}
+
+pub(super) fn pace_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(PACE)
 }
 
 pub(super) fn storage(config: &Config) -> storage::Options {

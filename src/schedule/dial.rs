@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use super::learnt::Level;
 use crate::clock::Mono;
 
 /// While no ceiling is known, the level doubles in this time.
@@ -81,6 +82,24 @@ impl Dial {
 
     pub(super) fn ceiling(&self) -> Option<f64> {
         self.ceiling
+    }
+
+    /// What has been found out.
+    pub(super) fn learnt(&self) -> Level {
+        let is_known = self.ceiling.is_some() || self.level != self.bounds.start;
+        Level { at: Some(self.level).filter(|level| is_known && level.is_finite()), ceiling: self.ceiling }
+    }
+
+    /// Begins where another has ended, within its bounds. A ceiling is approached carefully: it may have come down since.
+    pub(super) fn recall(&mut self, learnt: Level, now: Mono) {
+        let positive = |n: f64| n.is_finite() && n > 0.0;
+        self.ceiling = learnt.ceiling.filter(|ceiling| positive(*ceiling));
+        if let Some(level) = learnt.at.filter(|level| positive(*level)) {
+            self.floor = self.floor.min(level);
+            self.level = level.min(self.bounds.most);
+        }
+        (self.low, self.moved, self.careful) = (0.0, now, self.ceiling.is_some_and(|c| self.level < REST * c));
+        self.rests_until = now.plus(self.patience);
     }
 
     /// Other bounds. A ceiling that has been met is kept; without one the level is what it would have become.
@@ -223,6 +242,29 @@ mod tests {
         let after_five = well(&mut dial, 3_661, 3_901);
         assert!((7.5..8.5).contains(&after_five), "{after_five}");
         assert_eq!(well(&mut dial, 3_901, 4_300), 9.5);
+    }
+
+    #[test]
+    fn what_was_learnt_is_begun_with() {
+        assert_eq!(dial().learnt(), Level::default());
+        let mut met = dial();
+        met.turn_down(10.0, at(100));
+        well(&mut met, 101, 219);
+        assert_eq!(met.learnt(), Level { at: Some(9.5), ceiling: Some(10.0) });
+        let mut again = dial();
+        again.recall(met.learnt(), at(1_000));
+        assert_eq!((again.learnt(), again.level()), (met.learnt(), 9.5));
+        assert_eq!(well(&mut again, 1_001, 1_100), 9.5, "it rests there at first");
+        // Other bounds hold at once; what cannot be is not believed.
+        let mut narrow = Dial::new(Bounds { start: 4.0, least: 1.0, most: 6.0 });
+        narrow.recall(met.learnt(), at(1_000));
+        assert_eq!(narrow.level(), 6.0);
+        narrow.recall(Level { at: Some(-3.0), ceiling: Some(f64::NAN) }, at(1_000));
+        assert_eq!((narrow.level(), narrow.ceiling()), (6.0, None));
+        // Below the lower bound it may have been, and stays.
+        let mut low = dial();
+        low.recall(Level { at: Some(0.5), ceiling: Some(1.0) }, at(1_000));
+        assert_eq!(low.level(), 0.5);
     }
 
     #[test]

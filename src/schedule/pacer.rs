@@ -10,8 +10,7 @@
 //!
 //! **Promises.** Pure: time is an argument. Answers to what had begun before the last step down do not count again.
 //!
-//! **Does not know** names: a pacer is for one site today; with several source addresses there will be one for each pair of
-//! source and site, and nothing here changes.
+//! **Does not know** names: it is the pacer of one source of ours at one site (see [`Pacers`](super::Pacers)).
 //!
 //! **Fails how.** It cannot: what it does not understand makes it slower, within its bounds.
 
@@ -20,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dial::{Bounds, Dial};
+use super::learnt::Learnt;
 use super::{Pace, SiteLimits};
 use crate::clock::Mono;
 use crate::model::{Failure, Measures, Outcome, Rate, RecipientOutcome, Rule, Scope};
@@ -71,8 +71,24 @@ pub struct Terms {
     pub messages_per_connection: Option<u32>,
     /// How long a connection without work may stay open.
     pub idle: Option<Duration>,
+    /// All of the above is each source's; this is what all of them may do together.
+    pub over_all: OverAll,
     /// Who says so.
     pub by: By,
+}
+
+/// What all sources of ours may do at a site together; infinite where nobody has set a limit.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct OverAll {
+    /// Connections at once.
+    pub connections: f64,
+    /// Mails a second.
+    pub per_second: f64,
+}
+
+impl OverAll {
+    /// No limit but that of each source.
+    pub const NONE: Self = Self { connections: f64::INFINITY, per_second: f64::INFINITY };
 }
 
 /// Why a limit is what it is.
@@ -201,24 +217,15 @@ impl Pacer {
         let at_most = |which: usize| self.held(which, now).map_or(f64::INFINITY, |held| held.most);
         let connections = self.connections.level().min(at_most(0)).max(1.0);
         let per_second = self.rate.level().min(at_most(1));
-        let burst = (per_second * BURST).clamp(1.0, 1_000.0) as u32;
-        let pace = per_second.is_finite().then_some(Pace { per_second, burst });
+        let pace = per_second.is_finite().then(|| Pace { per_second, burst: burst(per_second) });
         SiteLimits { concurrency: connections as usize, pace }
     }
 
     /// The answers to one consignment, which took so long. `busy`: more would have gone, had there been room.
     pub fn heard(&mut self, outcomes: &[RecipientOutcome], busy: bool, now: Mono) -> Option<Step> {
         self.meter.count(now);
-        let refusals = outcomes.iter().filter_map(|o| match &o.outcome {
-            Outcome::Delayed(f) | Outcome::Failed(f) => concerns_site(f).then_some((f, o.duration)),
-            Outcome::Relayed(_) => None,
-        });
-        let gravest = refusals.max_by_key(|(f, _)| f.measures.as_deref().map_or(0, |m| 1 + gravity(m)));
-        match gravest {
-            Some((failure, took)) => {
-                let began = Mono(now.0.saturating_sub(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)));
-                self.refused(failure, began, now)
-            }
+        match gravest(outcomes, |_| true) {
+            Some((failure, took)) => self.refused(failure, began(took, now), now),
             None => {
                 if outcomes.iter().any(|o| matches!(o.outcome, Outcome::Relayed(_))) {
                     self.went_well(busy, now);
@@ -226,6 +233,12 @@ impl Pacer {
                 None
             }
         }
+    }
+
+    /// The answers to another source's consignment: of them, what blames the whole site.
+    pub fn overheard(&mut self, outcomes: &[RecipientOutcome], now: Mono) -> Option<Step> {
+        let (failure, took) = gravest(outcomes, |failure| failure.scope == Scope::Site)?;
+        self.refused(failure, began(took, now), now)
     }
 
     /// Too many mails were deferred lately, whatever the replies said: less, unless something has been done about it.
@@ -272,7 +285,7 @@ impl Pacer {
             messages_per_connection: (self.messages_per_connection(), by_row.map(|(_, cause)| cause.clone())),
             held: [0, 1].map(|which| self.held(which, now).cloned()),
             eased: self.eased.clone().filter(|_| self.connections.ceiling().or(self.rate.ceiling()).is_some()),
-            suspended: self.suspended.as_ref().filter(|s| s.1 > now).map(|(_, until, why)| (*until, why.clone())),
+            suspended: self.suspended(now),
             grown: self.connections.level() > connections.start || self.rate.level() > per_second.start,
         }
     }
@@ -280,6 +293,16 @@ impl Pacer {
     /// Until when nothing is to be sent.
     pub fn suspended_until(&self, now: Mono) -> Option<Mono> {
         self.suspended.as_ref().map(|s| s.1).filter(|&until| until > now)
+    }
+
+    /// When its last suspension ends, or did.
+    pub(super) fn suspension_ends(&self) -> Option<Mono> {
+        self.suspended.as_ref().map(|s| s.1)
+    }
+
+    /// Until when nothing is to be sent, and why.
+    pub fn suspended(&self, now: Mono) -> Option<(Mono, Cause)> {
+        self.suspended.as_ref().filter(|s| s.1 > now).map(|(_, until, why)| (*until, why.clone()))
     }
 
     /// True while a row holds something down, or nothing is sent.
@@ -290,6 +313,27 @@ impl Pacer {
     /// An operator has lifted the suspension.
     pub fn resume(&mut self) {
         self.suspended = None;
+    }
+
+    /// What has been found out that a start would not know.
+    pub(super) fn learnt(&self, source: Option<Arc<str>>, now: Mono) -> Learnt {
+        Learnt {
+            source,
+            connections: self.connections.learnt(),
+            per_second: self.rate.learnt(),
+            suspended: self.suspended(now),
+            held: [0, 1].map(|which| self.held(which, now).cloned()),
+            per_connection: self.per_connection.clone(),
+        }
+    }
+
+    /// Begins where another has ended.
+    pub(super) fn recall(&mut self, learnt: Learnt, now: Mono) {
+        self.connections.recall(learnt.connections, now);
+        self.rate.recall(learnt.per_second, now);
+        self.suspended = learnt.suspended.map(|(until, cause)| (now, until, cause));
+        self.held = learnt.held;
+        self.per_connection = learnt.per_connection;
     }
 
     fn held(&self, which: usize, now: Mono) -> Option<&Held> {
@@ -408,6 +452,25 @@ impl Pacer {
         self.suspended = Some((now, until, cause.clone()));
         Step::Suspended { until, cause, fix }
     }
+}
+
+/// How many mails may go at once after a rest, at that rate.
+pub(super) fn burst(per_second: f64) -> u32 {
+    (per_second * BURST).clamp(1.0, 1_000.0) as u32
+}
+
+/// When an attempt began that took so long.
+fn began(took: Duration, now: Mono) -> Mono {
+    Mono(now.0.saturating_sub(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)))
+}
+
+/// The gravest refusal among some answers, of those that concern a site, and how long its attempt took.
+fn gravest(outcomes: &[RecipientOutcome], counts: impl Fn(&Failure) -> bool) -> Option<(&Failure, Duration)> {
+    let refusals = outcomes.iter().filter_map(|o| match &o.outcome {
+        Outcome::Delayed(f) | Outcome::Failed(f) => (concerns_site(f) && counts(f)).then_some((f, o.duration)),
+        Outcome::Relayed(_) => None,
+    });
+    refusals.max_by_key(|(f, _)| f.measures.as_deref().map_or(0, |m| 1 + gravity(m)))
 }
 
 /// It says something of us, of the connection or of the site, not of this mail or its sender.

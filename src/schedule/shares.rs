@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pacer::Step;
+use super::pacers::Told;
 use super::{LaneId, Schedule, SiteId};
 use crate::clock::Mono;
 use crate::model::{Class, ClientName, Outcome, RecipientOutcome};
@@ -33,7 +33,7 @@ pub struct Shares {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Swept {
     /// Too much was deferred at a site.
-    Site(SiteId, Step),
+    Site(SiteId, Told),
     /// Too much of a client's mail bounced at a site.
     Client {
         /// The site.
@@ -100,10 +100,9 @@ impl Schedule {
             let too_many = counts.share(counts.deferred, shares.volume) > shares.deferred;
             let Some(home) = self.sites.get_mut(&site).filter(|_| too_many) else { continue };
             let Some(pacer) = &mut home.pacer else { continue };
-            if let Some(step) = pacer.ease(now) {
-                home.limits = pacer.limits(now);
-                swept.push(Swept::Site(site, step));
-            }
+            let told = pacer.ease(now);
+            home.limits = pacer.limits(now);
+            swept.extend(told.into_iter().map(|told| Swept::Site(site, told)));
         }
         for ((site, _), (counts, lanes)) in clients {
             let share = counts.share(counts.bounced, shares.volume);
@@ -129,7 +128,7 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pacer::{By, Cause, Terms};
+    use super::super::pacer::{By, Cause, OverAll, Step, Terms};
     use super::super::{Bounds, LaneKey, NEVER, Pulled, SiteLimits};
     use super::*;
     use crate::model::{EnhancedStatus, Failure, Relayed, Reply, Scope, Stage};
@@ -152,6 +151,7 @@ mod tests {
             new_connections: None,
             messages_per_connection: None,
             idle: None,
+            over_all: OverAll::NONE,
             by: By::Table,
         };
         s.pace(site, terms, at(0));
@@ -230,7 +230,10 @@ mod tests {
         for _ in 0..60 {
             one(&mut s, good, &Outcome::Delayed(failure()), at(61));
         }
-        assert_eq!(s.sweep(&SHARES, at(120)), [Swept::Site(site, Step::Eased(Cause::Deferrals))]);
+        assert_eq!(
+            s.sweep(&SHARES, at(120)),
+            [Swept::Site(site, Told { source: None, step: Step::Eased(Cause::Deferrals) })]
+        );
         assert_eq!(s.pacer(site).unwrap().limits(at(120)).concurrency, 5);
         // What waits for something of ours was put off by nobody.
         let (mut s, _, [good, _]) = schedule();

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pacer::Pacer;
+use super::pacers::Pacers;
 use super::slab::COST_MAX;
 use super::suspension;
 use crate::clock::Mono;
@@ -52,7 +52,7 @@ pub(super) struct Site {
     pub(super) window: usize,
     failures: u32,
     /// Finds the limits out, where they are not simply set.
-    pub(super) pacer: Option<Box<Pacer>>,
+    pub(super) pacer: Option<Box<Pacers>>,
     suspended: Option<Mono>,
     /// GCRA's theoretical arrival time.
     next_at: Mono,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,8 +13,10 @@ use crate::support::relay::{Relay, SENDER_DOMAIN, Settings, id_in};
 use crate::support::smtp::Client;
 use crate::support::{PATIENCE, SOON, account, eventually};
 
-/// Connections that the provider lets in.
+/// Connections that the provider lets in from one address …
 const LETS_IN: usize = 3;
+/// … but from this one.
+const WIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 /// How long it takes over a mail.
 const TAKES: Duration = Duration::from_millis(60);
 const MAILS: usize = 400;
@@ -47,7 +49,8 @@ for = "1h"
 /// What the provider has seen.
 #[derive(Default)]
 struct Seen {
-    open: AtomicUsize,
+    /// Connections from each address: now, and at most at a time.
+    open: Mutex<BTreeMap<IpAddr, (usize, usize)>>,
     refused: AtomicUsize,
     /// How often each recipient's mail was taken.
     arrived: Mutex<BTreeMap<String, usize>>,
@@ -65,10 +68,16 @@ fn provider() -> (u16, Arc<Seen>) {
         for stream in listener.incoming().map_while(Result::ok) {
             let seen = here.clone();
             thread::spawn(move || {
-                let before = seen.open.fetch_add(1, Ordering::SeqCst);
+                let Ok(from) = stream.peer_addr().map(|from| from.ip()) else { return };
+                let before = {
+                    let mut open = seen.open.lock().unwrap();
+                    let (now, most) = open.entry(from).or_default();
+                    (*now, *most) = (*now + 1, (*now + 1).max(*most));
+                    *now - 1
+                };
                 // Whoever hangs up in the middle has ended too.
-                let _ = if before < LETS_IN { serve(&stream, &seen) } else { refuse(&stream, &seen) };
-                seen.open.fetch_sub(1, Ordering::SeqCst);
+                let _ = if before < LETS_IN || from == WIDE { serve(&stream, &seen) } else { refuse(&stream, &seen) };
+                seen.open.lock().unwrap().get_mut(&from).unwrap().0 -= 1;
             });
         }
     });
@@ -109,19 +118,22 @@ fn serve(mut stream: &TcpStream, seen: &Seen) -> std::io::Result<()> {
     stream.write_all(b"221 bye\r\n")
 }
 
-#[test]
-fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
-    let (port, seen) = provider();
-    let mut relay = Relay::prepare(&Settings { smtp_port: port, ..Settings::default() });
+/// A relay whose mail for two domains goes to that provider: hosts of other names, one site.
+fn relay_to(port: u16, extra: &str) -> Relay {
+    let settings = Settings { smtp_port: port, extra: extra.to_owned(), ..Settings::default() };
+    let mut relay = Relay::prepare(&settings);
     std::fs::write(relay.dir().join("providers.toml"), TABLE).unwrap();
     let configuration = std::fs::read_to_string(relay.config()).unwrap();
     let with_table = configuration.replacen("[delivery]\n", "[delivery]\nproviders = \"providers.toml\"\n", 1);
     std::fs::write(relay.config(), with_table).unwrap();
-    // Two domains at hosts of other names: one provider, one site.
     relay.dns.mx("one.example", 10, "mx1.narrow.example").a("mx1.narrow.example", Ipv4Addr::LOCALHOST);
     relay.dns.mx("two.example", 10, "mx2.narrow.example").a("mx2.narrow.example", Ipv4Addr::LOCALHOST);
     relay.launch();
+    relay
+}
 
+/// Submits all mails; the id of the last.
+fn submit_all(relay: &Relay) -> String {
     let from = format!("hello@{SENDER_DOMAIN}");
     let mut client = Client::greeted(&relay.listeners.smtp[2]).unwrap();
     let mut last = String::new();
@@ -131,6 +143,20 @@ fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
         let reply = client.mail(&from, &[&format!("n{n}@{domain}")], mail.as_bytes()).unwrap();
         last = id_in(&reply);
     }
+    last
+}
+
+fn all_have_arrived_once(seen: &Seen) {
+    eventually("all have arrived", PATIENCE, || (seen.arrived.lock().unwrap().len() == MAILS).then_some(()));
+    let arrived = seen.arrived.lock().unwrap();
+    assert!(arrived.values().all(|times| *times == 1), "{arrived:?}");
+}
+
+#[test]
+fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
+    let (port, seen) = provider();
+    let relay = relay_to(port, "");
+    let last = submit_all(&relay);
     let names_the_row = |text: &serde_json::Value| {
         text.as_str().is_some_and(|text| text.contains("narrow-connections (limit)") && text.contains("narrow"))
     };
@@ -143,9 +169,7 @@ fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
     let lanes = queue["lanes"].as_array().unwrap();
     assert!(lanes.iter().all(|l| l["site"] == "provider narrow") && !lanes.is_empty(), "{queue}");
 
-    eventually("all have arrived", PATIENCE, || (seen.arrived.lock().unwrap().len() == MAILS).then_some(()));
-    let arrived = seen.arrived.lock().unwrap();
-    assert!(arrived.values().all(|times| *times == 1), "{arrived:?}");
+    all_have_arrived_once(&seen);
     let refused = seen.refused.load(Ordering::SeqCst);
     let carried = seen.carried.lock().unwrap().iter().copied().max().unwrap_or_default();
     account(&format!("{refused} connections were refused; at most {carried} mails over one"));
@@ -155,4 +179,31 @@ fn a_provider_that_lets_in_fewer_is_sent_less_and_gets_everything() {
     assert!(eased.is_some_and(|steps| steps > 0), "{eased:?}");
     let limit = relay.metric(r#"postrider_provider_connections_limit{provider="narrow"}"#);
     assert!(limit.is_some_and(|limit| limit < 8), "{limit:?}");
+}
+
+#[test]
+fn each_source_has_a_pace_of_its_own() {
+    let (port, seen) = provider();
+    let source = |name: &str, address: &str| {
+        format!("\n[[source]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nhostname = \"{name}.example\"\n")
+    };
+    let pool = "\n[[pool]]\nname = \"all\"\nsources = [\"narrow\", \"wide\"]\n";
+    let extra = format!("{}{}{pool}", source("narrow", "127.0.0.2"), source("wide", &WIDE.to_string()));
+    let relay = relay_to(port, &extra);
+    let last = submit_all(&relay);
+    let of_both = |limit: &serde_json::Value| {
+        let limit = limit.as_str().unwrap_or_default();
+        let (_, of_narrow) = limit.split_once("from narrow ")?;
+        let of_narrow = of_narrow.split("; from wide ").next()?;
+        (limit.contains("from 2 sources") && of_narrow.contains("narrow-connections")).then(|| limit.to_owned())
+    };
+    let waiting = relay.explained(&last, SOON, |m| of_both(&m["recipients"][0]["limit"]).is_some());
+    account(&format!("explain: {}", of_both(&waiting["recipients"][0]["limit"]).unwrap()));
+    all_have_arrived_once(&seen);
+    let most = |address: Ipv4Addr| seen.open.lock().unwrap().get(&IpAddr::from(address)).map_or(0, |(_, most)| *most);
+    let (narrow, wide) = (most(Ipv4Addr::new(127, 0, 0, 2)), most(WIDE));
+    let refused = seen.refused.load(Ordering::SeqCst);
+    account(&format!("at most {narrow} connections from one, {wide} from the other; {refused} were refused"));
+    // The site takes more than one source may have, and the one that is let in goes on alone.
+    assert!(wide > LETS_IN && refused > 0 && refused < MAILS / 4, "{narrow} {wide} {refused}");
 }

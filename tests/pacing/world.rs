@@ -132,10 +132,11 @@ impl World {
             let next = self.due.peek().map(|Reverse((at, ..))| *at);
             let next = next.into_iter().chain(wakes).min().unwrap_or(end).min(end).max(self.now());
             while sampled <= next {
-                let limits = self.schedule.pacer(self.site).unwrap().in_force(sampled);
-                self.current.connections = limits.connections;
-                self.current.per_second = limits.per_second.unwrap_or(f64::INFINITY);
-                if limits.suspended.is_some() {
+                let pacers = self.schedule.pacer(self.site).unwrap();
+                let limits = pacers.limits(sampled);
+                self.current.connections = limits.concurrency;
+                self.current.per_second = limits.pace.map_or(f64::INFINITY, |pace| pace.per_second);
+                if pacers.suspended(sampled).is_some() {
                     (self.current.connections, self.current.per_second) = (0, 0.0);
                 }
                 self.samples.push(std::mem::take(&mut self.current));
@@ -270,7 +271,7 @@ impl World {
         let duration = now.since(began);
         let answer = RecipientOutcome { recipient: 0, outcome, peer: None, progress: None, duration };
         match self.schedule.heard(ticket, &[answer], now) {
-            Some((_, step)) => self.steps.push((now, step)),
+            Some((_, told)) => self.steps.extend(told.into_iter().map(|told| (now, told.step))),
             None => self.schedule.went_well(ticket),
         }
         match pause {

@@ -6,6 +6,7 @@
 //! taking anything goes over a fresh one within the same attempt.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::MailEgress;
 use super::hosts;
@@ -23,6 +24,7 @@ use crate::model::{
     Peer, RecipientIndex, RecipientOutcome, ReversePath, Scope, Stage, TlsWish,
 };
 use crate::route::MailHop;
+use crate::schedule::SourceShares;
 use crate::wire::smtp::client::dialogue::Idle;
 use crate::wire::smtp::client::exchange::{Plan, Transfer};
 use crate::wire::smtp::client::{Capabilities, MailCommand, RcptCommand, sent_bytes};
@@ -34,6 +36,10 @@ pub struct MailCourier {
     pub(super) session: Option<Session>,
     /// Mails over one connection, if there is a limit.
     messages_max: Option<u32>,
+    /// What each source may do, where several send to the same site.
+    shares: Option<Arc<SourceShares>>,
+    /// What sources were answered after which others were tried, since somebody asked.
+    blamed: Vec<RecipientOutcome>,
     /// Connections tried since somebody asked.
     dialled: u32,
 }
@@ -81,12 +87,22 @@ impl Ledger<'_> {
 impl MailCourier {
     /// A courier without a connection yet.
     pub fn new(egress: Arc<MailEgress>) -> Self {
-        Self { egress, session: None, messages_max: None, dialled: 0 }
+        Self { egress, session: None, messages_max: None, shares: None, blamed: Vec::new(), dialled: 0 }
     }
 
     /// How many mails its next connections may carry, if its site has a limit of its own.
     pub fn allow(&mut self, messages_max: Option<u32>) {
         self.messages_max = messages_max;
+    }
+
+    /// What each source may do from now on, where several send to the same site.
+    pub fn share(&mut self, shares: Option<Arc<SourceShares>>) {
+        self.shares = shares;
+    }
+
+    /// What sources were answered after which others were tried, since this was asked last. About no recipient.
+    pub fn take_blamed(&mut self) -> Vec<RecipientOutcome> {
+        std::mem::take(&mut self.blamed)
     }
 
     /// How many connections it has tried to make since this was asked last.
@@ -156,7 +172,8 @@ impl MailCourier {
             Ok(policy) => policy,
             Err(setback) => return ledger.enter_all(&group, &setback),
         };
-        let way = Way { hop, pool, whole_lane, tls: &tls, watched: None };
+        let shares = self.shares.clone();
+        let way = Way { hop, pool, whole_lane, shares: shares.as_ref(), tls: &tls, watched: None };
         while !group.is_empty() {
             let mut session = match self.ready_session(options, way).await {
                 Some(session) => session,
@@ -172,7 +189,10 @@ impl MailCourier {
                 self.session = Some(session);
                 return;
             }
-            let grant = self.egress.warmup.reserve(&session.from.source, &session.towards, group.len()).await;
+            let (source, towards) = (&session.from.source, &session.towards);
+            let in_turn = self.egress.roster.turn(source, towards).await;
+            let asked = if in_turn { group.len() } else { 0 };
+            let grant = self.egress.warmup.reserve(source, towards, asked).await;
             if grant.count() == 0 {
                 // Others were quicker; the next look finds a source that still may, or none.
                 session.idle = Some(idle);
@@ -226,7 +246,7 @@ impl MailCourier {
     /// Enters what has become of a transaction's recipients. Those who are left may be given the mail from another source:
     /// this one was blamed, and rests.
     fn conclude<'a>(
-        &self,
+        &mut self,
         pool: &Pool,
         session: &Session,
         group: &[Addressee<'a>],
@@ -243,6 +263,10 @@ impl MailCourier {
         let mut left = Vec::new();
         for (addressee, outcome) in group.iter().zip(outcomes) {
             if again && blamed(&outcome).is_some() {
+                if left.is_empty() {
+                    let duration = self.egress.clock.mono().since(ledger.began);
+                    self.blamed.push(about_source(outcome, Some(session.peer.clone()), duration));
+                }
                 left.push(*addressee);
             } else {
                 ledger.enter(addressee.index, outcome, Some(&session.peer));
@@ -252,9 +276,13 @@ impl MailCourier {
     }
 
     async fn open(&mut self, options: &Options, way: Way<'_>, envelope: &Envelope) -> Result<Session, Setback> {
-        self.dialled = self.dialled.saturating_add(1);
         let watched = Watched::of(envelope, way.hop, way.tls);
-        Session::open(&self.egress, options, Way { watched: watched.as_ref(), ..way }).await
+        let way = Way { watched: watched.as_ref(), ..way };
+        let opened = Session::open(&self.egress, options, way, &mut self.blamed).await;
+        if !matches!(&opened, Err(setback) if setback.failure.is_ours()) {
+            self.dialled = self.dialled.saturating_add(1);
+        }
+        opened
     }
 
     async fn attempt(
@@ -287,6 +315,7 @@ impl MailCourier {
     async fn ready_session(&mut self, options: &Options, way: Way<'_>) -> Option<Session> {
         let Way { hop, pool, tls, .. } = way;
         let mut session = self.session.take()?;
+        session.towards.shares = way.shares.cloned();
         if !self.egress.roster.may_go_on(pool, &session.from.source, &session.towards) {
             session.quit(false, options.timeouts.quit).await;
             return None;
@@ -335,6 +364,11 @@ impl MailCourier {
         }
         self.session = Some(session);
     }
+}
+
+/// An answer that says something of a source, and nothing of a recipient.
+pub(super) fn about_source(outcome: Outcome, peer: Option<Peer>, duration: Duration) -> RecipientOutcome {
+    RecipientOutcome { recipient: 0, outcome, peer, progress: None, duration }
 }
 
 /// The mail with its signature.

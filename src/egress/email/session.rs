@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 
 use super::MailEgress;
 use super::connection::{Connection, Lost};
+use super::courier::about_source;
 use super::dane::Unproven;
 use super::hosts::{self, Host};
 use super::options::Options;
@@ -24,10 +25,11 @@ use super::tls_rpt::ResultType;
 use super::tls_rpt::watch::{Sight, Watched};
 use super::verdict::{Setback, takes_no_mail, with_reply};
 use super::wish;
-use crate::model::{EnhancedStatus, Failure, Peer, Reply, Scope, Stage};
+use crate::model::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Reply, Scope, Stage};
 use crate::net::tls::{self, TlsError};
 use crate::net::{self, ConnectError};
 use crate::route::MailHop;
+use crate::schedule::SourceShares;
 use crate::wire::smtp::client::ReplyFault;
 use crate::wire::smtp::client::dialogue::{AwaitGreeting, AwaitHello, Greeted, Hello, Idle, Tls};
 
@@ -43,6 +45,8 @@ pub(super) struct Way<'a> {
     pub(super) pool: &'a Pool,
     /// All mail of the same client, class and destination uses that pool.
     pub(super) whole_lane: bool,
+    /// What each source may do, where several send to the same site.
+    pub(super) shares: Option<&'a Arc<SourceShares>>,
     pub(super) tls: &'a Policy,
     /// Whom its sessions are told to; `None`: nobody.
     pub(super) watched: Option<&'a Watched>,
@@ -82,13 +86,18 @@ impl From<Setback> for Trouble {
 }
 
 impl Session {
-    /// A session with the best host of `hop` that will talk to us.
-    pub(super) async fn open(egress: &MailEgress, options: &Options, way: Way<'_>) -> Result<Self, Setback> {
+    /// A session with the best host of `hop` that will talk to us. What made it try another source goes to `blamed`.
+    pub(super) async fn open(
+        egress: &MailEgress,
+        options: &Options,
+        way: Way<'_>,
+        blamed: &mut Vec<RecipientOutcome>,
+    ) -> Result<Self, Setback> {
         let mut setbacks = Setbacks::default();
         if let Some(watched) = way.watched {
             watched.look_up(egress, options).await;
         }
-        let walk = walk(egress, options, way, &mut setbacks);
+        let walk = walk(egress, options, way, (&mut setbacks, blamed));
         match tokio::time::timeout(options.timeouts.opening, walk).await {
             Ok(Some(session)) => Ok(session),
             Ok(None) => Err(setbacks.verdict()),
@@ -146,13 +155,17 @@ impl Setbacks {
         *slot = Some(setback);
     }
 
-    /// For how long the source is to rest, if it is what was blamed.
-    fn blames_source(&self) -> Option<Duration> {
-        self.failures().find_map(rest_for)
+    /// For how long the source is to rest, if it is what was blamed, and by what.
+    fn blames_source(&self) -> Option<(Duration, &Setback)> {
+        self.all().find_map(|setback| Some((rest_for(&setback.failure)?, setback)))
     }
 
     fn failures(&self) -> impl Iterator<Item = &Failure> {
-        [&self.last_temporary, &self.last_permanent].into_iter().flatten().map(|setback| &setback.failure)
+        self.all().map(|setback| &setback.failure)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Setback> {
+        [&self.last_temporary, &self.last_permanent].into_iter().flatten()
     }
 
     /// While one host may get better, the destination may.
@@ -170,7 +183,12 @@ impl Setbacks {
 }
 
 /// From one source after the other, as long as it is the source that is blamed.
-async fn walk(egress: &MailEgress, options: &Options, way: Way<'_>, setbacks: &mut Setbacks) -> Option<Session> {
+async fn walk(
+    egress: &MailEgress,
+    options: &Options,
+    way: Way<'_>,
+    (setbacks, blamed): (&mut Setbacks, &mut Vec<RecipientOutcome>),
+) -> Option<Session> {
     let hosts = match hosts::hosts(egress, options, way.hop, way.tls.asks_dnssec()).await {
         Ok(hosts) => hosts,
         Err(setback) => {
@@ -178,7 +196,7 @@ async fn walk(egress: &MailEgress, options: &Options, way: Way<'_>, setbacks: &m
             return None;
         }
     };
-    let towards = towards(options, &hosts);
+    let towards = Towards { shares: way.shares.cloned(), ..towards(options, &hosts) };
     loop {
         let from = match egress.roster.take(way.pool, &towards, options.timeouts.connect).await {
             Ok(from) => Arc::new(from),
@@ -191,16 +209,19 @@ async fn walk(egress: &MailEgress, options: &Options, way: Way<'_>, setbacks: &m
                 return None;
             }
         };
+        let began = egress.clock.mono();
         // What the source before this one met says nothing about it.
         *setbacks = Setbacks::default();
         if let Some(session) = through(egress, options, way, &hosts, (&from, &towards), setbacks).await {
             return Some(session);
         }
         setbacks.failures().for_each(|failure| egress.warmup.turned_away(&from.source, &towards, failure));
-        let span = setbacks.blames_source()?;
+        let (span, why) = setbacks.blames_source()?;
         if !egress.roster.rest(way.pool, &from.source, &towards, span) {
             return None;
         }
+        let (outcome, peer) = (Outcome::Delayed(why.failure.clone()), why.peer.clone());
+        blamed.push(about_source(outcome, peer, egress.clock.mono().since(began)));
     }
 }
 
@@ -210,10 +231,10 @@ fn towards(options: &Options, hosts: &[Host]) -> Towards {
     let best = hosts.first().map_or("", |host| &*host.name);
     let provider = &options.providers.provider_of(best).name;
     if **provider != *crate::provider::ANY {
-        return Towards { site: provider.clone(), provider: Some(provider.clone()) };
+        return Towards { site: provider.clone(), provider: Some(provider.clone()), shares: None };
     }
     let is_ours = hosts.first().is_some_and(|host| host.source == hosts::Source::Operator);
-    Towards { site: best.into(), provider: (!is_ours).then(|| provider.clone()) }
+    Towards { site: best.into(), provider: (!is_ours).then(|| provider.clone()), shares: None }
 }
 
 /// All hosts in turn, from one source.

@@ -21,10 +21,17 @@ use crate::clock::{Mono, SharedClock};
 use crate::event::metrics::Metrics;
 use crate::model::{Class, Domain, EnhancedStatus, Envelope, Failure, Scope, Stage};
 use crate::net::proxy::Proxy;
+use crate::schedule::{Pace, Share, SourceShares};
 
 /// Places where a source rests that are remembered; above it those whose rest has ended are forgotten first, then new ones
 /// do not rest.
 const RESTS_MAX: usize = 65_536;
+
+/// A mail waits so long for its source's pace; where it would be longer, another source is looked for.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// So long a mail waits for a connection of a source that has as many to its site as are its share; then others may carry it.
+const SHARE_WAIT: Duration = Duration::from_millis(250);
 
 /// When a source is looked at again that an operator has paused: that may end at any time.
 const PAUSED_LOOKED_AT: Duration = Duration::from_secs(30);
@@ -173,12 +180,20 @@ impl Source {
 }
 
 /// Whom a source sends to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) struct Towards {
     /// Who would blame it: whoever runs the best of the hosts, or that host.
     pub(super) site: Arc<str>,
     /// Under whose name it is counted what a source in warm-up sends there; `None`: it is not.
     pub(super) provider: Option<Arc<str>>,
+    /// What each source may do there; `None`: what its site may.
+    pub(super) shares: Option<Arc<SourceShares>>,
+}
+
+impl Towards {
+    fn share(&self, source: &Source) -> Option<&Share> {
+        Some(self.shares.as_ref()?.of(source.shown_name().as_deref()))
+    }
 }
 
 /// A source that an operator wants nothing to leave from.
@@ -200,6 +215,12 @@ pub(super) struct Barred {
 }
 
 impl Barred {
+    /// Others have the connections: whoever carries the mail next may be one of them.
+    fn by_its_share(pool: &Pool, towards: &Towards) -> Self {
+        let why = format!("sources of pool {} have their share of connections to {}", pool.name, towards.site);
+        Self { wait: Duration::ZERO, why }
+    }
+
     /// What it means for a mail that no other source can take.
     pub(super) fn failure(self) -> Box<Failure> {
         let mut failure = Failure::without_reply(Scope::Source, Stage::Route, EnhancedStatus::new(4, 4, 5), self.why);
@@ -223,11 +244,74 @@ pub(super) struct Roster {
 #[derive(Default)]
 struct Uses {
     open: HashMap<Arc<str>, usize>,
+    /// What a source does towards a site.
+    there: HashMap<(Arc<str>, Arc<str>), Use>,
     /// Until when a source does not go to a site.
     resting: HashMap<(Arc<str>, Arc<str>), Mono>,
 }
 
+/// What one source does towards one site.
+#[derive(Clone, Copy, Default)]
+struct Use {
+    open: usize,
+    /// GCRA's theoretical arrival time.
+    next_at: Mono,
+}
+
+impl Use {
+    /// How long a mail would have to wait for its turn.
+    fn wait(&self, pace: Pace, now: Mono) -> Duration {
+        let ahead = interval(pace).saturating_mul(pace.burst.saturating_sub(1));
+        // However slow it was before: what has changed holds at once.
+        let longest = interval(pace).saturating_add(TURN_WAIT_MAX);
+        self.next_at.since(now.plus(ahead)).min(longest)
+    }
+
+    /// A mail has its turn after that wait.
+    fn takes_turn(&mut self, pace: Pace, wait: Duration, now: Mono) {
+        let ahead = interval(pace).saturating_mul(pace.burst.saturating_sub(1));
+        self.next_at = Mono(self.next_at.0.clamp(now.0, now.plus(ahead + wait).0)).plus(interval(pace));
+    }
+
+    fn is_over(&self, now: Mono) -> bool {
+        self.open == 0 && self.next_at <= now
+    }
+}
+
+fn interval(pace: Pace) -> Duration {
+    Duration::from_secs_f64((1.0 / pace.per_second).clamp(0.000_001, 86_400.0))
+}
+
 impl Uses {
+    fn there(&self, source: &Source, towards: &Towards) -> Use {
+        self.there.get(&(source.name.clone(), towards.site.clone())).copied().unwrap_or_default()
+    }
+
+    fn there_mut(&mut self, source: &Arc<str>, site: &Arc<str>, now: Mono) -> &mut Use {
+        if self.there.len() >= RESTS_MAX {
+            self.there.retain(|_, there| !there.is_over(now));
+        }
+        self.there.entry((source.clone(), site.clone())).or_default()
+    }
+
+    /// It has as many connections to the site as are its share.
+    fn has_its_share(&self, source: &Source, towards: &Towards) -> bool {
+        towards.share(source).is_some_and(|share| self.there(source, towards).open >= share.connections)
+    }
+
+    /// Why a source may not go to a site yet that others may go to: it is suspended there, or slower than anybody waits.
+    fn too_soon(&self, source: &Source, towards: &Towards, now: Mono) -> Option<Barred> {
+        let share = towards.share(source)?;
+        let (name, site) = (&source.name, &towards.site);
+        if let Some(until) = share.suspended.filter(|until| *until > now) {
+            let wait = until.since(now);
+            return Some(Barred { wait, why: format!("source {name} is suspended towards {site}") });
+        }
+        let wait = share.pace.map(|pace| self.there(source, towards).wait(pace, now))?;
+        let why = || format!("source {name} has had what its pace towards {site} allows");
+        (wait > TURN_WAIT_MAX).then(|| Barred { wait, why: why() })
+    }
+
     /// Until when a source does not go to a site, if it does not.
     fn rests_until(&self, source: &Source, site: &Arc<str>, now: Mono) -> Option<Mono> {
         self.resting.get(&(source.name.clone(), site.clone())).copied().filter(|until| *until > now)
@@ -237,6 +321,7 @@ impl Uses {
 /// A source's connection, counted while it lives.
 pub(super) struct Held {
     pub(super) source: Arc<Source>,
+    site: Arc<str>,
     roster: Arc<Roster>,
 }
 
@@ -252,6 +337,13 @@ impl Drop for Held {
         if let Some(open) = uses.open.get_mut(&self.source.name) {
             *open = open.saturating_sub(1);
         }
+        let key = (self.source.name.clone(), self.site.clone());
+        if let Some(there) = uses.there.get_mut(&key) {
+            there.open = there.open.saturating_sub(1);
+            if there.is_over(self.roster.clock.mono()) {
+                uses.there.remove(&key);
+            }
+        }
         drop(uses);
         self.roster.show(&self.source.name, -1);
         // All of them: the one that has waited longest may wait for another source.
@@ -265,6 +357,8 @@ enum Nobody {
     Rest(Mono),
     /// All that may go have as many connections as they may.
     Full,
+    /// One that may go has as many to this site as are its share.
+    Shared,
     /// Those that do not rest have had what their warm-up allows, or are paused.
     Barred(Barred),
 }
@@ -297,6 +391,26 @@ impl Roster {
         by_rule.map(paused).or_else(|| self.warmup.used_up(source, towards))
     }
 
+    /// Waits for a mail's turn by the pace of its source. False if that would take long: others were quicker.
+    pub(super) async fn turn(&self, source: &Source, towards: &Towards) -> bool {
+        let Some(pace) = towards.share(source).and_then(|share| share.pace) else { return true };
+        let wait = {
+            let now = self.clock.mono();
+            let mut uses = self.uses.lock();
+            let there = uses.there_mut(&source.name, &towards.site, now);
+            let wait = there.wait(pace, now);
+            if wait > TURN_WAIT_MAX {
+                return false;
+            }
+            there.takes_turn(pace, wait, now);
+            wait
+        };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        true
+    }
+
     /// A source of the pool for one more connection to a site; waits, at most for `patience`, while all are full.
     pub(super) async fn take(
         self: &Arc<Self>,
@@ -313,6 +427,11 @@ impl Roster {
                     Err(Nobody::Rest(until)) => return Err(self.all_rest(pool, &towards.site, until)),
                     Err(Nobody::Barred(barred)) => return Err(barred.failure()),
                     Err(Nobody::Full) => freed.await,
+                    Err(Nobody::Shared) => {
+                        if tokio::time::timeout(SHARE_WAIT, freed).await.is_err() {
+                            return Err(Barred::by_its_share(pool, towards).failure());
+                        }
+                    }
                 }
             }
         };
@@ -328,12 +447,13 @@ impl Roster {
         let now = self.clock.mono();
         let mut uses = self.uses.lock();
         let (mut free, mut sum, mut rested) = (Vec::with_capacity(pool.members.len()), 0_u64, None::<Mono>);
-        let (mut full, mut barred) = (false, None::<Barred>);
+        let (mut full, mut shared, mut barred) = (false, false, None::<Barred>);
         for (source, weight) in &pool.members {
             match uses.rests_until(source, &towards.site, now) {
                 Some(until) => rested = Some(rested.map_or(until, |other| other.min(until))),
                 None if uses.open.get(&source.name).is_some_and(|open| *open >= source.connections_max) => full = true,
-                None => match self.barred(source, towards) {
+                None if uses.has_its_share(source, towards) => shared = true,
+                None => match uses.too_soon(source, towards, now).or_else(|| self.barred(source, towards)) {
                     Some(other) if barred.as_ref().is_some_and(|first| first.wait <= other.wait) => {}
                     Some(first) => barred = Some(first),
                     None => {
@@ -348,21 +468,29 @@ impl Roster {
             // Whoever may go first.
             let barred = barred.filter(|first| rested.is_none_or(|until| until.since(now) > first.wait));
             return Err(match (full, barred, rested) {
+                _ if shared => Nobody::Shared,
                 (false, Some(barred), _) => Nobody::Barred(barred),
                 (false, None, Some(until)) => Nobody::Rest(until),
                 (true, ..) | (false, None, None) => Nobody::Full,
             });
         };
         *uses.open.entry(source.name.clone()).or_default() += 1;
+        uses.there_mut(&source.name, &towards.site, now).open += 1;
         drop(uses);
         self.show(&source.name, 1);
-        Ok(Held { source: source.clone(), roster: self.clone() })
+        Ok(Held { source: source.clone(), site: towards.site.clone(), roster: self.clone() })
     }
 
     /// True if a connection of this source may carry one more mail of the pool to a site.
     pub(super) fn may_go_on(&self, pool: &Pool, source: &Source, towards: &Towards) -> bool {
-        let rests = || self.uses.lock().rests_until(source, &towards.site, self.clock.mono()).is_some();
-        pool.has(source) && (pool.members.len() < 2 || !rests()) && self.barred(source, towards).is_none()
+        let now = self.clock.mono();
+        let rests = {
+            let uses = self.uses.lock();
+            let blamed = pool.members.len() > 1 && uses.rests_until(source, &towards.site, now).is_some();
+            let above = towards.share(source).is_some_and(|s| uses.there(source, towards).open > s.connections);
+            blamed || above || uses.too_soon(source, towards, now).is_some()
+        };
+        pool.has(source) && !rests && self.barred(source, towards).is_none()
     }
 
     /// A site has blamed a source: others of its pool go there for a while. Where there is no other, it does not rest: its

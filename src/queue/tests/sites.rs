@@ -67,7 +67,7 @@ async fn what_waits_moves_to_the_site_that_its_domain_shares() {
     // Learnt anew, with other limits.
     queue.learn_site(&domain("a.example"), shared(3), HOUR);
     let in_force = |queue: &Queue| queue.shared.table.lock().schedule.pacer(site).unwrap().in_force(queue.now().mono);
-    assert_eq!(in_force(&queue).connections, 3);
+    assert_eq!(in_force(&queue)[0].1.connections, 3);
     assert_eq!(
         queue.message(queue.explain("z@a.example", 1).await[0].id.parse().unwrap(), None).await.unwrap().status,
         "queued"
@@ -138,7 +138,7 @@ async fn a_lane_whose_sources_may_send_nothing_waits_and_its_site_goes_on() {
     drop(next);
     {
         let table = queue.shared.table.lock();
-        let pacer = table.schedule.pacer(site).unwrap().in_force(queue.now().mono);
+        let (_, pacer) = table.schedule.pacer(site).unwrap().in_force(queue.now().mono).remove(0);
         assert_eq!((pacer.connections, pacer.eased, pacer.suspended), (4, None, None));
     }
     // It is looked at again before the two hours are over: somebody may have given it other sources.

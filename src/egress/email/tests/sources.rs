@@ -4,7 +4,8 @@ use super::*;
 use crate::egress::email::session::rest_for;
 use crate::egress::email::sources::{PausedSource, Roster, Towards};
 use crate::egress::email::warmup::WarmUp;
-use crate::model::Reply;
+use crate::model::{EnhancedStatus, Failure, Measures, Peer, Relayed, Reply, Stage};
+use crate::schedule::{Bounds, By, OverAll, Pacers, SourceShares, Terms};
 
 /// Greeting, and EHLO by that name with PIPELINING.
 fn hello_from(name: &str) -> String {
@@ -45,7 +46,7 @@ fn roster() -> (Arc<Roster>, Arc<ManualClock>) {
 
 /// A site that no warm-up counts.
 fn towards(site: &str) -> Towards {
-    Towards { site: site.into(), provider: None }
+    Towards { site: site.into(), provider: None, shares: None }
 }
 
 fn from_of(outcome: &RecipientOutcome) -> &str {
@@ -179,6 +180,74 @@ async fn from_a_paused_source_nothing_leaves_until_that_ends() {
     assert!(none.lane_waits().is_some_and(|span| span <= Duration::from_secs(30)), "it may end at any time");
     roster.pause(Vec::new());
     assert!(roster.take(&pool, &known, Duration::ZERO).await.is_ok());
+}
+
+/// What sources may do towards a site after these answers, each starting with two connections and one mail a minute.
+fn shares_after(answers: &[(&Arc<Source>, Outcome)]) -> Option<Arc<SourceShares>> {
+    let same = |start: f64| Bounds { start, least: start, most: start };
+    let mut pacers = Pacers::new(Terms {
+        provider: "p".into(),
+        connections: same(2.0),
+        per_second: same(1.0 / 60.0),
+        new_connections: None,
+        messages_per_connection: None,
+        idle: None,
+        over_all: OverAll::NONE,
+        by: By::Table,
+    });
+    for (source, outcome) in answers {
+        let source = Some(source.name.clone());
+        let peer = Peer { host: "mx.example".into(), address: None, tls: None, source, tls_policy: None };
+        let (outcome, peer) = (outcome.clone(), Some(peer));
+        let answer = RecipientOutcome { recipient: 0, outcome, peer, progress: None, duration: Duration::ZERO };
+        pacers.heard(&[answer], false, Mono(2));
+    }
+    pacers.shares().cloned()
+}
+
+#[tokio::test]
+async fn a_source_keeps_to_its_share_of_what_a_site_takes() {
+    let (mta1, mta2) = two();
+    let pool = pool("all", &[(&mta1, 1), (&mta2, 1)], Whose::default());
+    let (roster, clock) = roster();
+    let good =
+        Outcome::Relayed(Relayed { reply: Reply { code: 250, enhanced: None, text: "ok".into() }, notifies: true });
+    assert_eq!(shares_after(&[(&mta1, good.clone())]), None);
+    let shares = shares_after(&[(&mta1, good.clone()), (&mta2, good.clone())]);
+    let site = Towards { shares, ..towards("mx.example") };
+    // One was made before anything was known; it counts.
+    let mut held = vec![roster.take(&pool, &towards("mx.example"), Duration::ZERO).await.unwrap()];
+    while held.len() < 4 {
+        held.push(roster.take(&pool, &site, Duration::ZERO).await.unwrap());
+    }
+    assert_eq!(held.iter().filter(|h| h.source == mta1).count(), 2);
+    let full = roster.take(&pool, &site, Duration::from_secs(20)).await.unwrap_err();
+    assert_eq!(full.lane_waits(), Some(Duration::ZERO), "another may carry it at once: {full:?}");
+    assert!(roster.take(&pool, &towards("elsewhere"), Duration::ZERO).await.is_ok());
+    // A mail a minute from each.
+    assert!(roster.may_go_on(&pool, &mta1, &site) && roster.turn(&mta1, &site).await);
+    assert!(!roster.may_go_on(&pool, &mta1, &site) && !roster.turn(&mta1, &site).await);
+    held.clear();
+    for _ in 0..8 {
+        assert_eq!(roster.take(&pool, &site, Duration::ZERO).await.unwrap().source, mta2);
+    }
+    assert!(roster.turn(&mta2, &site).await);
+    let none = roster.take(&pool, &site, Duration::from_secs(20)).await.unwrap_err();
+    assert!(none.is_ours() && none.cause.as_ref().unwrap().contains("its pace towards mx.example"), "{none:?}");
+    assert_eq!(none.lane_waits().map(|span| span.as_secs()), Some(60));
+    clock.advance(Duration::from_secs(60));
+    assert!(roster.turn(&mta1, &site).await && roster.turn(&mta2, &site).await);
+    // Suspended there, and there alone.
+    let asked = Measures { suspend: Some(Duration::from_secs(600)), ..Measures::default() };
+    let failure = Failure::without_reply(Scope::Source, Stage::Mail, EnhancedStatus::new(4, 7, 0), "blocked");
+    let blocked = Outcome::Delayed(Failure { measures: Some(Arc::new(asked)), ..failure });
+    let site = Towards { shares: shares_after(&[(&mta1, blocked), (&mta2, good)]), ..towards("suspended") };
+    for _ in 0..8 {
+        assert_eq!(roster.take(&pool, &site, Duration::ZERO).await.unwrap().source, mta2);
+    }
+    assert!(!roster.may_go_on(&pool, &mta1, &site) && roster.may_go_on(&pool, &mta2, &site));
+    clock.advance(Duration::from_secs(600));
+    assert!(roster.may_go_on(&pool, &mta1, &site));
 }
 
 #[tokio::test]
