@@ -22,6 +22,9 @@ pub const PEER_REPLY_BYTES_MAX: usize = 64 * 1024;
 /// Largest SMPP PDU taken: header 16 + fixed fields under 300 + `message_payload` of 64 KiB.
 pub const SMPP_PDU_BYTES_MAX: usize = 16 + 300 + 65_536;
 
+/// Largest CMPP PDU taken: header 12 + fixed fields of a SUBMIT 3.0 + 255 numbers of 32 octets + text of 255.
+pub const CMPP_PDU_BYTES_MAX: usize = 12 + 151 + 255 * 32 + 255;
+
 /// Bodies above this size do not travel through the log's batches: one batch of them would stand in front of a code.
 pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;
 

@@ -19,7 +19,7 @@ use crate::peers::arrivals::ArrivalList;
 use crate::peers::carrier;
 use crate::peers::mail_sink::{self, Stage};
 
-/// Be the far end: an SMTP server that takes every mail and an SMPP carrier that takes every text, and keep none
+/// Be the far end: an SMTP server that takes every mail and a carrier that takes every text by SMPP or CMPP, and keep none
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  postrider sink\n  postrider sink --only smtp --smtp 127.0.0.1:2526 --latency 20ms \
@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Where mail is taken
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2526")]
     smtp: SocketAddr,
-    /// Where texts are taken
+    /// Where texts are taken, by SMPP 3.4, CMPP 2.0 or CMPP 3.0: clients' first octets tell
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2776")]
     smpp: SocketAddr,
     /// Only one of the two ends
@@ -51,13 +51,16 @@ pub(super) struct Args {
     /// Share of texts answered "throttled", 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     throttle_share: f64,
+    /// So many parts of texts are answered "throttled" at first
+    #[arg(long, value_name = "COUNT", default_value = "0")]
+    throttle_first: u64,
     /// Share of texts whose receipt says undeliverable, 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     undeliverable_share: f64,
     /// How long after a text its receipt comes
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = span)]
     receipt_delay: Duration,
-    /// The one system id that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
+    /// The one system id (in CMPP: SP_Id) that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
     #[arg(long, value_name = "NAME")]
     system_id: Option<String>,
     /// Offer STARTTLS with this certificate chain, PEM
@@ -186,6 +189,7 @@ impl Args {
             system_id: self.system_id.clone().unwrap_or_default(),
             password: Secret::new(password),
             latency: self.latency,
+            throttle_first: self.throttle_first,
             throttle_share: self.throttle_share,
             refuse_share: self.refuse_share,
             receipt_delay: self.receipt_delay,

@@ -53,7 +53,7 @@ pub use outbound_tls::Dane;
 pub use quantity::{parse_bytes, parse_span};
 pub use queue::{Queue, Retry};
 pub use server::{Admin, Auth, Http, Listener, ListenerTls, Server, Tls};
-pub use texts::{Carrier, Protocol};
+pub use texts::Carrier;
 pub use timeouts::DeliveryTimeouts;
 
 use mistake::Fault;

@@ -92,9 +92,13 @@ fn the_samples_show_the_defaults() {
     // The second carrier says only what it must.
     let (first, second) = (&shown.carriers[0], &shown.carriers[1]);
     assert_eq!(
-        (&first.system_type, first.binds, first.window, first.rate, first.source_ton, first.source_npi),
-        (&second.system_type, second.binds, second.window, second.rate, second.source_ton, second.source_npi),
+        (format!("{:?}", first.protocol), first.binds, first.window, first.rate),
+        (format!("{:?}", second.protocol), second.binds, second.window, second.rate),
     );
+    // So does the fourth, of those that speak CMPP.
+    let (third, fourth) = (&shown.carriers[2], &shown.carriers[3]);
+    assert_eq!(format!("{:?}", third.protocol), format!("{:?}", fourth.protocol));
+    assert_eq!((third.enquire_interval, third.response_timeout), (fourth.enquire_interval, fourth.response_timeout));
     assert_eq!((first.enquire_interval, first.response_timeout), (second.enquire_interval, second.response_timeout));
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::egress::sms::Protocol;
 use crate::model::{Channel, Class};
+use crate::wire::cmpp::Version;
 
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
 
@@ -378,8 +380,8 @@ fn carriers_and_text_routes_find_each_other() {
         "relay.toml:17: sms_route[0].carriers[0]: unknown carrier \"cmc-1\"; did you mean \"cmcc-1\"? (one of cmcc-1)",
     );
     check(
-        &format!("{}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n", CARRIER.replace("smpp", "cmpp")),
-        "relay.toml:11: carrier[0].protocol: protocol \"cmpp\" is not yet supported; this version speaks \"smpp\"",
+        &format!("{}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n", CARRIER.replace("smpp", "sgip")),
+        "relay.toml:11: carrier[0].protocol: protocol \"sgip\" is not yet supported; this version speaks \"smpp\", \"cmpp2\" and \"cmpp3\"",
     );
     check(
         &CARRIER.replace("\"GOOD\"", "\"BAD\""),
@@ -394,6 +396,34 @@ fn carriers_and_text_routes_find_each_other() {
         "relay.toml:16: carrier[1].name: the name \"cmcc-1\" is taken (carrier[0].name); give each carrier its own name",
     );
     assert!(super::tests::warnings(CARRIER).starts_with("relay.toml:10: carrier[0].name: no [[sms_route]] leads to"));
+}
+
+#[test]
+fn a_carrier_that_speaks_cmpp_has_keys_of_its_own() {
+    let cmpp = CARRIER.replace("smpp", "cmpp2").replace("postrider", "900001");
+    let (config, _) = good(&format!("{GOOD}{cmpp}from = \"10690001\"\nservice_id = \"SVC\"\n"));
+    let carrier = &config.carriers[0];
+    let Protocol::Cmpp(account) = &carrier.protocol else { panic!("{carrier:?}") };
+    assert_eq!((account.version, account.service_id.as_str()), (Version::V2, "SVC"));
+    assert_eq!((carrier.enquire_interval.as_secs(), carrier.response_timeout.as_secs()), (180, 60));
+    check(&cmpp, "relay.toml:9: carrier[0].from: missing; add from = \"10690001\"");
+    check(
+        &format!("{}from = \"Shop\"\nsystem_type = \"x\"\n", cmpp.replace("900001", "9000001")),
+        "relay.toml:13: carrier[0].system_id: \"9000001\" does not fit; expected at most 6 printable ASCII characters\n\
+         relay.toml:15: carrier[0].from: CMPP shows no names; write the access number, such as \"10690001\"\n\
+         relay.toml:16: carrier[0].system_type: only SMPP knows system_type, and this carrier speaks another protocol; \
+         remove it, or set protocol = \"smpp\"",
+    );
+    check(
+        &format!("{CARRIER}service_id = \"x\"\n"),
+        "relay.toml:15: carrier[0].service_id: only CMPP knows service_id, and this carrier speaks another protocol; \
+         remove it, or set protocol = \"cmpp2\" or \"cmpp3\"",
+    );
+    check(
+        &CARRIER.replace("smpp", "cmpp"),
+        "relay.toml:11: carrier[0].protocol: CMPP has two versions that do not understand each other; \
+         ask the carrier, and write \"cmpp2\" or \"cmpp3\"",
+    );
 }
 
 #[test]

@@ -69,7 +69,7 @@ async fn carry(task: Task, mut lease: Lease, ready: Arc<Carrier>) {
             let Content::Text(text) = &consignment.content else { return };
             match under_way(consignment.progress.as_ref()) {
                 Some(progress) => (progress.clone(), carrier_named(&task, &progress.carrier)),
-                None => (fresh(ready.name(), crate::sms::plan(text).count), Some(ready)),
+                None => (fresh(ready.name(), ready.parts_of(text)), Some(ready)),
             }
         }
         Err(e) => {

@@ -51,6 +51,13 @@ pub fn parse(text: &[u8], tlv_id: Option<&[u8]>, tlv_state: Option<u8>) -> Optio
     Some(ReceiptText { id, state, words, done })
 }
 
+/// Reads a `stat` that stands alone, as CMPP's reports have it: the verdict, if the word is one of the standard's, and the
+/// carrier's own words as in [`ReceiptText::words`].
+pub fn read_stat(stat: &[u8]) -> (Option<ReceiptState>, String) {
+    let stat = word(&String::from_utf8_lossy(stat), WORD_BYTES_MAX);
+    (state_of_word(&stat), format!("stat:{stat}"))
+}
+
 /// Writes a receipt's text by appendix B.
 pub fn write(id: &str, state: ReceiptState, submitted: Timestamp, done: Timestamp, quote: &str) -> String {
     let (stat, delivered, err) = match state {

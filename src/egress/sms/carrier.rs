@@ -18,7 +18,7 @@ use super::{Inbound, Options, OptionsError, dial};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
 use crate::model::{AttemptBegun, Consignment};
-use crate::model::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Scope, Stage};
+use crate::model::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Scope, SmsText, Stage};
 
 /// Times an attempt hands a part that was not sent to another link.
 const ROUNDS_MAX: usize = 3;
@@ -128,6 +128,11 @@ impl Carrier {
         }
     }
 
+    /// How many parts a text takes in what this carrier speaks.
+    pub fn parts_of(&self, text: &SmsText) -> usize {
+        self.shared.options.cut(text, 0).parts.len()
+    }
+
     /// Submits the parts of a text that are `Waiting` and says what became of each.
     ///
     /// Parts leave one after another without waiting for answers, each when it has a slot and its turn. After the first
@@ -210,7 +215,7 @@ impl Carrier {
             }
             *peer = Some(address);
             let (answer, answered) = oneshot::channel();
-            match jobs.try_send(Job { message: taken.message(part, now), slot, answer }) {
+            match jobs.try_send(Job { part: taken.part(part, now), slot, answer }) {
                 Ok(()) => in_flight.push((part, answered)),
                 Err(_) => unsent = true,
             }

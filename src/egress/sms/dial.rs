@@ -8,11 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::Options;
 use super::carrier::{Phase, Shared};
 use super::link::{End, Link};
-use crate::wire::smpp::session::{BindStep, Bound, LinkFault, Open, Settings, Transceiver};
-use crate::wire::smpp::{CommandStatus, Framer};
+use super::options::Options;
+use super::protocol::{Bound, NotBound, Step};
 
 /// A bind that held for so long was a good one: the next pause is short again.
 const GOOD_BIND: Duration = Duration::from_secs(10);
@@ -39,9 +38,9 @@ pub(super) async fn keep_bound(shared: std::sync::Arc<Shared>, bind: usize, mut 
                     End::Broken(why) => tracing::warn!(%carrier, bind, %why, "link lost"),
                 }
             }
-            Err(NotBound::Refused(status)) => {
-                tracing::error!(%carrier, bind, %status, "the carrier refused the bind: check system_id and password");
-                if status.is_credentials() {
+            Err(NotBound::Refused { why, credentials }) => {
+                tracing::error!(%carrier, bind, %why, "the carrier refused the bind: check system_id and password");
+                if credentials {
                     backoff.jump();
                 }
             }
@@ -58,14 +57,7 @@ pub(super) async fn keep_bound(shared: std::sync::Arc<Shared>, bind: usize, mut 
 pub(super) struct Made {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) framer: Framer,
-    pub(super) session: Bound<Transceiver>,
-}
-
-/// Why there is none.
-enum NotBound {
-    Refused(CommandStatus),
-    Failed(String),
+    pub(super) session: Box<dyn Bound>,
 }
 
 async fn connect_and_bind(shared: &Shared) -> Result<Made, NotBound> {
@@ -78,29 +70,19 @@ async fn connect_and_bind(shared: &Shared) -> Result<Made, NotBound> {
 async fn try_bind(shared: &Shared) -> Result<Made, NotBound> {
     let options = &shared.options;
     let (mut stream, peer) = connect(options).await.map_err(NotBound::Failed)?;
-    let settings = Settings {
-        window: options.window,
-        enquire_interval: options.enquire_interval,
-        response_timeout: options.response_timeout,
-    };
-    let request = options.bind().map_err(|e| NotBound::Failed(e.to_string()))?;
-    let (mut framer, mut out) = (Framer::new(), BytesMut::new());
-    let deadline = shared.clock.mono().plus(options.bind_timeout);
-    let mut binding = Open::new(settings).bind::<Transceiver>(request, deadline, &mut out);
+    let mut out = BytesMut::new();
+    let login = options.login(shared.clock.now(), shared.clock.mono(), &mut out);
+    let mut login = login.map_err(|e| NotBound::Failed(e.to_string()))?;
     loop {
         let failed = |e: std::io::Error| NotBound::Failed(e.to_string());
         stream.write_all_buf(&mut out).await.map_err(failed)?;
-        if stream.read_buf(framer.buffer()).await.map_err(failed)? == 0 {
+        if stream.read_buf(login.buffer()).await.map_err(failed)? == 0 {
             return Err(NotBound::Failed("closed before the bind was answered".to_owned()));
         }
-        while let Some(frame) = framer.next_frame().map_err(|e| NotBound::Failed(e.to_string()))? {
-            match binding.receive(frame, shared.clock.mono(), &mut out) {
-                Ok(BindStep::Binding(still)) => binding = still,
-                // Frames may follow the answer at once: they stay in the framer.
-                Ok(BindStep::Bound(session)) => return Ok(Made { stream, peer, framer, session }),
-                Err(LinkFault::BindRefused(status)) => return Err(NotBound::Refused(status)),
-                Err(fault) => return Err(NotBound::Failed(fault.to_string())),
-            }
+        match login.step(shared.clock.mono(), &mut out)? {
+            Step::Waiting(still) => login = still,
+            // What followed the answer at once stays with the session.
+            Step::Bound(session) => return Ok(Made { stream, peer, session }),
         }
     }
 }

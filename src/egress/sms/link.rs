@@ -1,7 +1,7 @@
 //! One bound connection: parts out, answers and receipts in.
 //!
 //! **Promises.** Ends only after every part handed to it has its [`PartAnswer`]. What waits to be written is bounded; a
-//! carrier that does not read is found out by `enquire_link`. At most `receipts_max` receipts are on their way to disk; at
+//! carrier that does not read is found out by being asked whether it lives. At most `receipts_max` receipts are on their way to disk; at
 //! that limit nothing is read until one is done.
 
 use std::collections::HashMap;
@@ -17,15 +17,13 @@ use tokio::task::JoinSet;
 use super::InboundError;
 use super::carrier::{Phase, Shared};
 use super::dial::Made;
+use super::protocol::{Bound, Brought, DeliveryId, Event, Meaning, Reaction, Verdict};
 use super::slots::{Job, PartAnswer, Slot};
-use crate::model::{Receipt, ReceiptState};
-use crate::sms::{self, receipt};
-use crate::wire::smpp::session::{Bound, Event, Transceiver};
-use crate::wire::smpp::{CommandStatus, Framer, Meaning, ShortMessage, esm_class, tlv};
+use crate::model::Receipt;
 
 /// Octets waiting to be written at which nothing more is taken in.
 const OUT_BYTES_MAX: usize = 64 * 1024;
-/// How long the carrier may take to answer our `unbind`.
+/// How long the carrier may take to answer that we want to part.
 const UNBIND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a link ended.
@@ -43,14 +41,13 @@ pub(super) struct Link<'a> {
     bind: usize,
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
-    framer: Framer,
-    session: Bound<Transceiver>,
+    session: Box<dyn Bound>,
     out: BytesMut,
     /// Octets handed to the socket so far.
     written: u64,
     jobs: mpsc::Receiver<Job>,
     unanswered: HashMap<u32, Unanswered>,
-    receipts: JoinSet<(u32, CommandStatus)>,
+    receipts: JoinSet<(DeliveryId, Reaction)>,
 }
 
 /// A submitted part.
@@ -69,7 +66,7 @@ enum Wake {
     Read(std::io::Result<usize>),
     Written(std::io::Result<usize>),
     Job(Option<Job>),
-    Receipt(Option<(u32, CommandStatus)>),
+    Receipt(Option<(DeliveryId, Reaction)>),
     Phase,
     Time,
 }
@@ -83,7 +80,6 @@ impl<'a> Link<'a> {
             bind,
             reader,
             writer,
-            framer: made.framer,
             session: made.session,
             out: BytesMut::new(),
             written: 0,
@@ -121,7 +117,7 @@ impl<'a> Link<'a> {
 
     async fn exchange(&mut self, phase: &mut watch::Receiver<Phase>) -> End {
         loop {
-            if let Err(why) = self.take_frames() {
+            if let Err(why) = self.take_events() {
                 // The carrier's unbind, or a nack, may have an answer waiting.
                 let _ = tokio::time::timeout(UNBIND_TIMEOUT, self.writer.write_all_buf(&mut self.out)).await;
                 return End::Broken(why);
@@ -146,8 +142,8 @@ impl<'a> Link<'a> {
                     Ok(())
                 }
                 Wake::Receipt(done) => {
-                    if let Some((sequence, status)) = done {
-                        self.session.answer_delivery(sequence, status, &mut self.out);
+                    if let Some((delivery, reaction)) = done {
+                        self.session.answer_delivery(delivery, reaction, &mut self.out);
                     }
                     Ok(())
                 }
@@ -165,7 +161,7 @@ impl<'a> Link<'a> {
         let receipts_room = self.receipts.len() < self.shared.options.receipts_max;
         let rest = self.session.wakeup().since(self.shared.clock.mono());
         tokio::select! {
-            read = self.reader.read_buf(self.framer.buffer()), if room && receipts_room => Wake::Read(read),
+            read = self.reader.read_buf(self.session.buffer()), if room && receipts_room => Wake::Read(read),
             written = self.writer.write_buf(&mut self.out), if !self.out.is_empty() => Wake::Written(written),
             job = self.jobs.recv(), if room => Wake::Job(job),
             Some(done) = self.receipts.join_next() => Wake::Receipt(done.ok()),
@@ -186,29 +182,13 @@ impl<'a> Link<'a> {
     }
 
     /// Understands what has been read.
-    fn take_frames(&mut self) -> Result<(), String> {
+    fn take_events(&mut self) -> Result<(), String> {
         while self.receipts.len() < self.shared.options.receipts_max {
-            let Some(frame) = self.framer.next_frame().map_err(|e| e.to_string())? else { return Ok(()) };
-            let now = self.shared.clock.mono();
-            match self.session.receive(frame, now, &mut self.out).map_err(|e| e.to_string())? {
-                Event::Answer { sequence, status, message_id, .. } => {
-                    if status.meaning() == Meaning::Throttled {
-                        self.shared.pace.throttled();
-                    }
-                    // The answer first, then its slot: whoever waits for the slot may have reason not to use it.
-                    let unanswered = self.unanswered.remove(&sequence);
-                    match unanswered {
-                        Some(Unanswered { answer: Some(answer), _slot, .. }) => {
-                            let _ = answer.send(PartAnswer::Answered { status, message_id });
-                        }
-                        _ => {
-                            let carrier = &self.shared.options.name;
-                            tracing::warn!(%carrier, %status, %message_id, "an answer came too late");
-                            self.shared.series.late.inc();
-                        }
-                    }
-                }
-                Event::Delivery { sequence, message } => self.take_delivery(sequence, &message),
+            let Some(event) = self.session.next(self.shared.clock.mono(), &mut self.out)? else { return Ok(()) };
+            match event {
+                Event::Answer { sequence, verdict, message_id } => self.answered(sequence, verdict, message_id),
+                Event::Delivery(delivery, brought) => self.take_delivery(delivery, brought),
+                Event::Unreadable(why) => self.count_unreadable(&why),
                 Event::Unbound => return Err("the carrier unbound".to_owned()),
                 Event::Nothing => {}
             }
@@ -216,12 +196,30 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
+    fn answered(&mut self, sequence: u32, verdict: Verdict, message_id: String) {
+        if verdict.meaning == Meaning::Throttled {
+            self.shared.pace.throttled();
+        }
+        // The answer first, then its slot: whoever waits for the slot may have reason not to use it.
+        let unanswered = self.unanswered.remove(&sequence);
+        match unanswered {
+            Some(Unanswered { answer: Some(answer), _slot, .. }) => {
+                let _ = answer.send(PartAnswer::Answered { verdict, message_id });
+            }
+            _ => {
+                let (carrier, status) = (&self.shared.options.name, verdict.words);
+                tracing::warn!(%carrier, %status, %message_id, "an answer came too late");
+                self.shared.series.late.inc();
+            }
+        }
+    }
+
     fn submit(&mut self, job: Job) {
         if job.answer.is_closed() {
             return;
         }
         let starts_at = self.written + self.out.len() as u64;
-        match self.session.submit_sm(job.message, self.shared.clock.mono(), &mut self.out) {
+        match self.session.submit(&job.part, self.shared.clock.mono(), &mut self.out) {
             Ok(sequence) => {
                 let unanswered = Unanswered { starts_at, answer: Some(job.answer), _slot: job.slot };
                 self.unanswered.insert(sequence, unanswered);
@@ -234,13 +232,13 @@ impl<'a> Link<'a> {
 
     fn pass_time(&mut self) -> Result<(), String> {
         // What has arrived meanwhile comes first: an answer that lies in the socket is not overdue.
-        match self.reader.try_read_buf(self.framer.buffer()) {
+        match self.reader.try_read_buf(self.session.buffer()) {
             Ok(0) => return Err("the carrier closed the connection".to_owned()),
-            Ok(_) => self.take_frames()?,
+            Ok(_) => self.take_events()?,
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e.to_string()),
         }
-        let overdue = self.session.tick(self.shared.clock.mono(), &mut self.out).map_err(|e| e.to_string())?;
+        let overdue = self.session.tick(self.shared.clock.mono(), &mut self.out)?;
         for sequence in overdue {
             let Some(unanswered) = self.unanswered.get_mut(&sequence) else { continue };
             if let Some(answer) = unanswered.answer.take() {
@@ -250,74 +248,66 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
-    fn take_delivery(&mut self, sequence: u32, message: &ShortMessage) {
-        let carrier = &self.shared.options.name;
-        if !message.is_receipt() {
-            // Nobody keeps what handsets send yet; the carrier shall.
-            tracing::warn!(%carrier, "a message from a handset was put off");
-            self.shared.series.receipts.with_label_values(&[carrier, "handset-message"]).inc();
-            self.session.answer_delivery(sequence, CommandStatus::TEMPORARY_APPLICATION_ERROR, &mut self.out);
-            return;
-        }
-        let Some(receipt) = read_receipt(self.shared, message) else {
-            tracing::warn!(%carrier, "a receipt without an id was refused");
-            self.shared.series.receipts.with_label_values(&[carrier, "unreadable"]).inc();
-            self.session.answer_delivery(sequence, CommandStatus::PERMANENT_APPLICATION_ERROR, &mut self.out);
-            return;
+    fn take_delivery(&mut self, delivery: DeliveryId, brought: Brought) {
+        let (shared, carrier) = (self.shared, &self.shared.options.name);
+        let (id, state, words) = match brought {
+            Brought::Receipt { id, state, words } => (id, state, words),
+            Brought::Handset => {
+                // Nobody keeps what handsets send yet; the carrier shall.
+                tracing::warn!(%carrier, "a message from a handset was put off");
+                shared.series.receipts.with_label_values(&[carrier, "handset-message"]).inc();
+                return self.session.answer_delivery(delivery, Reaction::PutOff, &mut self.out);
+            }
+            Brought::Unreadable => {
+                self.count_unreadable("no id");
+                return self.session.answer_delivery(delivery, Reaction::Refused, &mut self.out);
+            }
         };
-        let (inbound, name) = (Arc::clone(&self.shared.inbound), Arc::clone(carrier));
-        let counted = self.shared.series.receipts.with_label_values(&[carrier, receipt.state.as_str()]);
+        let receipt = Receipt {
+            carrier: Arc::clone(carrier),
+            carrier_message_id: id.into(),
+            state,
+            text: words,
+            received_at: shared.clock.now(),
+        };
+        let (inbound, name) = (Arc::clone(&shared.inbound), Arc::clone(carrier));
+        let counted = shared.series.receipts.with_label_values(&[carrier, receipt.state.as_str()]);
         self.receipts.spawn(async move {
-            let status = match inbound.receipt(receipt).await {
+            let reaction = match inbound.receipt(receipt).await {
                 Ok(()) => {
                     counted.inc();
-                    CommandStatus::OK
+                    Reaction::Taken
                 }
                 Err(error) => {
                     tracing::warn!(carrier = %name, %error, "a receipt was put off");
                     match error {
-                        InboundError::Busy => CommandStatus::TEMPORARY_APPLICATION_ERROR,
-                        InboundError::Unavailable => CommandStatus::SYSTEM_ERROR,
+                        InboundError::Busy => Reaction::Busy,
+                        InboundError::Unavailable => Reaction::Unavailable,
                     }
                 }
             };
-            (sequence, status)
+            (delivery, reaction)
         });
     }
 
+    fn count_unreadable(&self, why: &str) {
+        let carrier = &self.shared.options.name;
+        tracing::warn!(%carrier, %why, "a receipt that cannot be read was refused");
+        self.shared.series.receipts.with_label_values(&[carrier, "unreadable"]).inc();
+    }
+
+    /// Parts with the carrier.
     async fn unbind(mut self) -> std::io::Result<()> {
-        let unbinding = self.session.unbind(&mut self.out);
+        let mut closing = self.session.close(&mut self.out);
         loop {
             self.writer.write_all_buf(&mut self.out).await?;
-            while let Ok(Some(frame)) = self.framer.next_frame() {
-                if unbinding.receive(&frame, &mut self.out) {
-                    self.writer.write_all_buf(&mut self.out).await?;
-                    return self.writer.shutdown().await;
-                }
+            if closing.is_over(&mut self.out) {
+                self.writer.write_all_buf(&mut self.out).await?;
+                return self.writer.shutdown().await;
             }
-            if self.reader.read_buf(self.framer.buffer()).await? == 0 {
+            if self.reader.read_buf(closing.buffer()).await? == 0 {
                 return Ok(());
             }
         }
     }
-}
-
-fn read_receipt(shared: &Shared, message: &ShortMessage) -> Option<Receipt> {
-    let mut octets = message.octets();
-    if message.esm_class & esm_class::UDHI != 0 {
-        octets = sms::split_header(octets)?.1;
-    }
-    let wide = (message.data_coding == 8).then(|| sms::decode(8, octets));
-    let text = wide.as_deref().map_or(octets, str::as_bytes);
-    let tlv_state = message.tlv(tlv::MESSAGE_STATE).and_then(|value| value.first().copied());
-    let read = receipt::parse(text, message.tlv(tlv::RECEIPTED_MESSAGE_ID), tlv_state)?;
-    // An intermediate notification is no verdict, whatever state it names.
-    let intermediate = message.esm_class & esm_class::TYPE == esm_class::INTERMEDIATE;
-    Some(Receipt {
-        carrier: Arc::clone(&shared.options.name),
-        carrier_message_id: read.id.into(),
-        state: if intermediate { ReceiptState::Underway } else { read.state },
-        text: read.words,
-        received_at: shared.clock.now(),
-    })
 }

@@ -1,4 +1,4 @@
-//! Carrying texts: one [`Carrier`] is one account at a carrier, over one or more SMPP links.
+//! Carrying texts: one [`Carrier`] is one account at a carrier, over one or more links, by SMPP or CMPP.
 //!
 //! **Promises.**
 //! - Nothing leaves before its attempt is durable: [`Carrier::carry`] demands an
@@ -9,7 +9,7 @@
 //!   A part counts as sent as soon as its first octet may have reached the socket.
 //! - A receipt is answered yes only after [`Inbound::receipt`] said that it is durable; until then the carrier keeps it.
 //!   Receipts are taken concurrently, so that one sync serves many.
-//! - A message from a handset is answered "temporary error" and counted: nobody keeps it yet, and nothing is
+//! - A message from a handset is answered with an error that keeps it there and counted: nobody keeps it yet, and nothing is
 //!   answered yes that is not kept.
 //!
 //! **Does not know** the queue, routing between carriers or retry times.
@@ -17,8 +17,9 @@
 //! **Fails how.** A link that breaks is made again with growing, jittered pauses; what it left unanswered is reported by
 //! the attempts concerned. Panics on nothing a carrier says.
 //!
-//! Joined here: `options`, `message` (envelope → PDU), `pace` (rate), `slots` (windows), `dial` (connect, bind, again),
-//! `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle).
+//! Joined here: `options`, `message` (envelope → parts), `pace` (rate), `slots` (windows), `dial` (connect, bind, again),
+//! `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle), and `protocol`, behind which SMPP and
+//! CMPP are: none of the others knows which of them is spoken.
 
 mod carrier;
 mod dial;
@@ -27,6 +28,7 @@ mod message;
 mod options;
 mod outcome;
 mod pace;
+mod protocol;
 mod slots;
 
 use std::fmt;
@@ -34,7 +36,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use carrier::Carrier;
-pub use options::{Options, OptionsError, Validity};
+pub use options::{Cmpp, Options, OptionsError, Protocol, Smpp, Validity};
 
 use crate::model::Receipt;
 
@@ -50,9 +52,9 @@ pub trait Inbound: Send + Sync {
 /// Why a receipt was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InboundError {
-    /// No room now: answered `ESME_RX_T_APPN`.
+    /// No room now: answered `ESME_RX_T_APPN`, result 8 in CMPP.
     Busy,
-    /// Storage has failed or the relay is stopping: answered `ESME_RSYSERR`.
+    /// Storage has failed or the relay is stopping: answered `ESME_RSYSERR`, result 9 in CMPP.
     Unavailable,
 }
 

@@ -4,9 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use ipnet::IpNet;
 
-use crate::model::{Secret, SenderId};
+use super::protocol::{self, Cut, Login};
+use crate::clock::{Mono, Timestamp};
+use crate::model::{Secret, SenderId, SmsText};
+use crate::wire::cmpp::auth::NameForm;
+use crate::wire::cmpp::{self, Octets, Submit, Version};
 use crate::wire::smpp::{Bind, COctets, FieldError};
 
 /// Most binds of one account.
@@ -21,26 +26,20 @@ pub struct Options {
     pub name: Arc<str>,
     /// `host:port`.
     pub address: String,
-    /// Who we are to the carrier, at most 15 octets.
+    /// What is spoken, and what only that knows of.
+    pub protocol: Protocol,
+    /// Who we are to the carrier: at most 15 octets in SMPP, 6 in CMPP, which calls it SP_Id.
     pub system_id: String,
-    /// Our password; the standard allows 8 octets, up to 64 are sent.
+    /// Our password; SMPP allows 8 octets, up to 64 are sent. CMPP sends none, and hashes whatever it is.
     pub password: Secret,
-    /// What kind of system we are, at most 12 octets; mostly empty.
-    pub system_type: String,
-    /// Connections, each bound as a transceiver: 1 to 64.
+    /// Connections, each bound to send and to receive: 1 to 64.
     pub binds: usize,
     /// Most submissions unanswered on each bind: 1 to 4,096.
     pub window: usize,
     /// Most parts a second over all binds; `None`: until the carrier throttles.
     pub rate: Option<f64>,
-    /// The sender of texts that name none; `None`: the carrier's own.
+    /// The sender of texts that name none; `None`: the carrier's own. CMPP knows no senders but numbers, and needs one.
     pub source: Option<SenderId>,
-    /// Type of number of short codes and access numbers: 0 unknown (default), 3 network specific, 6 abbreviated.
-    pub short_ton: u8,
-    /// Numbering plan of these: 1 E.164 (default), 0 unknown.
-    pub short_npi: u8,
-    /// How the carrier is told until when a text may be delivered.
-    pub validity: Validity,
     /// A link on which nothing was heard for so long is asked whether it lives.
     pub enquire_interval: Duration,
     /// How long an answer may take.
@@ -66,14 +65,11 @@ impl Default for Options {
             address: "127.0.0.1:2775".to_owned(),
             system_id: String::new(),
             password: Secret::new(""),
-            system_type: String::new(),
+            protocol: Protocol::default(),
             binds: 1,
             window: 16,
             rate: None,
             source: None,
-            short_ton: 0,
-            short_npi: 1,
-            validity: Validity::Relative,
             enquire_interval: Duration::from_secs(30),
             response_timeout: Duration::from_secs(10),
             bind_timeout: Duration::from_secs(15),
@@ -82,6 +78,76 @@ impl Default for Options {
             throttle_pause: Duration::from_secs(1),
             receipts_max: 256,
             allow: Vec::new(),
+        }
+    }
+}
+
+/// What is spoken with a carrier.
+#[derive(Clone, Debug)]
+pub enum Protocol {
+    /// SMPP 3.4.
+    Smpp(Smpp),
+    /// CMPP 2.0 or 3.0.
+    Cmpp(Cmpp),
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self::Smpp(Smpp::default())
+    }
+}
+
+/// What only SMPP knows of.
+#[derive(Clone, Debug)]
+pub struct Smpp {
+    /// What kind of system we are, at most 12 octets; mostly empty.
+    pub system_type: String,
+    /// Type of number of short codes and access numbers: 0 unknown (default), 3 network specific, 6 abbreviated.
+    pub short_ton: u8,
+    /// Numbering plan of these: 1 E.164 (default), 0 unknown.
+    pub short_npi: u8,
+    /// How the carrier is told until when a text may be delivered.
+    pub validity: Validity,
+}
+
+impl Default for Smpp {
+    fn default() -> Self {
+        Self { system_type: String::new(), short_ton: 0, short_npi: 1, validity: Validity::Relative }
+    }
+}
+
+/// What only CMPP knows of (C3 section 8.4.3.1).
+#[derive(Clone, Debug)]
+pub struct Cmpp {
+    /// 2.0 or 3.0.
+    pub version: Version,
+    /// Service_Id: the service, as the account was set up; at most 10 octets.
+    pub service_id: String,
+    /// Msg_src: whose content it is, at most 6 octets; empty: the SP_Id.
+    pub msg_src: String,
+    /// Fee_UserType: who pays. 0 the destination, 1 the source, 2 the SP (default).
+    pub fee_user_type: u8,
+    /// FeeType: `01` free (default), `02` by the message, `03` by the month.
+    pub fee_type: String,
+    /// FeeCode: the fee in fen, at most 6 digits; `0` by default.
+    pub fee_code: String,
+    /// How an SP_Id shorter than six octets is hashed at the login.
+    pub name_form: NameForm,
+    /// How often a silent link is asked whether it lives before it is given up; at least 1.
+    pub active_tests_max: u32,
+}
+
+impl Default for Cmpp {
+    fn default() -> Self {
+        Self {
+            version: Version::V2,
+            service_id: String::new(),
+            msg_src: String::new(),
+            fee_user_type: 2,
+            fee_type: "01".to_owned(),
+            fee_code: "0".to_owned(),
+            name_form: NameForm::Bare,
+            active_tests_max: 3,
         }
     }
 }
@@ -122,7 +188,7 @@ impl Options {
     /// The first setting that is out of bounds.
     pub fn check(&self) -> Result<(), OptionsError> {
         let bad = |option, expected| Err(OptionsError { option, expected });
-        self.bind()?;
+        self.login(Timestamp(0), Mono(0), &mut BytesMut::new())?;
         if !(1..=BINDS_MAX).contains(&self.binds) {
             return bad("binds", "1 to 64");
         }
@@ -144,20 +210,76 @@ impl Options {
         Ok(())
     }
 
+    /// Logs in, by the wall clock and the monotonic one.
+    pub(super) fn login(&self, wall: Timestamp, now: Mono, out: &mut BytesMut) -> Result<Box<dyn Login>, OptionsError> {
+        match &self.protocol {
+            Protocol::Smpp(account) => protocol::smpp::login(self, account, now, out),
+            Protocol::Cmpp(account) => protocol::cmpp::login(self, account, wall, out),
+        }
+    }
+
+    /// A text's octets, as what is spoken carries them.
+    pub(super) fn cut(&self, text: &SmsText, reference: u8) -> Cut {
+        match &self.protocol {
+            Protocol::Smpp(_) => protocol::smpp::cut(text, reference),
+            Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference),
+        }
+    }
+}
+
+impl Smpp {
     /// What is said in a bind request.
-    pub(super) fn bind(&self) -> Result<Bind, OptionsError> {
+    pub(super) fn bind(&self, system_id: &str, password: &Secret) -> Result<Bind, OptionsError> {
         let too_long = |e: FieldError| OptionsError {
             option: e.field,
             expected: "fewer octets (15 in system_id, 64 in password, 12 in system_type) and no NUL",
         };
         Ok(Bind {
-            system_id: COctets::new("system_id", &self.system_id).map_err(too_long)?,
-            password: COctets::new("password", self.password.expose()).map_err(too_long)?,
+            system_id: COctets::new("system_id", system_id).map_err(too_long)?,
+            password: COctets::new("password", password.expose()).map_err(too_long)?,
             system_type: COctets::new("system_type", &self.system_type).map_err(too_long)?,
             interface_version: 0x34,
             ..Bind::default()
         })
     }
+}
+
+impl Cmpp {
+    /// Who we are, at the login.
+    pub(super) fn login(&self, system_id: &str, password: &Secret) -> Result<cmpp::session::Login, OptionsError> {
+        if self.active_tests_max == 0 {
+            return Err(OptionsError { option: "active_tests_max", expected: "at least 1" });
+        }
+        Ok(cmpp::session::Login {
+            name: field("system_id", system_id)?,
+            secret: password.clone(),
+            form: self.name_form,
+            version: self.version,
+        })
+    }
+
+    /// What all SUBMITs of the account share.
+    pub(super) fn head(&self, system_id: &str, source: Option<&SenderId>) -> Result<Submit, OptionsError> {
+        let src_id = source.and_then(protocol::cmpp::src_id);
+        let src_id =
+            src_id.ok_or(OptionsError { option: "source", expected: "a number: CMPP knows no other senders" })?;
+        let msg_src = if self.msg_src.is_empty() { system_id } else { &self.msg_src };
+        Ok(Submit {
+            registered_delivery: 1,
+            service_id: field("service_id", &self.service_id)?,
+            fee_user_type: self.fee_user_type,
+            msg_src: field("msg_src", msg_src)?,
+            fee_type: field("fee_type", &self.fee_type)?,
+            fee_code: field("fee_code", &self.fee_code)?,
+            src_id,
+            ..Submit::default()
+        })
+    }
+}
+
+fn field<const WIDTH: usize>(option: &'static str, text: &str) -> Result<Octets<WIDTH>, OptionsError> {
+    let expected = "fewer octets (6 in system_id, msg_src and fee_code, 10 in service_id, 2 in fee_type) and no NUL";
+    Octets::new(option, text).map_err(|_| OptionsError { option, expected })
 }
 
 #[cfg(test)]
@@ -181,5 +303,33 @@ mod tests {
         assert_eq!(failing(|o| o.rate = Some(f64::NAN)), Err("rate"));
         assert_eq!(failing(|o| o.receipts_max = 0), Err("receipts_max"));
         assert_eq!(failing(|o| o.reconnect_max = Duration::ZERO), Err("reconnect"));
+        assert_eq!(failing(|o| o.protocol = smpp(|s| s.system_type = "x".repeat(13))), Err("system_type"));
+    }
+
+    fn smpp(change: fn(&mut Smpp)) -> Protocol {
+        let mut account = Smpp::default();
+        change(&mut account);
+        Protocol::Smpp(account)
+    }
+
+    #[test]
+    fn what_has_no_room_in_cmpp_is_refused() {
+        let failing = |change: fn(&mut Options, &mut Cmpp)| {
+            let mut options = Options { system_id: "900001".to_owned(), ..Options::default() };
+            options.source = Some(SenderId::parse("10690001").unwrap());
+            let mut account = Cmpp::default();
+            change(&mut options, &mut account);
+            options.protocol = Protocol::Cmpp(account);
+            options.check().map_err(|e| e.option)
+        };
+        assert_eq!(failing(|_, _| {}), Ok(()));
+        assert_eq!(failing(|o, _| o.system_id = "9000001".to_owned()), Err("system_id"));
+        assert_eq!(failing(|o, _| o.source = None), Err("source"));
+        assert_eq!(failing(|o, _| o.source = Some(SenderId::parse("Shop").unwrap())), Err("source"));
+        assert_eq!(failing(|_, c| c.service_id = "x".repeat(11)), Err("service_id"));
+        assert_eq!(failing(|_, c| c.msg_src = "9000001".to_owned()), Err("msg_src"));
+        assert_eq!(failing(|_, c| c.fee_type = "001".to_owned()), Err("fee_type"));
+        assert_eq!(failing(|_, c| c.fee_code = "1000000".to_owned()), Err("fee_code"));
+        assert_eq!(failing(|_, c| c.active_tests_max = 0), Err("active_tests_max"));
     }
 }

@@ -1,8 +1,8 @@
 //! From the answers to a text's parts to the outcome of the attempt. Pure.
 
+use super::protocol::{Meaning, Verdict};
 use super::slots::{NoSlot, PartAnswer};
 use crate::model::{EnhancedStatus, Failure, Outcome, PartState, Relayed, Reply, Scope, Stage, TextProgress};
-use crate::wire::smpp::{CommandStatus, Meaning};
 
 /// What the answers of one attempt have shown so far.
 #[derive(Debug)]
@@ -11,9 +11,9 @@ pub(super) struct Tally {
     /// The answer to the part that was taken last.
     taken: Option<Reply>,
     /// The first answer of each kind that was no yes.
-    refused: Option<(CommandStatus, Scope)>,
-    delayed: Option<CommandStatus>,
-    throttled: Option<CommandStatus>,
+    refused: Option<(Verdict, Scope)>,
+    delayed: Option<Verdict>,
+    throttled: Option<Verdict>,
     lost: Option<String>,
     /// Why parts were not even sent.
     held: Option<Failure>,
@@ -54,8 +54,8 @@ impl Tally {
     /// Notes one part's answer.
     pub(super) fn note(&mut self, part: usize, answer: PartAnswer) -> Counted {
         let state = &mut self.progress.parts[part];
-        let (status, message_id) = match answer {
-            PartAnswer::Answered { status, message_id } => (status, message_id.to_string()),
+        let (verdict, message_id) = match answer {
+            PartAnswer::Answered { verdict, message_id } => (verdict, message_id),
             PartAnswer::NotSent => return Counted::NotSent,
             PartAnswer::Lost(cause) => {
                 *state = PartState::Unanswered;
@@ -63,24 +63,24 @@ impl Tally {
                 return Counted::Unanswered;
             }
         };
-        match status.meaning() {
+        match verdict.meaning {
             Meaning::Ok => {
-                let text = format!("{status} id {message_id}");
-                self.taken = Some(Reply { code: status.0, enhanced: None, text });
+                let text = format!("{} id {message_id}", verdict.words);
+                self.taken = Some(Reply { code: verdict.code, enhanced: None, text });
                 *state = PartState::Sent(message_id.into());
                 Counted::Sent
             }
             Meaning::Throttled => {
-                self.throttled.get_or_insert(status);
+                self.throttled.get_or_insert(verdict);
                 Counted::Throttled
             }
-            Meaning::Temporary | Meaning::Bind => {
-                self.delayed.get_or_insert(status);
+            Meaning::Temporary | Meaning::Account => {
+                self.delayed.get_or_insert(verdict);
                 Counted::Delayed
             }
             Meaning::Final(scope) => {
                 *state = PartState::Refused;
-                self.refused.get_or_insert((status, scope));
+                self.refused.get_or_insert((verdict, scope));
                 Counted::Refused
             }
         }
@@ -112,8 +112,8 @@ impl Tally {
     /// A refusal is final whatever else happened; a lost answer outweighs what may simply be sent again.
     pub(super) fn conclude(self) -> (Outcome, TextProgress) {
         let parts = &self.progress.parts;
-        let outcome = if let Some((status, scope)) = self.refused {
-            Outcome::Failed(answered(status, scope))
+        let outcome = if let Some((verdict, scope)) = self.refused {
+            Outcome::Failed(answered(verdict, scope))
         } else if parts.contains(&PartState::Refused) {
             let cause = "a part was refused in an earlier attempt";
             let status = EnhancedStatus::new(5, 0, 0);
@@ -125,11 +125,11 @@ impl Tally {
         } else if !parts.contains(&PartState::Waiting) {
             let earlier = || Reply { code: 0, enhanced: None, text: "all parts were sent before".to_owned() };
             Outcome::Relayed(Relayed { reply: self.taken.unwrap_or_else(earlier), notifies: true })
-        } else if let Some(status) = self.throttled {
-            Outcome::Delayed(Failure { throttled: true, ..answered(status, Scope::Site) })
-        } else if let Some(status) = self.delayed {
-            let scope = if status.meaning() == Meaning::Bind { Scope::Host } else { Scope::Recipient };
-            Outcome::Delayed(answered(status, scope))
+        } else if let Some(verdict) = self.throttled {
+            Outcome::Delayed(Failure { throttled: true, ..answered(verdict, Scope::Site) })
+        } else if let Some(verdict) = self.delayed {
+            let scope = if verdict.meaning == Meaning::Account { Scope::Host } else { Scope::Recipient };
+            Outcome::Delayed(answered(verdict, scope))
         } else {
             let broke = || {
                 let status = EnhancedStatus::new(4, 4, 2);
@@ -141,13 +141,12 @@ impl Tally {
     }
 }
 
-fn answered(status: CommandStatus, scope: Scope) -> Failure {
-    let reply = Reply { code: status.0, enhanced: None, text: status.to_string() };
-    let status = status.enhanced();
+fn answered(verdict: Verdict, scope: Scope) -> Failure {
+    let reply = Reply { code: verdict.code, enhanced: None, text: verdict.words };
     Failure {
         scope,
         stage: Stage::Submit,
-        status,
+        status: verdict.enhanced,
         reply: Some(reply),
         cause: None,
         throttled: false,
@@ -160,14 +159,19 @@ fn answered(status: CommandStatus, scope: Scope) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::smpp::COctets;
+    use crate::wire::cmpp::SubmitResult;
+    use crate::wire::smpp::CommandStatus;
 
     fn ok(id: &str) -> PartAnswer {
-        PartAnswer::Answered { status: CommandStatus::OK, message_id: COctets::new("id", id).unwrap() }
+        PartAnswer::Answered { verdict: CommandStatus::OK.into(), message_id: id.to_owned() }
     }
 
     fn no(status: u32) -> PartAnswer {
-        PartAnswer::Answered { status: CommandStatus(status), message_id: COctets::default() }
+        PartAnswer::Answered { verdict: CommandStatus(status).into(), message_id: String::new() }
+    }
+
+    fn cmpp(result: u32) -> PartAnswer {
+        PartAnswer::Answered { verdict: SubmitResult(result).into(), message_id: "7".to_owned() }
     }
 
     fn after(answers: Vec<PartAnswer>) -> (String, Vec<PartState>) {
@@ -203,6 +207,11 @@ mod tests {
                 "delayed Connection 4.4.2 false",
                 vec![Sent("a".into()), Unanswered, Waiting],
             ),
+            (vec![cmpp(0)], "relayed 0 result 0 (taken) id 7", vec![Sent("7".into())]),
+            (vec![cmpp(0), cmpp(8)], "delayed Site 4.4.5 true", vec![Sent("7".into()), Waiting]),
+            (vec![cmpp(5)], "delayed Host 4.3.5 false", vec![Waiting]),
+            (vec![cmpp(120)], "delayed Recipient 4.3.0 false", vec![Waiting]),
+            (vec![cmpp(13)], "failed Recipient 5.1.1", vec![Refused]),
             (vec![ok("a"), PartAnswer::NotSent], "delayed Connection 4.4.2 false", vec![Sent("a".into()), Waiting]),
         ] {
             assert_eq!(after(answers), (outcome.to_owned(), parts));

@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::wire::smpp::{COctets, CommandStatus, ShortMessage};
+use super::protocol::{Part, Verdict};
 
 /// What became of a part that was handed to a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum PartAnswer {
     /// The carrier answered.
-    Answered { status: CommandStatus, message_id: COctets<65> },
+    Answered { verdict: Verdict, message_id: String },
     /// Not an octet of it was sent.
     NotSent,
     /// It may have been sent; why no answer came.
@@ -26,7 +26,7 @@ pub(super) enum PartAnswer {
 /// A part on its way to a link.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) message: ShortMessage,
+    pub(super) part: Part,
     pub(super) slot: Slot,
     pub(super) answer: oneshot::Sender<PartAnswer>,
 }

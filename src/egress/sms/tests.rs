@@ -14,13 +14,15 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::event::metrics::Metrics;
-use crate::model::Consignment;
 use crate::model::{
-    Address, AttemptBegun, Class, Content, Envelope, MessageId, Number, Origin, Outcome, PartState, ReceiptState,
-    Recipient, RecipientOutcome, Responsibility, Scope, SenderId, SmsText, Stage, TextOrigin, TextProgress,
+    Address, AttemptBegun, Class, Consignment, Content, Envelope, MessageId, Number, Origin, Outcome, PartState,
+    ReceiptState, Recipient, RecipientOutcome, Responsibility, Scope, SenderId, SmsText, Stage, TextOrigin,
+    TextProgress,
 };
 use crate::sms;
 use crate::wire::smpp::{Body, COctets, CommandStatus, Framer, Pdu, ShortMessage, command, esm_class};
+
+mod cmpp;
 
 struct Begun;
 impl AttemptBegun for Begun {}
@@ -621,10 +623,7 @@ async fn a_dropped_handle_closes_its_links() {
 #[tokio::test]
 async fn only_allowed_addresses_are_dialled() {
     let sink = Sink::new(0, None);
-    let bench = Bench::with(sink, |o| {
-        o.allow = vec!["192.0.2.0/24".parse().unwrap()];
-    })
-    .await;
+    let bench = Bench::with(sink, |o| o.allow = vec!["192.0.2.0/24".parse().unwrap()]).await;
     let refused = super::dial::connect(bench.carrier.options()).await.unwrap_err();
     assert!(refused.ends_with("has no address that may be dialled"), "{refused}");
     let allowed = Options { allow: vec!["127.0.0.0/8".parse().unwrap()], ..bench.carrier.options().clone() };

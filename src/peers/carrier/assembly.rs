@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::ReceivedText;
+use super::talk::Submission;
 use crate::sms;
-use crate::wire::smpp::{ShortMessage, esm_class};
 
 /// Most texts of which some part is missing; beyond it the oldest is forgotten, as a handset would.
 const INCOMPLETE_MAX: usize = 4_096;
@@ -26,12 +26,11 @@ pub(super) struct Assembly {
 
 impl Assembly {
     /// Takes a part; returns the whole text if it was the last one.
-    pub(super) fn take(&mut self, message: &ShortMessage) -> Option<ReceivedText> {
-        let (source, destination) = (message.source.address.to_string(), message.destination.address.to_string());
-        let octets = message.octets();
-        let split = if message.esm_class & esm_class::UDHI != 0 { sms::split_header(octets) } else { None };
-        let (concatenation, content) = split.unwrap_or((None, octets));
-        let text = sms::decode(message.data_coding, content);
+    pub(super) fn take(&mut self, part: &Submission) -> Option<ReceivedText> {
+        let (source, destination) = (part.source.number.clone(), part.destination.number.clone());
+        let split = if part.udhi { sms::split_header(&part.octets) } else { None };
+        let (concatenation, content) = split.unwrap_or((None, &part.octets));
+        let text = sms::decode(part.coding, content);
         let Some(part) = concatenation.filter(|c| c.total > 1) else {
             return Some(ReceivedText { source, destination, text, parts: 1 });
         };
@@ -66,9 +65,8 @@ mod tests {
     use super::*;
     use crate::model::SmsText;
 
-    fn part(octets: bytes::Bytes, udhi: bool) -> ShortMessage {
-        let esm_class = if udhi { esm_class::UDHI } else { 0 };
-        ShortMessage { esm_class, data_coding: 8, short_message: octets, ..ShortMessage::default() }
+    fn part(octets: bytes::Bytes, udhi: bool) -> Submission {
+        Submission { udhi, coding: 8, octets, ..Submission::default() }
     }
 
     #[test]

@@ -1,22 +1,20 @@
-//! One connection of the simulated carrier.
+//! One connection of the simulated carrier, whatever it speaks.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::receipts::Waiting;
-use super::{IdForm, Shared, Simulated, count};
+use super::talk::{Over, Said, Submission, Talk, Verdict};
+use super::{Shared, count};
 use crate::clock::Mono;
-use crate::model::{MessageId, ReceiptState};
-use crate::wire::smpp::{
-    Bind, Body, COctets, CommandStatus, Framer, Pdu, PduError, SEQUENCE_MAX, ShortMessage, command,
-};
+use crate::model::ReceiptState;
 
 /// How long a connection may stay without a bind.
 const BIND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,8 +22,10 @@ const BIND_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWERS_MAX: usize = 8_192;
 /// Octets waiting to be written at which reading stops.
 const OUT_BYTES_MAX: usize = 256 * 1024;
-/// Receipts unanswered at a time.
-const RECEIPTS_WINDOW: usize = 32;
+/// Receipts unanswered at a time: CMPP's window, and SMPP sets none.
+const RECEIPTS_WINDOW: usize = 16;
+/// Highest sequence number: SMPP's, and enough for CMPP.
+const SEQUENCE_MAX: u32 = 0x7FFF_FFFF;
 
 /// Serves a connection until either side ends it.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
@@ -35,12 +35,11 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut connection = Connection {
         reader,
         writer,
-        framer: Framer::new(),
+        talk: Talk::new(),
         out: BytesMut::new(),
         answers: VecDeque::new(),
-        bound_by: None,
         bind_deadline: opened.plus(BIND_TIMEOUT),
-        receipts: Outstanding { shared: Arc::clone(&shared), by_sequence: HashMap::new() },
+        outstanding: Outstanding { shared: Arc::clone(&shared), by_sequence: HashMap::new() },
         last_sequence: 0,
         shared,
     };
@@ -53,39 +52,28 @@ struct Connection {
     shared: Arc<Shared>,
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
-    framer: Framer,
+    talk: Talk,
     out: BytesMut,
     /// Answers held back, with the time each is due.
-    answers: VecDeque<(Mono, Pdu)>,
-    /// The command that bound it.
-    bound_by: Option<u32>,
+    answers: VecDeque<(Mono, Bytes)>,
     bind_deadline: Mono,
-    receipts: Outstanding,
+    outstanding: Outstanding,
     last_sequence: u32,
 }
-
-/// Receipts sent on this connection and not answered. Dropped, they go back to wait, also when the task is aborted.
-struct Outstanding {
-    shared: Arc<Shared>,
-    by_sequence: HashMap<u32, Waiting>,
-}
-
-/// The connection is over.
-struct Over;
 
 impl Connection {
     async fn exchange(&mut self) -> Result<(), Over> {
         let shared = Arc::clone(&self.shared);
         loop {
-            while let Some(frame) = self.framer.next_frame().map_err(|_| Over)? {
-                self.receive(Pdu::decode(frame)).await?;
+            while let Some(said) = self.talk.next(&shared, &mut self.out)? {
+                self.act(said).await?;
             }
             // Registered before looking, so that no receipt is missed.
-            let added = shared.receipts.added();
+            let added = shared.receipts.of(self.talk.spoken()).added();
             tokio::pin!(added);
             added.as_mut().enable();
             let now = shared.clock.mono();
-            if self.bound_by.is_none() && now >= self.bind_deadline {
+            if !self.talk.is_bound() && now >= self.bind_deadline {
                 return Err(Over);
             }
             self.release_answers(now);
@@ -93,7 +81,7 @@ impl Connection {
             let rest = self.wakeup(now);
             let room = self.answers.len() < ANSWERS_MAX && self.out.len() < OUT_BYTES_MAX;
             tokio::select! {
-                read = self.reader.read_buf(self.framer.buffer()), if room => {
+                read = self.reader.read_buf(self.talk.buffer()), if room => {
                     if read.map_err(|_| Over)? == 0 {
                         return Err(Over);
                     }
@@ -107,96 +95,60 @@ impl Connection {
         }
     }
 
-    async fn receive(&mut self, pdu: Result<Pdu, PduError>) -> Result<(), Over> {
-        let pdu = match pdu {
-            Ok(pdu) => pdu,
-            Err(e) => {
-                if e.command_id & command::RESPONSE == 0 {
-                    Pdu::generic_nack(e.sequence, CommandStatus::INVALID_COMMAND_LENGTH).encode(&mut self.out);
-                }
-                return Ok(());
+    async fn act(&mut self, said: Said) -> Result<(), Over> {
+        match said {
+            Said::Submission(sequence, submission) => {
+                let answer = match self.judge() {
+                    None => self.take(sequence, submission).await,
+                    Some(verdict) => self.talk.refused(&self.shared, sequence, verdict),
+                };
+                self.hold_back(answer);
             }
-        };
-        let (command_id, sequence, status) = (pdu.command_id(), pdu.sequence(), pdu.status());
-        let response = pdu.is_response();
-        match pdu.into_body() {
-            Body::Bind(bind) => self.bind(command_id, sequence, &bind),
-            Body::SubmitSm(message) => self.submit(sequence, message).await,
-            Body::DeliverSmResp => self.receipts.answered(sequence, status),
-            Body::GenericNack => self.receipts.answered(sequence, CommandStatus::SYSTEM_ERROR),
-            Body::EnquireLink => Pdu::enquire_link_resp(sequence).encode(&mut self.out),
-            Body::Unbind => {
+            Said::Impossible(sequence, verdict) => {
+                let answer = self.talk.refused(&self.shared, sequence, verdict);
+                self.hold_back(answer);
+            }
+            Said::ReceiptAnswered { sequence, taken } => self.outstanding.answered(sequence, taken),
+            Said::Unbind(sequence) => {
                 // What was held back is said first.
                 self.release_answers(Mono(u64::MAX));
-                Pdu::unbind_resp(sequence).encode(&mut self.out);
+                self.talk.unbound(sequence, &mut self.out);
                 return Err(Over);
             }
-            _ if response => {}
-            _ => Pdu::generic_nack(sequence, CommandStatus::INVALID_COMMAND_ID).encode(&mut self.out),
+            Said::Nothing => {}
         }
         Ok(())
     }
 
-    fn bind(&mut self, command_id: u32, sequence: u32, bind: &Bind) {
-        let options = &self.shared.options;
-        let status = if self.bound_by.is_some() {
-            CommandStatus::ALREADY_BOUND
-        } else if options.system_id.is_empty() {
-            CommandStatus::OK
-        } else if bind.system_id.as_bytes() != options.system_id.as_bytes() {
-            CommandStatus::INVALID_SYSTEM_ID
-        } else if !options.password.matches(bind.password.as_bytes()) {
-            CommandStatus::INVALID_PASSWORD
-        } else {
-            CommandStatus::OK
-        };
-        if status == CommandStatus::OK {
-            self.bound_by = Some(command_id);
-            count(&self.shared.counters.binds);
-        } else {
-            count(&self.shared.counters.binds_refused);
-        }
-        let name = COctets::new("system_id", "simulator").unwrap_or_default();
-        Pdu::bind_resp(command_id, sequence, status, name).encode(&mut self.out);
-    }
-
-    async fn submit(&mut self, sequence: u32, message: ShortMessage) {
-        let may_submit = matches!(self.bound_by, Some(command::BIND_TRANSCEIVER | command::BIND_TRANSMITTER));
-        let answer = if may_submit {
-            match self.judge() {
-                CommandStatus::OK => self.take(sequence, message).await,
-                refusal => Pdu::submit_sm_refused(sequence, refusal),
-            }
-        } else {
-            Pdu::submit_sm_refused(sequence, CommandStatus::INVALID_BIND_STATUS)
-        };
+    fn hold_back(&mut self, answer: Bytes) {
         self.answers.push_back((self.shared.clock.mono().plus(self.shared.options.latency), answer));
     }
 
-    /// Whether this submission is taken.
-    fn judge(&self) -> CommandStatus {
+    /// Why this part is not taken.
+    fn judge(&self) -> Option<Verdict> {
         let (options, counters) = (&self.shared.options, &self.shared.counters);
         let before = counters.submissions.fetch_add(1, Ordering::Relaxed);
         if before < options.throttle_first || fastrand::f64() < options.throttle_share {
             count(&counters.throttled);
-            return CommandStatus::THROTTLED;
+            return Some(Verdict::Throttled);
         }
         if fastrand::f64() < options.refuse_share {
             count(&counters.refused);
-            return options.refuse_status;
+            return Some(Verdict::Refused);
         }
-        if self.shared.receipts.is_full() {
+        if self.shared.receipts.of(self.talk.spoken()).is_full() {
             count(&counters.queue_full);
-            return CommandStatus::MESSAGE_QUEUE_FULL;
+            return Some(Verdict::QueueFull);
         }
-        CommandStatus::OK
+        None
     }
 
-    async fn take(&mut self, sequence: u32, message: ShortMessage) -> Pdu {
+    /// Takes a part; the answer to it.
+    async fn take(&mut self, sequence: u32, submission: Submission) -> Bytes {
         let shared = &self.shared;
-        let id = shared.ids.fetch_add(1, Ordering::Relaxed);
+        let (id, answer) = self.talk.taken(shared, sequence);
         count(&shared.counters.taken);
-        let whole = shared.assembly.lock().take(&message);
+        let whole = shared.assembly.lock().take(&submission);
         if let Some(text) = whole {
             count(&shared.counters.texts);
             if let Some(received) = &shared.options.received {
@@ -204,47 +156,41 @@ impl Connection {
                 let _ = received.send(text).await;
             }
         }
-        if message.registered_delivery & 1 != 0 {
+        if submission.wants_receipt {
             let undeliverable = fastrand::f64() < shared.options.undeliverable_share;
-            shared.receipts.put(Waiting {
+            shared.receipts.of(self.talk.spoken()).put(Waiting {
+                spoken: self.talk.spoken(),
                 due: shared.clock.mono().plus(shared.options.latency).plus(shared.options.receipt_delay),
                 id,
                 tries: 0,
                 state: if undeliverable { ReceiptState::Undeliverable } else { ReceiptState::Delivered },
                 submitted: shared.clock.now(),
-                source: message.source,
-                destination: message.destination,
+                source: submission.source,
+                destination: submission.destination,
             });
         }
-        let written = match shared.options.ids {
-            IdForm::Decimal => id.to_string(),
-            IdForm::HexThenDecimal => format!("{id:X}"),
-        };
-        let simulated = Simulated(MessageId::from_bytes(u128::from(id).to_be_bytes()));
-        Pdu::submit_sm_taken(sequence, &simulated, COctets::new("message_id", &written).unwrap_or_default())
+        answer
     }
 
     fn release_answers(&mut self, now: Mono) {
         while self.answers.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, answer)) = self.answers.pop_front() {
-                answer.encode(&mut self.out);
+                self.out.extend_from_slice(&answer);
             }
         }
     }
 
     fn may_bring(&self) -> bool {
-        matches!(self.bound_by, Some(command::BIND_TRANSCEIVER | command::BIND_RECEIVER))
-            && self.receipts.by_sequence.len() < RECEIPTS_WINDOW
+        self.talk.may_receive() && self.outstanding.by_sequence.len() < RECEIPTS_WINDOW
     }
 
     fn bring_receipts(&mut self, now: Mono) {
         while self.may_bring() {
-            let Some(receipt) = self.shared.receipts.take(now) else { return };
+            let Some(receipt) = self.shared.receipts.of(self.talk.spoken()).take(now) else { return };
             self.last_sequence = if self.last_sequence >= SEQUENCE_MAX { 1 } else { self.last_sequence + 1 };
-            let options = &self.shared.options;
-            let message = receipt.message(options.ids, options.receipt_tlvs, self.shared.clock.now());
-            Pdu::deliver_sm(self.last_sequence, message).encode(&mut self.out);
-            self.receipts.by_sequence.insert(self.last_sequence, receipt);
+            let at = self.shared.clock.now();
+            self.talk.bring(&self.shared, self.last_sequence, &receipt, at, &mut self.out);
+            self.outstanding.by_sequence.insert(self.last_sequence, receipt);
             count(&self.shared.counters.receipts_sent);
         }
     }
@@ -252,17 +198,23 @@ impl Connection {
     /// How long nothing happens unless somebody speaks.
     fn wakeup(&self, now: Mono) -> Duration {
         let answer = self.answers.front().map(|(due, _)| *due);
-        let receipt = if self.may_bring() { self.shared.receipts.next_due() } else { None };
-        let bind = if self.bound_by.is_none() { Some(self.bind_deadline) } else { None };
+        let receipt = if self.may_bring() { self.shared.receipts.of(self.talk.spoken()).next_due() } else { None };
+        let bind = if self.talk.is_bound() { None } else { Some(self.bind_deadline) };
         let first = [answer, receipt, bind].into_iter().flatten().min();
         first.map_or(Duration::from_secs(3_600), |first| first.since(now))
     }
 }
 
+/// Receipts sent on this connection and not answered. Dropped, they go back to wait, also when the task is aborted.
+struct Outstanding {
+    shared: Arc<Shared>,
+    by_sequence: HashMap<u32, Waiting>,
+}
+
 impl Outstanding {
-    fn answered(&mut self, sequence: u32, status: CommandStatus) {
+    fn answered(&mut self, sequence: u32, taken: bool) {
         let Some(receipt) = self.by_sequence.remove(&sequence) else { return };
-        if status == CommandStatus::OK {
+        if taken {
             count(&self.shared.counters.receipts_acknowledged);
         } else {
             self.put_off(receipt);
@@ -278,7 +230,7 @@ impl Outstanding {
         }
         count(&counters.receipts_put_off);
         receipt.due = self.shared.clock.mono().plus(options.receipt_retry);
-        self.shared.receipts.put(receipt);
+        self.shared.receipts.of(receipt.spoken).put(receipt);
     }
 }
 

@@ -1,11 +1,11 @@
-//! A carrier to try things with: an SMPP 3.4 message centre on real sockets.
+//! A carrier to try things with: an SMPP 3.4 message centre and CMPP 2.0 and 3.0 gateway on real sockets.
 //!
-//! **What.** Takes binds and texts, puts long texts together, hands each whole text to whoever asked for it, and sends
+//! **What.** Tells from a client's first octets what it speaks, takes binds and texts, puts long texts together, hands each whole text to whoever asked for it, and sends
 //! delivery receipts, all as slowly, forgetfully or grumpily as its [`Options`] say. Behind `postrider sink`, the sandbox
 //! and the tests.
 //!
 //! **Promises.** Speaks by the book to well-behaved peers and survives the others. Everything it keeps is bounded: at a
-//! bound it answers "message queue full" or stops reading. A receipt is brought again until it is answered with status 0,
+//! bound it answers "message queue full" ("flow control" in CMPP) or stops reading. A receipt is brought again until it is taken,
 //! at most [`Options::receipt_tries_max`] times. It keeps everything in memory, and its yes is worth as much; it is no
 //! part of the relay.
 //!
@@ -14,6 +14,7 @@
 mod assembly;
 mod connection;
 mod receipts;
+mod talk;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,9 +28,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
-use self::receipts::Receipts;
+use self::receipts::AllReceipts;
 use crate::clock::{SharedClock, SystemClock};
 use crate::model::{MessageId, Responsibility, Secret};
+use crate::wire::cmpp::SubmitResult;
 use crate::wire::smpp::CommandStatus;
 
 /// How the simulated carrier behaves.
@@ -41,23 +43,25 @@ pub struct Options {
     pub system_id: String,
     /// Its password.
     pub password: Secret,
-    /// How long each `submit_sm_resp` is held back.
+    /// How long the answer to each part is held back.
     pub latency: Duration,
     /// The first so many submissions are answered "throttled".
     pub throttle_first: u64,
     /// The share of submissions answered "throttled": 0 to 1.
     pub throttle_share: f64,
-    /// The share of submissions refused with [`Options::refuse_status`]: 0 to 1.
+    /// The share of submissions refused: 0 to 1.
     pub refuse_share: f64,
-    /// What refused submissions are answered.
+    /// What refused submissions are answered in SMPP.
     pub refuse_status: CommandStatus,
+    /// What refused submissions are answered in CMPP.
+    pub refuse_result: SubmitResult,
     /// How long after its answer a part's receipt is sent.
     pub receipt_delay: Duration,
     /// The share of receipts that say undeliverable: 0 to 1.
     pub undeliverable_share: f64,
-    /// How message ids are written.
+    /// How message ids are written in SMPP; CMPP's are numbers.
     pub ids: IdForm,
-    /// Receipts also carry `receipted_message_id` and `message_state`.
+    /// SMPP's receipts also carry `receipted_message_id` and `message_state`.
     pub receipt_tlvs: bool,
     /// Pause before a receipt that was not taken is brought again.
     pub receipt_retry: Duration,
@@ -82,6 +86,7 @@ impl Default for Options {
             throttle_share: 0.0,
             refuse_share: 0.0,
             refuse_status: CommandStatus::INVALID_DESTINATION,
+            refuse_result: SubmitResult::BAD_DESTINATION,
             receipt_delay: Duration::from_millis(200),
             undeliverable_share: 0.0,
             ids: IdForm::Decimal,
@@ -146,7 +151,7 @@ counts! {
     binds,
     /// Binds refused.
     binds_refused,
-    /// `submit_sm` received on bound connections.
+    /// Parts received on bound connections.
     submissions,
     /// Parts answered yes.
     taken,
@@ -158,9 +163,9 @@ counts! {
     queue_full,
     /// Whole texts.
     texts,
-    /// `deliver_sm` sent.
+    /// Receipts sent.
     receipts_sent,
-    /// Receipts answered with status 0.
+    /// Receipts answered yes.
     receipts_acknowledged,
     /// Receipts answered otherwise, or cut off.
     receipts_put_off,
@@ -180,7 +185,7 @@ struct Shared {
     options: Options,
     clock: SharedClock,
     counters: Counters,
-    receipts: Receipts,
+    receipts: AllReceipts,
     assembly: Mutex<Assembly>,
     ids: AtomicU64,
 }
@@ -202,7 +207,7 @@ impl CarrierSim {
     /// The operating system's.
     pub async fn bind(options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(&options.address).await?;
-        let receipts = Receipts::new(options.receipts_waiting_max);
+        let receipts = AllReceipts::new(options.receipts_waiting_max);
         let shared = Shared {
             options,
             clock: SystemClock::shared(),

@@ -3,28 +3,26 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::IdForm;
+use super::talk::Party;
 use crate::clock::{Mono, Timestamp};
 use crate::model::ReceiptState;
-use crate::sms::receipt;
-use crate::wire::smpp::{Address, ShortMessage, Tlv, esm_class, tlv};
 
 /// A receipt to be sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Waiting {
     pub(super) due: Mono,
+    pub(super) spoken: Spoken,
     /// The part's id.
     pub(super) id: u64,
     /// Times it was brought before.
     pub(super) tries: u32,
     pub(super) state: ReceiptState,
     pub(super) submitted: Timestamp,
-    pub(super) source: Address,
-    pub(super) destination: Address,
+    pub(super) source: Party,
+    pub(super) destination: Party,
 }
 
 impl PartialOrd for Waiting {
@@ -39,33 +37,34 @@ impl Ord for Waiting {
     }
 }
 
-impl Waiting {
-    /// The `deliver_sm` that brings it: addresses turned round (P34 appendix B).
-    pub(super) fn message(&self, ids: IdForm, tlvs: bool, now: Timestamp) -> ShortMessage {
-        let id = match ids {
-            IdForm::Decimal => self.id.to_string(),
-            IdForm::HexThenDecimal => format!("{:012}", self.id),
-        };
-        let text = receipt::write(&id, self.state, self.submitted, now, "");
-        let state: &[u8] = if self.state == ReceiptState::Delivered { &[2] } else { &[5] };
-        let tlvs = if tlvs {
-            let id = Bytes::from(format!("{id}\0"));
-            vec![Tlv::new(tlv::RECEIPTED_MESSAGE_ID, id), Tlv::new(tlv::MESSAGE_STATE, Bytes::copy_from_slice(state))]
-        } else {
-            Vec::new()
-        };
-        ShortMessage {
-            source: self.destination.clone(),
-            destination: self.source.clone(),
-            esm_class: esm_class::RECEIPT,
-            short_message: text.into(),
-            tlvs,
-            ..ShortMessage::default()
+/// What is spoken on a connection; a receipt goes back in what its text came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spoken {
+    Smpp,
+    Cmpp,
+}
+
+/// All that wait, by what their texts came in.
+#[derive(Debug)]
+pub(super) struct AllReceipts {
+    smpp: Receipts,
+    cmpp: Receipts,
+}
+
+impl AllReceipts {
+    pub(super) fn new(most: usize) -> Self {
+        Self { smpp: Receipts::new(most), cmpp: Receipts::new(most) }
+    }
+
+    pub(super) fn of(&self, spoken: Spoken) -> &Receipts {
+        match spoken {
+            Spoken::Smpp => &self.smpp,
+            Spoken::Cmpp => &self.cmpp,
         }
     }
 }
 
-/// All that wait.
+/// All of one protocol that wait.
 #[derive(Debug)]
 pub(super) struct Receipts {
     waiting: Mutex<BinaryHeap<Reverse<Waiting>>>,
@@ -74,7 +73,7 @@ pub(super) struct Receipts {
 }
 
 impl Receipts {
-    pub(super) fn new(most: usize) -> Self {
+    fn new(most: usize) -> Self {
         Self { waiting: Mutex::new(BinaryHeap::new()), most, changed: Notify::new() }
     }
 

@@ -10,14 +10,14 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::{Clock, Timestamp};
-use crate::egress::sms::{Carrier, Inbound, InboundError, Options as CarrierOptions};
+use crate::egress::sms::{Carrier, Cmpp, Inbound, InboundError, Options as CarrierOptions, Protocol};
 use crate::event::metrics::Metrics;
-use crate::model::Consignment;
 use crate::model::{
-    Address, AttemptBegun, Class, Content, Envelope, Number, Origin, Outcome, PartState, Receipt, ReceiptState,
-    Recipient, RecipientOutcome, SmsText, TextOrigin, TextProgress,
+    Address, AttemptBegun, Class, Consignment, Content, Envelope, Number, Origin, Outcome, PartState, Receipt,
+    ReceiptState, Recipient, RecipientOutcome, SenderId, SmsText, TextOrigin, TextProgress,
 };
 use crate::sms;
+use crate::wire::cmpp::Version;
 
 struct Begun;
 impl AttemptBegun for Begun {}
@@ -287,4 +287,58 @@ async fn many_texts_over_several_binds_all_arrive_once() {
     assert_eq!(texts.len(), 200);
     let counts = bench.counted(|c| c.receipts_acknowledged == 200).await;
     assert_eq!((counts.submissions, counts.taken, counts.binds), (200, 200, 3));
+}
+
+/// Makes a client speak CMPP.
+fn cmpp(version: Version) -> impl FnOnce(&mut CarrierOptions) {
+    move |o| {
+        o.system_id = "900001".to_owned();
+        o.source = Some(SenderId::parse("10690001").unwrap());
+        o.protocol = Protocol::Cmpp(Cmpp { version, ..Cmpp::default() });
+    }
+}
+
+#[tokio::test]
+async fn a_cmpp_client_is_told_by_its_first_octets_and_served_as_well() {
+    for version in [Version::V2, Version::V3] {
+        let options = Options {
+            system_id: "900001".to_owned(),
+            password: Secret::new("secret"),
+            latency: Duration::from_millis(5),
+            ..Options::default()
+        };
+        let mut bench = Bench::new(options, 1, cmpp(version)).await;
+        let text = format!("【商店】{}", "货".repeat(67));
+        let outcome = bench.send(&text).await;
+        assert!(matches!(outcome.outcome, Outcome::Relayed(_)), "{outcome:?}");
+        let (source, destination) = ("10690001".to_owned(), "8613800138000".to_owned());
+        assert_eq!(bench.texts.recv().await, Some(ReceivedText { source, destination, text, parts: 2 }));
+        let mut open = ids(&outcome);
+        for _ in 0..2 {
+            let receipt = bench.receipts.recv().await.unwrap();
+            assert_eq!(receipt.state, ReceiptState::Delivered);
+            open.retain(|id| **id != *receipt.carrier_message_id);
+        }
+        assert!(open.is_empty(), "one form of an id in answers and reports: {open:?}");
+        let counts = bench.counted(|c| c.receipts_acknowledged == 2).await;
+        assert_eq!((counts.taken, counts.texts, counts.binds, counts.receipts_put_off), (2, 1, 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn cmpp_clients_are_throttled_refused_and_kept_out_as_well() {
+    let bench =
+        Bench::new(Options { throttle_first: 1, refuse_share: 1.0, ..Options::default() }, 0, cmpp(Version::V3));
+    let bench = bench.await;
+    assert!(matches!(bench.send("hello").await.outcome, Outcome::Delayed(f) if f.throttled));
+    assert!(matches!(bench.send("hello").await.outcome, Outcome::Failed(_)));
+    let counts = bench.sim.counts();
+    assert_eq!((counts.throttled, counts.refused), (1, 1));
+    for (system_id, password) in [("900001", "other"), ("900002", "secret")] {
+        let options =
+            Options { system_id: system_id.to_owned(), password: Secret::new(password), ..Options::default() };
+        let bench = Bench::new(options, 0, cmpp(Version::V2)).await;
+        bench.counted(|c| c.binds_refused >= 2).await;
+        assert!(!bench.carrier.is_up());
+    }
 }

@@ -15,19 +15,17 @@
 //!
 //! **Fails how.** A [`LinkFault`] ends the link; whoever drives it closes the connection and settles what is unanswered.
 
-mod window;
-
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use bytes::BytesMut;
 
-use self::window::Window;
 use super::pdu::{Bind, Body, COctets, Pdu, PduError, ShortMessage};
 use super::status::CommandStatus;
 use super::{Frame, SEQUENCE_MAX, command};
 use crate::clock::Mono;
+use crate::wire::window::Window;
 
 /// Answers to nothing that a link may bring before it is given up as broken.
 const STRAYS_MAX: u32 = 1_000;

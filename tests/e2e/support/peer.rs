@@ -109,11 +109,12 @@ impl Drop for Peer {
     }
 }
 
-/// The port that a peer says it listens on: a number, or our own sink's `{"smtp": ADDRESS}`.
+/// The port that a peer says it listens on: a number, or our own sink's `{"smtp": ADDRESS, "smpp": ADDRESS}`.
 fn listening(said: &Value) -> Option<u16> {
     let said = &said["listening"];
     let number = || u16::try_from(said.as_u64()?).ok();
-    number().or_else(|| super::relay::port(said["smtp"].as_str()?).parse().ok())
+    let address = said["smtp"].as_str().or(said["smpp"].as_str());
+    number().or_else(|| super::relay::port(address?).parse().ok())
 }
 
 /// A mail as the sink got it.
@@ -216,6 +217,49 @@ impl Carrier {
             let taken: Vec<_> = said.iter().filter_map(Part::read).filter(|p| p.status == 0).collect();
             (taken.len() >= count).then_some(taken)
         })
+    }
+}
+
+/// A CMPP 2.0 gateway that reads with `pycmpp`.
+#[derive(Debug)]
+pub struct Gateway(pub Peer);
+
+impl Gateway {
+    /// Starts one on any port, for the SP_Id 900001 and the secret 888888.
+    pub fn start() -> Self {
+        let mut command = python();
+        command.arg(script("cmpp_gateway.py")).args(["0", "900001", "888888"]);
+        Self(Peer::start(command))
+    }
+}
+
+/// The binary's own carrier, which speaks what its client speaks.
+#[derive(Debug)]
+pub struct OwnCarrier(pub Peer);
+
+impl OwnCarrier {
+    /// Starts one on that port (0: any), for the system id 900001 and the password 888888, with more arguments to
+    /// `postrider sink`.
+    pub fn start_on(port: u16, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        let address = format!("127.0.0.1:{port}");
+        command.args(["sink", "--only", "smpp", "--smpp", &address, "--show", "--json", "--every", "20ms"]);
+        command.args(["--system-id", "900001"]).args(arguments).env("POSTRIDER_PASSWORD", "888888");
+        Self(Peer::start(command))
+    }
+
+    /// Waits until that many whole texts have come: what each says, and in how many parts.
+    pub fn wait_for_texts(&self, count: usize, within: Duration) -> Vec<Value> {
+        self.0.wait(&format!("{count} texts at the carrier"), within, |said| {
+            let texts: Vec<_> = said.iter().filter(|v| v["arrived"] == "sms").cloned().collect();
+            (texts.len() >= count).then_some(texts)
+        })
+    }
+
+    /// Waits until its count of that name is as wanted.
+    pub fn wait_for_count(&self, name: &str, within: Duration, wanted: impl Fn(u64) -> bool) {
+        let counted = |v: &Value| v["counts"]["smpp"][name].as_u64();
+        self.0.wait(name, within, |said| said.iter().filter_map(counted).next_back().filter(|n| wanted(*n)));
     }
 }
 

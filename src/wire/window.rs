@@ -1,4 +1,4 @@
-//! The submissions that are not answered.
+//! The submissions of a link that are not answered, for each protocol that has a window.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,7 +6,7 @@ use crate::clock::Mono;
 
 /// Unanswered submissions: awaited until their deadline, overdue after it, until an answer takes them out.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(in crate::wire) struct Window {
     /// By sequence number: true once overdue.
     unanswered: HashMap<u32, bool>,
     /// The awaited ones by deadline, which is the order they were sent in; those answered meanwhile are skipped.
@@ -16,25 +16,25 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::wire) fn len(&self) -> usize {
         self.unanswered.len()
     }
 
-    pub(super) fn awaited(&self) -> usize {
+    pub(in crate::wire) fn awaited(&self) -> usize {
         self.unanswered.len() - self.overdue
     }
 
-    pub(super) fn contains(&self, sequence: u32) -> bool {
+    pub(in crate::wire) fn contains(&self, sequence: u32) -> bool {
         self.unanswered.contains_key(&sequence)
     }
 
-    pub(super) fn insert(&mut self, sequence: u32, deadline: Mono) {
+    pub(in crate::wire) fn insert(&mut self, sequence: u32, deadline: Mono) {
         self.unanswered.insert(sequence, false);
         self.deadlines.push_back((deadline, sequence));
     }
 
     /// Takes out an answered submission and says whether it was overdue; `None` if there is no such.
-    pub(super) fn remove(&mut self, sequence: u32) -> Option<bool> {
+    pub(in crate::wire) fn remove(&mut self, sequence: u32) -> Option<bool> {
         let late = self.unanswered.remove(&sequence)?;
         if late {
             self.overdue -= 1;
@@ -47,7 +47,7 @@ impl Window {
     }
 
     /// Marks what is overdue at `now` and returns it.
-    pub(super) fn expire(&mut self, now: Mono) -> Vec<u32> {
+    pub(in crate::wire) fn expire(&mut self, now: Mono) -> Vec<u32> {
         let mut expired = Vec::new();
         while let Some(&(deadline, sequence)) = self.deadlines.front() {
             match self.unanswered.get_mut(&sequence) {
@@ -65,12 +65,12 @@ impl Window {
         expired
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Mono> {
+    pub(in crate::wire) fn next_deadline(&self) -> Option<Mono> {
         self.deadlines.front().map(|&(deadline, _)| deadline)
     }
 
     /// The deadline that the newest overdue submission missed, while there is one.
-    pub(super) fn newest_overdue(&self) -> Option<Mono> {
+    pub(in crate::wire) fn newest_overdue(&self) -> Option<Mono> {
         if self.overdue == 0 { None } else { self.newest_overdue }
     }
 }

@@ -1,0 +1,223 @@
+//! What the engine wants of a protocol: how to log in, write a part, read an answer or a delivery, answer it, and part.
+//!
+//! **What.** [`Login`], [`Bound`] and [`Closing`] are the three states of a connection; each takes octets in and gives events
+//! and octets out. `smpp` and `cmpp` put the protocols' own sessions behind them, and their words into those of the engine.
+//!
+//! **Promises.** The engine knows nothing of either protocol, and neither protocol knows of windows of several binds, of
+//! pace, receipts on their way to disk or reconnecting.
+
+pub(super) mod cmpp;
+pub(super) mod smpp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::clock::{Mono, Timestamp};
+use crate::model::{EnhancedStatus, Number, ReceiptState, Scope, SenderId};
+
+/// Longest validity asked for; carriers keep no text longer.
+const VALIDITY_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// A text's octets as a protocol carries them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Cut {
+    /// Their alphabet, in the protocol's numbers.
+    pub(super) coding: u8,
+    /// True if each part starts with a user data header.
+    pub(super) udhi: bool,
+    /// The octets of each part, header included, in order.
+    pub(super) parts: Vec<Bytes>,
+}
+
+/// A text taken apart: what its parts share, and what they hold.
+#[derive(Debug)]
+pub(super) struct Text {
+    /// From whom, if anybody says so.
+    pub(super) from: Option<SenderId>,
+    /// To whom.
+    pub(super) to: Number,
+    /// The octets.
+    pub(super) cut: Cut,
+    /// After this nothing of it is sent.
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+/// One part of a text, on its way to a link.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// The text.
+    pub(super) text: Arc<Text>,
+    /// Which of its parts, from 0.
+    pub(super) index: usize,
+    /// When it leaves, for its validity.
+    pub(super) at: Timestamp,
+}
+
+impl Part {
+    /// Its octets.
+    fn octets(&self) -> Bytes {
+        self.text.cut.parts.get(self.index).cloned().unwrap_or_default()
+    }
+
+    /// Until when it may be delivered, within what carriers take.
+    fn valid_until(&self) -> Option<Timestamp> {
+        self.text.expires_at.map(|at| at.min(self.at.plus(VALIDITY_MAX)))
+    }
+}
+
+/// What an answer means for the part it is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Meaning {
+    /// Taken.
+    Ok,
+    /// Slow down, then again.
+    Throttled,
+    /// Again later.
+    Temporary,
+    /// The bind or the account is at fault: again later, elsewhere if possible.
+    Account,
+    /// Never; condemns the recipient or the message.
+    Final(Scope),
+}
+
+/// A carrier's word on a part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Verdict {
+    /// What to do about it.
+    pub(super) meaning: Meaning,
+    /// The protocol's number for it.
+    pub(super) code: u32,
+    /// The enhanced status code under which it is reported.
+    pub(super) enhanced: EnhancedStatus,
+    /// The protocol's words for it.
+    pub(super) words: String,
+}
+
+/// What an answer to a delivery must repeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct DeliveryId {
+    sequence: u32,
+    /// CMPP's Msg_Id of the DELIVER; 0 in SMPP, which has none.
+    msg_id: u64,
+}
+
+/// What a carrier brings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Brought {
+    /// A receipt: the id of the part, what became of it, the carrier's own words.
+    Receipt { id: String, state: ReceiptState, words: String },
+    /// A message from a handset.
+    Handset,
+    /// A receipt that nothing could match.
+    Unreadable,
+}
+
+/// How a delivery is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reaction {
+    /// It is durable.
+    Taken,
+    /// No room now: bring it again.
+    Busy,
+    /// It cannot be stored: bring it again.
+    Unavailable,
+    /// Nobody keeps such messages: bring it again, or keep it.
+    PutOff,
+    /// It makes no sense.
+    Refused,
+}
+
+/// What a carrier has said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Event {
+    /// A part was answered; its slot is free again.
+    Answer {
+        /// The part.
+        sequence: u32,
+        /// How it went.
+        verdict: Verdict,
+        /// The carrier's id for it; empty where it was refused or gave none.
+        message_id: String,
+    },
+    /// A message or a receipt; to be answered.
+    Delivery(DeliveryId, Brought),
+    /// A delivery that could not be read, and was answered so.
+    Unreadable(String),
+    /// The carrier ends the link.
+    Unbound,
+    /// Nothing to do.
+    Nothing,
+}
+
+/// The window is full: an answer must come first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct WindowFull;
+
+/// Why there is no bound connection.
+#[derive(Debug)]
+pub(super) enum NotBound {
+    /// The carrier says no.
+    Refused {
+        /// In its words.
+        why: String,
+        /// True if it is for who we are: trying again soon cannot help, somebody has to look.
+        credentials: bool,
+    },
+    /// Anything else.
+    Failed(String),
+}
+
+/// A connection whose login is not answered yet.
+pub(super) trait Login: Send {
+    /// Where the next read goes.
+    fn buffer(&mut self) -> &mut BytesMut;
+
+    /// Understands what has been read. What came behind the answer stays in the buffer of the [`Bound`].
+    fn step(self: Box<Self>, now: Mono, out: &mut BytesMut) -> Result<Step, NotBound>;
+}
+
+/// What became of a [`Login`].
+pub(super) enum Step {
+    /// Still waiting.
+    Waiting(Box<dyn Login>),
+    /// Logged in.
+    Bound(Box<dyn Bound>),
+}
+
+/// A connection that is logged in. An error is in words, and ends it.
+pub(super) trait Bound: Send {
+    /// Where the next read goes. Take all events out before reading again.
+    fn buffer(&mut self) -> &mut BytesMut;
+
+    /// The next thing that the carrier has said; `None` until more octets come.
+    fn next(&mut self, now: Mono, out: &mut BytesMut) -> Result<Option<Event>, String>;
+
+    /// Writes a part; the sequence number joins the answer to it.
+    fn submit(&mut self, part: &Part, now: Mono, out: &mut BytesMut) -> Result<u32, WindowFull>;
+
+    /// Answers a delivery.
+    fn answer_delivery(&mut self, delivery: DeliveryId, reaction: Reaction, out: &mut BytesMut);
+
+    /// Lets time pass; the parts whose answers are overdue now. Their slots stay taken.
+    fn tick(&mut self, now: Mono, out: &mut BytesMut) -> Result<Vec<u32>, String>;
+
+    /// When [`Bound::tick`] wants to be called next.
+    fn wakeup(&self) -> Mono;
+
+    /// Parts whose answers are awaited, the overdue ones not counted.
+    fn awaited(&self) -> usize;
+
+    /// Asks to part; nothing can be submitted any more.
+    fn close(self: Box<Self>, out: &mut BytesMut) -> Box<dyn Closing>;
+}
+
+/// A connection that has asked to part.
+pub(super) trait Closing: Send {
+    /// Where the next read goes.
+    fn buffer(&mut self) -> &mut BytesMut;
+
+    /// Understands what has been read; true once the connection may be closed.
+    fn is_over(&mut self, out: &mut BytesMut) -> bool;
+}

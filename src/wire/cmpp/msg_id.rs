@@ -1,0 +1,88 @@
+//! Msg_Id (C3 section 8.4.3.2): what a gateway calls a message, in the answer to it and in its report.
+
+use std::fmt;
+
+/// 64 bits: month 4, day 5, hour 5, minute 6, second 6, gateway 22, sequence 16. No year.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MsgId(pub u64);
+
+/// What stands in a [`MsgId`] of a gateway that keeps to the standard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fields {
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    /// 0 to 23, China's time.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 59.
+    pub second: u8,
+    /// The gateway's code, 22 bits.
+    pub gateway: u32,
+    /// Counts within a second.
+    pub sequence: u16,
+}
+
+impl MsgId {
+    /// Puts it together; of each field the bits that have room count.
+    pub const fn new(fields: Fields) -> Self {
+        Self(
+            ((fields.month as u64) & 0xF) << 60
+                | ((fields.day as u64) & 0x1F) << 55
+                | ((fields.hour as u64) & 0x1F) << 50
+                | ((fields.minute as u64) & 0x3F) << 44
+                | ((fields.second as u64) & 0x3F) << 38
+                | ((fields.gateway as u64) & 0x3F_FFFF) << 16
+                | fields.sequence as u64,
+        )
+    }
+
+    /// Takes it apart. Values may be nonsense: gateways may count as they like.
+    pub const fn fields(self) -> Fields {
+        Fields {
+            month: (self.0 >> 60) as u8 & 0xF,
+            day: (self.0 >> 55) as u8 & 0x1F,
+            hour: (self.0 >> 50) as u8 & 0x1F,
+            minute: (self.0 >> 44) as u8 & 0x3F,
+            second: (self.0 >> 38) as u8 & 0x3F,
+            gateway: (self.0 >> 16) as u32 & 0x3F_FFFF,
+            sequence: self.0 as u16,
+        }
+    }
+}
+
+/// In decimal, as gateways' own tools show it. The one form under which it is kept.
+impl fmt::Display for MsgId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for MsgId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MsgId({:#018X})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_layout_is_that_of_the_standard() {
+        let fields = Fields { month: 11, day: 22, hour: 20, minute: 58, second: 26, gateway: 123_456, sequence: 1 };
+        assert_eq!(MsgId::new(fields), MsgId(0xBB53_A681_E240_0001));
+        assert_eq!(MsgId(0xBB53_A681_E240_0001).fields(), fields);
+        assert_eq!(MsgId(0xBB53_A681_E240_0001).to_string(), "13498315584936345601");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_an_id_is_lost(id: u64) {
+            prop_assert_eq!(MsgId::new(MsgId(id).fields()), MsgId(id));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Fields of fixed width (C3 section 8.1): text at the left, NULs behind it.
+//!
+//! **Promises.** A value always fits its field. Reading copies nothing and takes what stands before the first NUL.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::MsgId;
+
+/// A field of `WIDTH` octets.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Octets<const WIDTH: usize>(Bytes);
+
+/// A field that is too long, too short or badly made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FieldError {
+    /// The standard's name for it.
+    pub field: &'static str,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bad {}", self.field)
+    }
+}
+
+impl std::error::Error for FieldError {}
+
+impl<const WIDTH: usize> Octets<WIDTH> {
+    /// Checks and wraps; `field` is named in the error.
+    ///
+    /// # Errors
+    /// [`FieldError`] if it is too long or holds a NUL.
+    pub fn new(field: &'static str, text: &str) -> Result<Self, FieldError> {
+        if text.len() > WIDTH || text.as_bytes().contains(&0) {
+            return Err(FieldError { field });
+        }
+        Ok(Self(Bytes::copy_from_slice(text.as_bytes())))
+    }
+
+    /// Without the NULs.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// True if nothing stands in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// With its NULs.
+    pub fn padded(&self) -> [u8; WIDTH] {
+        let mut field = [0; WIDTH];
+        field[..self.0.len()].copy_from_slice(&self.0);
+        field
+    }
+
+    pub(super) fn read(field: &'static str, body: &mut Bytes) -> Result<Self, FieldError> {
+        Self::read_narrow(field, WIDTH, body)
+    }
+
+    /// Reads a field that is narrower in this version.
+    pub(super) fn read_narrow(field: &'static str, width: usize, body: &mut Bytes) -> Result<Self, FieldError> {
+        if body.len() < width {
+            return Err(FieldError { field });
+        }
+        let mut value = body.split_to(width.min(WIDTH));
+        value.truncate(value.iter().position(|&octet| octet == 0).unwrap_or(value.len()));
+        Ok(Self(value))
+    }
+
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        self.put_narrow(WIDTH, out);
+    }
+
+    /// Writes it into a field that is narrower in this version; what has no room there is cut off.
+    pub(super) fn put_narrow(&self, width: usize, out: &mut BytesMut) {
+        let value = &self.0[..self.0.len().min(width)];
+        out.put_slice(value);
+        out.put_bytes(0, width - value.len());
+    }
+}
+
+impl<const WIDTH: usize> fmt::Display for Octets<WIDTH> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl<const WIDTH: usize> fmt::Debug for Octets<WIDTH> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+pub(super) fn octet(field: &'static str, body: &mut Bytes) -> Result<u8, FieldError> {
+    body.try_get_u8().map_err(|_| FieldError { field })
+}
+
+pub(super) fn number(field: &'static str, body: &mut Bytes) -> Result<u32, FieldError> {
+    body.try_get_u32().map_err(|_| FieldError { field })
+}
+
+pub(super) fn msg_id(body: &mut Bytes) -> Result<MsgId, FieldError> {
+    body.try_get_u64().map(MsgId).map_err(|_| FieldError { field: "Msg_Id" })
+}
