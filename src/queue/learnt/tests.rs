@@ -49,10 +49,8 @@ async fn a_suspension_and_what_a_site_takes_outlive_the_process() {
         queue.recall_pace(&file(&bench));
         queue.loaded().await;
         assert_eq!(shown(&queue), (suspended.clone(), limit.clone()), "round {round}");
-        assert!(matches!(
-            queue.pull(*queue.shared.table.lock().targets.keys().max().unwrap()),
-            crate::queue::Pull::Wait(_)
-        ));
+        let site = *queue.shared.table.lock().targets.keys().max().unwrap();
+        assert!(matches!(queue.pull(site), crate::queue::Pull::Wait(_)));
         queue.keep_pace(&mut file(&bench)).unwrap();
         bench.close(queue).await;
     }
