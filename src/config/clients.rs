@@ -33,5 +33,6 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
     let password = password.map(|(_, secret)| secret);
     let senders = senders.unwrap_or_default();
     let bounces = section.or("bounces", true, value::flag);
-    Some(Client { name: name?, password, api_keys, channels, senders, numbers, countries, bounces })
+    let transliterate = section.or("transliterate", false, value::flag);
+    Some(Client { name: name?, password, api_keys, channels, senders, numbers, countries, bounces, transliterate })
 }

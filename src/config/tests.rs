@@ -145,7 +145,7 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
         ),
         (
             "dns = 3\n",
-            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, bounces",
+            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, bounces, transliterate",
         ),
         (
             "[listener]\naddress = \"127.0.0.1:587\"\n",

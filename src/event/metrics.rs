@@ -15,6 +15,8 @@ pub struct Metrics {
     pub accepted_messages: IntCounterVec,
     /// Bytes of content answered yes, by channel.
     pub accepted_bytes: IntCounterVec,
+    /// Texts accepted as written with look-alikes, by client.
+    pub transliterated: IntCounterVec,
     /// Submissions refused, by ingress (`smtp`, `http`) and reason.
     pub refused: IntCounterVec,
     /// SMTP connections open.
@@ -125,6 +127,7 @@ impl Metrics {
                 &["channel", "client", "class"],
             ),
             accepted_bytes: counters("accepted_bytes_total", "Bytes of content answered yes.", &["channel"]),
+            transliterated: counters("transliterated_texts_total", "Texts written with look-alikes.", &["client"]),
             refused: counters("refused_submissions_total", "Submissions refused.", &["ingress", "reason"]),
             smtp_connections: gauge("smtp_connections", "SMTP connections open."),
             smtp_connections_taken: counters("smtp_connections_total", "SMTP connections taken.", &["result"]),

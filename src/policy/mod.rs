@@ -30,6 +30,9 @@ pub struct Client {
     pub countries: Vec<String>,
     /// Its senders get notifications of what became of their mail; else the events alone tell.
     pub bounces: bool,
+    /// Its texts are written with look-alikes where that makes them fit the GSM 7-bit alphabet, if they do not say
+    /// otherwise.
+    pub transliterate: bool,
 }
 
 /// Why something is not allowed.

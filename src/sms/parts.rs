@@ -52,7 +52,7 @@ impl Encoding {
 
     /// The narrowest encoding that holds every character.
     pub fn of(text: &str) -> Self {
-        if text.chars().all(|c| gsm7::encode(c).is_some()) { Self::Gsm7 } else { Self::Ucs2 }
+        if outside_gsm7(text).next().is_none() { Self::Gsm7 } else { Self::Ucs2 }
     }
 
     /// Units that `c` takes; they stay together.
@@ -87,6 +87,25 @@ pub struct Plan {
     pub count: usize,
     /// Units of its content, headers not counted.
     pub units: usize,
+    /// Units of the last part's content: 1 to [`Plan::capacity`].
+    pub last_units: usize,
+}
+
+impl Plan {
+    /// Units that each of its parts holds beside the header, which only several parts have.
+    pub const fn capacity(self) -> usize {
+        if self.count == 1 { self.encoding.single_units_max() } else { self.encoding.part_units_max() }
+    }
+
+    /// Units that the last part could still take.
+    pub const fn units_left(self) -> usize {
+        self.capacity().saturating_sub(self.last_units)
+    }
+}
+
+/// The characters that force UCS-2, each with its position, counted in characters from 0.
+pub fn outside_gsm7(text: &str) -> impl Iterator<Item = (usize, char)> {
+    text.chars().enumerate().filter(|&(_, c)| gsm7::encode(c).is_none())
 }
 
 /// The parts of a text, ready for a PDU.
@@ -106,14 +125,16 @@ pub struct Parts {
 pub fn plan(text: &SmsText) -> Plan {
     let text = text.as_str();
     let encoding = Encoding::of(text);
-    let units = text.chars().map(|c| encoding.units(c)).sum();
-    Plan { encoding, count: cuts(text, encoding, units).count() + 1, units }
+    let units_of = |text: &str| text.chars().map(|c| encoding.units(c)).sum();
+    let units = units_of(text);
+    let (cut_times, last) = cuts(text, encoding, units).fold((0, 0), |(n, _), at| (n + 1, at));
+    Plan { encoding, count: cut_times + 1, units, last_units: units_of(&text[last..]) }
 }
 
 /// Makes the parts of a text; `reference` is the same in all of them and should differ from that of other texts to the
 /// same number.
 pub fn parts(text: &SmsText, reference: u8) -> Parts {
-    let Plan { encoding, count, units } = plan(text);
+    let Plan { encoding, count, units, .. } = plan(text);
     let text = text.as_str();
     let udhi = count > 1;
     let total = u8::try_from(count).unwrap_or(u8::MAX);
@@ -160,26 +181,28 @@ mod tests {
 
     #[test]
     fn capacities_at_their_limits() {
-        for (content, encoding, count, units) in [
-            ("a".repeat(160), Encoding::Gsm7, 1, 160),
-            ("a".repeat(161), Encoding::Gsm7, 2, 161),
-            ("a".repeat(306), Encoding::Gsm7, 2, 306),
-            ("a".repeat(307), Encoding::Gsm7, 3, 307),
-            ("€".repeat(80), Encoding::Gsm7, 1, 160),
+        for (content, encoding, count, units, left) in [
+            ("a".repeat(160), Encoding::Gsm7, 1, 160, 0),
+            ("a".repeat(161), Encoding::Gsm7, 2, 161, 145),
+            ("a".repeat(306), Encoding::Gsm7, 2, 306, 0),
+            ("a".repeat(307), Encoding::Gsm7, 3, 307, 152),
+            ("€".repeat(80), Encoding::Gsm7, 1, 160, 0),
             // An escape pair does not fit into the last septet of 153: 76 pairs a part.
-            ("€".repeat(81), Encoding::Gsm7, 2, 162),
-            ("€".repeat(153), Encoding::Gsm7, 3, 306),
-            ("中".repeat(70), Encoding::Ucs2, 1, 70),
-            ("中".repeat(71), Encoding::Ucs2, 2, 71),
-            ("中".repeat(134), Encoding::Ucs2, 2, 134),
-            ("中".repeat(135), Encoding::Ucs2, 3, 135),
-            ("😀".repeat(35), Encoding::Ucs2, 1, 70),
+            ("€".repeat(81), Encoding::Gsm7, 2, 162, 143),
+            ("€".repeat(153), Encoding::Gsm7, 3, 306, 151),
+            ("中".repeat(70), Encoding::Ucs2, 1, 70, 0),
+            ("中".repeat(71), Encoding::Ucs2, 2, 71, 63),
+            ("中".repeat(134), Encoding::Ucs2, 2, 134, 0),
+            ("中".repeat(135), Encoding::Ucs2, 3, 135, 66),
+            ("😀".repeat(35), Encoding::Ucs2, 1, 70, 0),
             // 33 surrogate pairs a part.
-            ("😀".repeat(67), Encoding::Ucs2, 3, 134),
-            ("😀".repeat(2_000), Encoding::Ucs2, 61, 4_000),
+            ("😀".repeat(67), Encoding::Ucs2, 3, 134, 65),
+            ("😀".repeat(2_000), Encoding::Ucs2, 61, 4_000, 27),
         ] {
             let text = text(&content);
-            assert_eq!(plan(&text), Plan { encoding, count, units }, "{} x {:?}", units, content.chars().next());
+            let planned = plan(&text);
+            let told = (planned.encoding, planned.count, planned.units, planned.units_left());
+            assert_eq!(told, (encoding, count, units, left), "{} x {:?}", units, content.chars().next());
             let parts = parts(&text, 7);
             assert_eq!(parts.parts.len(), count);
             assert_eq!(parts.udhi, count > 1);
@@ -203,17 +226,18 @@ mod tests {
         ) {
             let Ok(text) = SmsText::new(&content) else { return Ok(()) };
             let made = parts(&text, reference);
-            prop_assert_eq!(made.parts.len(), plan(&text).count);
+            let planned = plan(&text);
+            prop_assert_eq!((made.parts.len(), made.encoding), (planned.count, planned.encoding));
             let mut back = String::new();
+            let mut filled = Vec::new();
             for (i, part) in made.parts.iter().enumerate() {
-                let room = if made.encoding == Encoding::Gsm7 { if made.udhi { 153 + 6 } else { 160 } } else { 140 };
-                prop_assert!(part.len() <= room);
                 let (header, octets) = if made.udhi { split_header(part).unwrap() } else { (None, &part[..]) };
                 if let Some(header) = header {
                     prop_assert_eq!(header.reference, u16::from(reference));
                     prop_assert_eq!(usize::from(header.number), i + 1);
                     prop_assert_eq!(usize::from(header.total), made.parts.len());
                 }
+                filled.push(octets.len() / if made.encoding == Encoding::Gsm7 { 1 } else { 2 });
                 // Each part alone decodes without a broken character: nothing was cut.
                 let shown = decode(made.data_coding, octets);
                 let broken = |s: &str| s.contains(char::REPLACEMENT_CHARACTER);
@@ -221,6 +245,30 @@ mod tests {
                 back.push_str(&shown);
             }
             prop_assert_eq!(back, content);
+            // What was planned is what was made; no part is too full, and only a pair leaves a place free before the last.
+            let capacity = match (made.encoding, made.udhi) {
+                (Encoding::Gsm7, false) => 160,
+                (Encoding::Gsm7, true) => 153,
+                (Encoding::Ucs2, false) => 70,
+                (Encoding::Ucs2, true) => 67,
+            };
+            prop_assert_eq!(capacity, planned.capacity());
+            prop_assert_eq!(filled.iter().sum::<usize>(), planned.units);
+            let last = filled.pop().unwrap();
+            prop_assert!((1..=capacity).contains(&last), "{}", last);
+            prop_assert_eq!((last, capacity - last), (planned.last_units, planned.units_left()));
+            prop_assert!(filled.iter().all(|units| (capacity - 1..=capacity).contains(units)), "{:?}", filled);
+        }
+
+        #[test]
+        fn what_is_named_forces_ucs2(content in "[a-z“é€\u{200B}中😀]{1,50}") {
+            let named: Vec<_> = outside_gsm7(&content).collect();
+            prop_assert_eq!(named.is_empty(), Encoding::of(&content) == Encoding::Gsm7);
+            for &(position, c) in &named {
+                prop_assert_eq!(content.chars().nth(position), Some(c));
+            }
+            let without: String = content.chars().filter(|c| named.iter().all(|(_, named)| c != named)).collect();
+            prop_assert_eq!(Encoding::of(&without), Encoding::Gsm7);
         }
     }
 }

@@ -12,6 +12,7 @@ mod cmpp;
 mod configuration;
 mod crash;
 mod dane;
+mod encodings;
 mod faults;
 mod full_disk;
 mod interop;

@@ -35,6 +35,9 @@ pub(super) struct SmsRequest {
     /// Not to be sent before this time (RFC 3339); a time that has passed is now.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) send_at: Option<String>,
+    /// Write it with look-alikes (`"` for `“`, `c` for `ç`) if all of it then fits the GSM 7-bit alphabet; the client's
+    /// setting if not given.
+    pub(super) transliterate: Option<bool>,
     /// Seconds from now after which the text is not sent any more.
     #[schema(minimum = 1, maximum = 259200)]
     pub(super) ttl_s: Option<u64>,
@@ -157,7 +160,51 @@ pub(super) struct AcceptedReply {
     pub(super) status: &'static str,
     /// Parts of a text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) parts: Option<u32>,
+    pub(super) parts: Option<usize>,
+    /// True if a text is written with look-alikes; left out if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub(super) transliterated: bool,
+}
+
+/// How a text would travel.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PreviewReply {
+    /// The words as they would travel, signature included.
+    pub(super) text: String,
+    /// True if they are written with look-alikes.
+    pub(super) transliterated: bool,
+    /// `gsm7`, or `ucs2` where a character stands outside the GSM 7-bit alphabet.
+    #[schema(example = "gsm7")]
+    pub(super) encoding: &'static str,
+    /// Parts it would be sent as.
+    pub(super) parts: usize,
+    /// Units of all its parts: septets in `gsm7`, UTF-16 code units in `ucs2`.
+    pub(super) units: usize,
+    /// Units that each of these parts holds: 160 or 70 if there is one, 153 or 67 if there are several.
+    pub(super) capacity: usize,
+    /// Units that the last part could still take.
+    pub(super) units_left: usize,
+    /// The first 10 characters outside the GSM 7-bit alphabet.
+    pub(super) outside_gsm7: Vec<Outsider>,
+    /// How many of them there are in all.
+    pub(super) outside_gsm7_count: usize,
+}
+
+/// A character that forces `ucs2`.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Outsider {
+    /// Where it stands in `text`, counted in characters (Unicode code points) from 0.
+    pub(super) position: usize,
+    /// The character.
+    #[schema(value_type = String)]
+    pub(super) character: char,
+    /// Its code point.
+    #[schema(example = "U+201C")]
+    pub(super) code_point: String,
+    /// What `transliterate` would write for it, if it knows anything; empty for a character that nobody sees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) look_alike: Option<&'static str>,
 }
 
 /// Why a request was refused (RFC 9457).

@@ -51,6 +51,15 @@ pub(super) struct Intake {
     _share: Box<dyn Send>,
 }
 
+/// What a text's 202 says besides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TextReply {
+    /// Its parts.
+    pub(super) parts: usize,
+    /// It is written with look-alikes.
+    pub(super) transliterated: bool,
+}
+
 /// The media types taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum MediaType {
@@ -136,7 +145,7 @@ pub(super) async fn hand_over<B: Backend>(
     intake: Intake,
     envelope: Envelope,
     content: Content,
-    parts: Option<u32>,
+    text: Option<TextReply>,
 ) -> Result<Response, Problem> {
     let scheduled = envelope.send_at.is_some();
     let shared = app.shared.clone();
@@ -146,7 +155,7 @@ pub(super) async fn hand_over<B: Backend>(
         answer
     });
     let accepted = asked.await.map_err(fault_of_ours)?.map_err(refused)?;
-    let mut response = taken(&accepted, scheduled, parts);
+    let mut response = taken(&accepted, scheduled, text);
     if accepted.replayed() {
         response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
@@ -154,10 +163,11 @@ pub(super) async fn hand_over<B: Backend>(
 }
 
 /// The 202. Whoever makes one shows that somebody has taken responsibility.
-fn taken(proof: &impl Responsibility, scheduled: bool, parts: Option<u32>) -> Response {
+fn taken(proof: &impl Responsibility, scheduled: bool, text: Option<TextReply>) -> Response {
     let id = proof.message_id().to_string();
     let status = if scheduled { "scheduled" } else { "accepted" };
-    (StatusCode::ACCEPTED, Json(AcceptedReply { id, status, parts })).into_response()
+    let (parts, transliterated) = text.map_or((None, false), |text| (Some(text.parts), text.transliterated));
+    (StatusCode::ACCEPTED, Json(AcceptedReply { id, status, parts, transliterated })).into_response()
 }
 
 fn refused(error: AcceptError) -> Problem {
@@ -208,6 +218,6 @@ fn fault_of_ours(error: JoinError) -> Problem {
 }
 
 /// Tells a client that its submission had been accepted before.
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// When to come back while nothing is accepted.
 const UNAVAILABLE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! HTTP ingress: applications hand over mails and texts as JSON (or a mail as it is), and ask what became of them.
 //!
-//! **What.** `POST /v1/email`, `POST /v1/sms`, `GET /v1/messages/{id}`, `GET /v1/openapi.json`. [`listen`] serves
-//! connections, `intake` takes a submission in, `sms` and `mail` (with `email` for JSON and `raw` for finished mails)
-//! make an envelope of it, `problem` words every refusal (RFC 9457).
+//! **What.** `POST /v1/email`, `POST /v1/sms`, `POST /v1/sms/preview`, `GET /v1/messages/{id}`, `GET /v1/openapi.json`.
+//! [`listen`] serves connections, `intake` takes a submission in, `sms` and `mail` (with `email` for JSON and `raw` for
+//! finished mails) make an envelope of it, `preview` says how a text would travel, `problem` words every refusal (RFC 9457).
 //!
 //! **Promises.** A 202 is made from the queue's proof of durability only. Credentials are checked before a body is read.
 //! Connections, heads, bodies, memory and time are bounded ([`Options`]). All wrong fields are named at once; no refusal
@@ -25,6 +25,7 @@ mod mail;
 mod mailboxes;
 mod message;
 mod options;
+mod preview;
 pub(crate) mod problem;
 mod raw;
 mod settings;
@@ -126,9 +127,10 @@ impl<B> Clone for App<B> {
 }
 
 /// Every route served: the router is made from this list, and a test holds the OpenAPI document against it.
-fn routes<B: Backend>() -> [(Method, &'static str, MethodRouter<App<B>>); 4] {
+fn routes<B: Backend>() -> [(Method, &'static str, MethodRouter<App<B>>); 5] {
     [
         (Method::POST, "/v1/sms", post(sms::submit::<B>)),
+        (Method::POST, preview::PATH, post(preview::show::<B>)),
         (Method::POST, "/v1/email", post(mail::submit::<B>)),
         (Method::GET, "/v1/messages/{id}", get(message::show::<B>)),
         (Method::GET, "/v1/openapi.json", get(document::show)),
@@ -148,7 +150,7 @@ fn router<B: Backend>(app: App<B>) -> Router {
 async fn bounded_and_counted<B: Backend>(State(app): State<App<B>>, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
-    let submission = matched.is_some() && request.method() == Method::POST;
+    let submission = matched.is_some() && route != preview::PATH && request.method() == Method::POST;
     let deadline = app.options.load().request_timeout;
     let response = match timeout(deadline, next.run(request)).await {
         Ok(response) => response,

@@ -1,4 +1,4 @@
-//! `POST /v1/sms`: one text to one number.
+//! `POST /v1/sms`: one text to one number; and the reading of such a request, which `preview` shares.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use serde::Deserialize;
 use super::App;
 use super::backend::Backend;
 use super::dto::{AcceptedReply, ProblemBody, SmsRequest};
-use super::intake::{Intake, MediaType, hand_over};
+use super::intake::{IDEMPOTENT_REPLAYED, Intake, MediaType, TextReply, hand_over};
 use super::json;
 use super::problem::{Faults, Problem};
 use super::settings::{RawSettings, Settings, not_after};
 use crate::model::{Address, Channel, Content, Number, Origin, Recipient, SenderId, SmsText, TextOrigin};
+use crate::sms::{plan, transliterate};
 
 /// Send a text
 ///
@@ -31,29 +32,80 @@ use crate::model::{Address, Channel, Content, Number, Origin, Recipient, SenderI
     security(("key" = []), ("password" = []))
 )]
 pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Request) -> Result<Response, Problem> {
-    let intake = Intake::of(&app, request, Channel::Sms, &[MediaType::Json], |_| BODY_BYTES_MAX).await?;
-    let request = json::read(&intake.body, |value| SmsRequest::deserialize(value).map(drop))?;
-    let text = Text::read(request, &intake)?;
-    intake.client.may_text(&text.to)?;
-    if let Some(from) = &text.from {
-        intake.client.may_show(from)?;
-    }
-    let parts = u32::try_from(crate::sms::plan(&text.words).count).ok();
+    let (intake, text) = read::<_, Number>(&app, request).await?;
+    let told = TextReply { parts: plan(&text.words).count, transliterated: text.transliterated };
     let origin = Origin::Text(TextOrigin { from: text.from });
     let recipients = vec![Recipient::new(Address::Number(text.to))];
     let envelope = intake.envelope(text.settings, intake.idempotency(None), origin, recipients);
-    hand_over(&app, intake, envelope, Content::Text(text.words), parts).await
+    let client = intake.client.clone();
+    let response = hand_over(&app, intake, envelope, Content::Text(text.words), Some(told)).await?;
+    if told.transliterated && !response.headers().contains_key(IDEMPOTENT_REPLAYED) {
+        app.shared.metrics.transliterated.with_label_values(&[&*client.name]).inc();
+    }
+    Ok(response)
+}
+
+/// Reads a request whose client is allowed what it asks for.
+pub(super) async fn read<B: Backend, To: Destination>(
+    app: &App<B>,
+    request: Request,
+) -> Result<(Intake, Text<To>), Problem> {
+    let intake = Intake::of(app, request, Channel::Sms, &[MediaType::Json], |_| BODY_BYTES_MAX).await?;
+    let request = json::read(&intake.body, |value| SmsRequest::deserialize(value).map(drop))?;
+    let text = Text::<To>::read(request, &intake)?;
+    if let Some(to) = text.to.number() {
+        intake.client.may_text(to)?;
+    }
+    if let Some(from) = &text.from {
+        intake.client.may_show(from)?;
+    }
+    Ok((intake, text))
+}
+
+/// Where a text goes: a [`Number`], or `Option<Number>` where the request may leave it out.
+pub(super) trait Destination: Sized {
+    /// Checks what was written.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the client.
+    fn parse(written: Option<String>) -> Result<Self, &'static str>;
+
+    /// The number, if there is one.
+    fn number(&self) -> Option<&Number>;
+}
+
+impl Destination for Number {
+    fn parse(written: Option<String>) -> Result<Self, &'static str> {
+        Number::parse(&written.ok_or("missing")?).map_err(number_expected)
+    }
+
+    fn number(&self) -> Option<&Number> {
+        Some(self)
+    }
+}
+
+impl Destination for Option<Number> {
+    fn parse(written: Option<String>) -> Result<Self, &'static str> {
+        written.map(|to| Number::parse(&to).map_err(number_expected)).transpose()
+    }
+
+    fn number(&self) -> Option<&Number> {
+        self.as_ref()
+    }
 }
 
 /// A request whose fields are all right.
-struct Text {
-    to: Number,
-    words: SmsText,
+pub(super) struct Text<To> {
+    to: To,
+    /// The words as they will travel.
+    pub(super) words: SmsText,
+    /// They are written with look-alikes.
+    pub(super) transliterated: bool,
     from: Option<SenderId>,
     settings: Settings,
 }
 
-impl Text {
+impl<To: Destination> Text<To> {
     fn read(request: SmsRequest, intake: &Intake) -> Result<Self, Problem> {
         let mut faults = Faults::default();
         for (field, given) in [("template", request.template.is_some()), ("variables", request.variables.is_some())] {
@@ -61,8 +113,7 @@ impl Text {
                 faults.add(field, "not yet supported");
             }
         }
-        let to = request.to.ok_or("missing").and_then(|to| Number::parse(&to).map_err(number_expected));
-        let to = faults.take("to", to);
+        let to = faults.take("to", To::parse(request.to));
         let words = words(request.text, request.signature, &mut faults);
         let from = request.from.and_then(|from| faults.take("from", SenderId::parse(&from)));
         let raw = RawSettings {
@@ -85,7 +136,12 @@ impl Text {
             settings.expires_at = faults.take("ttl_s", end);
         }
         match (to, words) {
-            (Some(to), Some(words)) if faults.is_empty() => Ok(Self { to, words, from, settings }),
+            (Some(to), Some(words)) if faults.is_empty() => {
+                let wanted = request.transliterate.unwrap_or(intake.client.transliterate);
+                let made = if wanted { transliterate(&words) } else { None };
+                let transliterated = made.is_some();
+                Ok(Self { to, words: made.unwrap_or(words), transliterated, from, settings })
+            }
             _ => Err(faults.into_problem()),
         }
     }

@@ -25,6 +25,7 @@ fn client(name: &str, password: Option<Secret>, keys: &[&str]) -> Client {
         numbers: vec![],
         countries: vec![],
         bounces: true,
+        transliterate: false,
     }
 }
 

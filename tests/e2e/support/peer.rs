@@ -20,6 +20,15 @@ pub fn python() -> Command {
     Command::new(python)
 }
 
+/// Node.js with the packages that `tests/run` has furnished, `package` among them.
+pub fn node(package: &str) -> Command {
+    let modules = test_peers().join("node/node_modules");
+    assert!(modules.join(package).exists(), "{} holds no {package}: tests/run installs it", modules.display());
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", modules);
+    command
+}
+
 /// Runs a command to its end; its standard output, if it succeeded.
 pub fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e} (tests/run installs what tests need)"));
@@ -199,10 +208,8 @@ impl Carrier {
 
     /// Starts one on that port.
     pub fn start_on(port: u16) -> Self {
-        let modules = test_peers().join("node/node_modules");
-        assert!(modules.join("smpp").exists(), "{} holds no smpp: tests/run installs it", modules.display());
-        let mut command = Command::new("node");
-        command.env("NODE_PATH", modules).arg(script("smpp_server.js")).arg(port.to_string());
+        let mut command = node("smpp");
+        command.arg(script("smpp_server.js")).arg(port.to_string());
         Self(Peer::start(command))
     }
 

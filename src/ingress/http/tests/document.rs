@@ -126,7 +126,8 @@ fn schemas_say_what_is_required() {
     let document = serde_json::to_value(document::document()).unwrap();
     assert_eq!(schema(&document, "SmsRequest")["required"], json!(["to", "text"]));
     assert_eq!(schema(&document, "EmailRequest")["required"], json!(["from", "subject"]));
-    for name in ["SmsRequest", "EmailRequest", "Attachment"] {
+    assert_eq!(schema(&document, "SmsPreviewRequest")["required"], json!(["text"]));
+    for name in ["SmsRequest", "SmsPreviewRequest", "EmailRequest", "Attachment"] {
         assert_eq!(schema(&document, name)["additionalProperties"], false, "{name}");
         assert_eq!(schema(&document, name)["properties"].get("template"), None);
     }

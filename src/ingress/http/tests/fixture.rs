@@ -25,7 +25,8 @@ use crate::queue::{AcceptError, MessageView};
 /// What time it is in all these tests: 2026-11-23T06:24:00Z.
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_415_040);
 
-/// Remembers what it accepted. Keys: `KEY` for the client "shop", `OTHER` for "other"; shop's password is "secret".
+/// Remembers what it accepted. Keys: `KEY` for the client "shop", `OTHER` for "other", `PLAIN` for "plain", whose texts
+/// are transliterated; shop's password is "secret".
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fake(Arc<Mutex<Remembered>>);
 
@@ -100,6 +101,7 @@ impl Backend for Fake {
         match key.expose() {
             "KEY" => Ok(client("shop")),
             "OTHER" => Ok(client("other")),
+            "PLAIN" => Ok(client("plain")),
             "LIMITED" => Err(CredentialsError::Limited),
             "BUSY" => Err(CredentialsError::Busy),
             _ => Err(CredentialsError::Bad),
@@ -112,11 +114,12 @@ fn client(name: &str) -> Arc<Client> {
         name: name.into(),
         password: None,
         api_keys: Vec::new(),
-        channels: if name == "shop" { vec![Channel::Email, Channel::Sms] } else { Vec::new() },
+        channels: if name == "other" { Vec::new() } else { vec![Channel::Email, Channel::Sms] },
         senders: vec!["shop.example.com".to_owned()],
         numbers: vec![SenderId::parse("10690001").unwrap()],
         countries: vec!["+86".to_owned()],
         bounces: true,
+        transliterate: name == "plain",
     })
 }
 

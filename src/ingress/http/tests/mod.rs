@@ -4,5 +4,6 @@ mod document;
 mod fixture;
 mod hostile;
 mod mail;
+mod preview;
 mod server;
 mod sms;

@@ -100,6 +100,7 @@ fn client(name: &str, channels: &[Channel]) -> Client {
         numbers: vec![],
         countries: vec![],
         bounces: true,
+        transliterate: false,
     }
 }
 

@@ -1,0 +1,90 @@
+//! `POST /v1/sms/preview`: how a text would travel. Nothing is stored or sent.
+//!
+//! **Promises.** The request is that of `POST /v1/sms`, read by the same code under the same credentials and limits; only
+//! `to` may be left out. The numbers come from [`plan`], which the sending asks too.
+//!
+//! **Does not know** routes and carriers: whether anybody serves a number is said at the sending. There are no prices yet.
+//!
+//! **Fails how.** As `POST /v1/sms`; but no message is refused, so the metric of refused submissions does not count it.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
+
+use super::App;
+use super::backend::Backend;
+use super::dto::{Outsider, PreviewReply, ProblemBody, SmsRequest};
+use super::problem::Problem;
+use super::sms;
+use crate::model::{Number, SmsText};
+use crate::sms::{look_alike, outside_gsm7, plan};
+
+/// See how a text would travel
+///
+/// Says its encoding, parts and units, and which characters force UCS-2. Nothing is stored or sent.
+#[utoipa::path(
+    post, path = "/v1/sms/preview", tag = "messages",
+    request_body = SmsPreviewRequest,
+    responses(
+        (status = 200, description = "How it would travel", body = PreviewReply),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Try again later", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("key" = []), ("password" = []))
+)]
+pub(super) async fn show<B: Backend>(
+    State(app): State<App<B>>,
+    request: Request,
+) -> Result<Json<PreviewReply>, Problem> {
+    let (_intake, text) = sms::read::<_, Option<Number>>(&app, request).await?;
+    Ok(Json(preview(&text.words, text.transliterated)))
+}
+
+fn preview(words: &SmsText, transliterated: bool) -> PreviewReply {
+    let plan = plan(words);
+    let text = words.as_str();
+    let outsider = |(position, character): (usize, char)| Outsider {
+        position,
+        character,
+        code_point: format!("U+{:04X}", u32::from(character)),
+        look_alike: look_alike(character),
+    };
+    PreviewReply {
+        text: text.to_owned(),
+        transliterated,
+        encoding: plan.encoding.as_str(),
+        parts: plan.count,
+        units: plan.units,
+        capacity: plan.capacity(),
+        units_left: plan.units_left(),
+        outside_gsm7: outside_gsm7(text).take(OUTSIDERS_MAX).map(outsider).collect(),
+        outside_gsm7_count: outside_gsm7(text).count(),
+    }
+}
+
+/// The schema of the request: [`SmsRequest`] without the need for `to`.
+struct SmsPreviewRequest;
+
+impl PartialSchema for SmsPreviewRequest {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = SmsRequest::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.required.retain(|field| field != "to");
+            object.description = Some("A text to look at.".to_owned());
+        }
+        schema
+    }
+}
+
+impl ToSchema for SmsPreviewRequest {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        SmsRequest::schemas(schemas);
+    }
+}
+
+/// Where the preview is served.
+pub(super) const PATH: &str = "/v1/sms/preview";
+/// Most characters listed.
+const OUTSIDERS_MAX: usize = 10;
