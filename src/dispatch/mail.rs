@@ -35,10 +35,15 @@ pub(super) async fn work(task: Task, site: SiteId, mut hand: Hand) {
         }
         match task.parts.queue.pull(site) {
             Pull::Lease(lease) => {
-                carry(&task, &mut courier, lease).await;
+                courier.share(site, lease.shares().cloned());
+                let carried = carry(&task, &mut courier, lease).await;
                 let dialled = courier.take_dialled();
                 if dialled > 0 {
                     task.parts.queue.connected(site, dialled);
+                }
+                // Whoever has a connection shall have it: without one this hand would only be quicker to pull again.
+                if !carried {
+                    break;
                 }
             }
             // A pause longer than that is a suspended site, or a very slow one: its end rouses it anew.
@@ -86,21 +91,24 @@ fn is_for_another(outcome: &RecipientOutcome) -> bool {
     matches!(&outcome.outcome, Outcome::Delayed(f) if f.is_ours() && f.retry_after == Some(Duration::ZERO))
 }
 
-async fn carry(task: &Task, courier: &mut MailCourier, mut lease: Lease) {
+/// False if it has gone back to its lane, for a worker that has a connection.
+async fn carry(task: &Task, courier: &mut MailCourier, mut lease: Lease) -> bool {
     let loaded = lease.load().await.map(|_| ());
     if let Err(e) = loaded {
         let outcomes = lease.unreadable(&e);
         tracing::error!(error = %e, "a mail cannot be carried");
-        return lease.settle(outcomes, Vec::new()).await;
+        lease.settle(outcomes, Vec::new()).await;
+        return true;
     }
-    let Target::Mail(hop) = lease.target().clone() else { return };
-    courier.share(lease.shares().cloned());
-    let Ok(consignment) = lease.load().await else { return };
+    let Target::Mail(hop) = lease.target().clone() else { return true };
+    let Ok(consignment) = lease.load().await else { return true };
     let outcomes: Vec<RecipientOutcome> = courier.carry(consignment, &hop).await;
     if !outcomes.is_empty() && outcomes.iter().all(is_for_another) {
-        return lease.blame(&courier.take_blamed());
+        lease.blame(&courier.take_blamed());
+        return false;
     }
     let follow_ups = notify::for_outcomes(&task.parts, consignment, &outcomes).await;
     lease.blame(&courier.take_blamed());
     lease.settle(outcomes, follow_ups).await;
+    true
 }

@@ -163,7 +163,7 @@ async fn next_lease(queue: &Queue, bench: &Bench) -> Lease {
                 return lease;
             }
             bench.clock.advance(MOVE_TAKES);
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            let _ = tokio::time::timeout(Duration::from_millis(1), queue.work()).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), leased).await.expect("something to lease")

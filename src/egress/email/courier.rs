@@ -24,7 +24,7 @@ use crate::model::{
     Peer, RecipientIndex, RecipientOutcome, ReversePath, Scope, Stage, TlsWish,
 };
 use crate::route::MailHop;
-use crate::schedule::SourceShares;
+use crate::schedule::{SiteId, SourceShares};
 use crate::wire::smtp::client::dialogue::Idle;
 use crate::wire::smtp::client::exchange::{Plan, Transfer};
 use crate::wire::smtp::client::{Capabilities, MailCommand, RcptCommand, sent_bytes};
@@ -38,6 +38,8 @@ pub struct MailCourier {
     messages_max: Option<u32>,
     /// What each source may do, where several send to the same site.
     shares: Option<Arc<SourceShares>>,
+    /// The site of the schedule that it works for, if there is one.
+    of: Option<SiteId>,
     /// What sources were answered after which others were tried, since somebody asked.
     blamed: Vec<RecipientOutcome>,
     /// Connections tried since somebody asked.
@@ -87,7 +89,7 @@ impl Ledger<'_> {
 impl MailCourier {
     /// A courier without a connection yet.
     pub fn new(egress: Arc<MailEgress>) -> Self {
-        Self { egress, session: None, messages_max: None, shares: None, blamed: Vec::new(), dialled: 0 }
+        Self { egress, session: None, messages_max: None, shares: None, of: None, blamed: Vec::new(), dialled: 0 }
     }
 
     /// How many mails its next connections may carry, if its site has a limit of its own.
@@ -95,9 +97,9 @@ impl MailCourier {
         self.messages_max = messages_max;
     }
 
-    /// What each source may do from now on, where several send to the same site.
-    pub fn share(&mut self, shares: Option<Arc<SourceShares>>) {
-        self.shares = shares;
+    /// The site that it works for, and what each source may do there from now on, where several send to it.
+    pub fn share(&mut self, of: SiteId, shares: Option<Arc<SourceShares>>) {
+        (self.of, self.shares) = (Some(of), shares);
     }
 
     /// What sources were answered after which others were tried, since this was asked last. About no recipient.
@@ -173,7 +175,7 @@ impl MailCourier {
             Err(setback) => return ledger.enter_all(&group, &setback),
         };
         let shares = self.shares.clone();
-        let way = Way { hop, pool, whole_lane, shares: shares.as_ref(), tls: &tls, watched: None };
+        let way = Way { hop, pool, whole_lane, shares: shares.as_ref(), of: self.of, tls: &tls, watched: None };
         while !group.is_empty() {
             let mut session = match self.ready_session(options, way).await {
                 Some(session) => session,

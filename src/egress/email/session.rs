@@ -29,7 +29,7 @@ use crate::model::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Rep
 use crate::net::tls::{self, TlsError};
 use crate::net::{self, ConnectError};
 use crate::route::MailHop;
-use crate::schedule::SourceShares;
+use crate::schedule::{SiteId, SourceShares};
 use crate::wire::smtp::client::ReplyFault;
 use crate::wire::smtp::client::dialogue::{AwaitGreeting, AwaitHello, Greeted, Hello, Idle, Tls};
 
@@ -47,6 +47,8 @@ pub(super) struct Way<'a> {
     pub(super) whole_lane: bool,
     /// What each source may do, where several send to the same site.
     pub(super) shares: Option<&'a Arc<SourceShares>>,
+    /// The site of the schedule that it goes by, if there is one.
+    pub(super) of: Option<SiteId>,
     pub(super) tls: &'a Policy,
     /// Whom its sessions are told to; `None`: nobody.
     pub(super) watched: Option<&'a Watched>,
@@ -196,7 +198,7 @@ async fn walk(
             return None;
         }
     };
-    let towards = Towards { shares: way.shares.cloned(), ..towards(options, &hosts) };
+    let towards = Towards { of: way.of, shares: way.shares.cloned(), ..towards(options, &hosts) };
     loop {
         let from = match egress.roster.take(way.pool, &towards, options.timeouts.connect).await {
             Ok(from) => Arc::new(from),
@@ -231,10 +233,10 @@ fn towards(options: &Options, hosts: &[Host]) -> Towards {
     let best = hosts.first().map_or("", |host| &*host.name);
     let provider = &options.providers.provider_of(best).name;
     if **provider != *crate::provider::ANY {
-        return Towards { site: provider.clone(), provider: Some(provider.clone()), shares: None };
+        return Towards { site: provider.clone(), provider: Some(provider.clone()), of: None, shares: None };
     }
     let is_ours = hosts.first().is_some_and(|host| host.source == hosts::Source::Operator);
-    Towards { site: best.into(), provider: (!is_ours).then(|| provider.clone()), shares: None }
+    Towards { site: best.into(), provider: (!is_ours).then(|| provider.clone()), of: None, shares: None }
 }
 
 /// All hosts in turn, from one source.

@@ -21,7 +21,7 @@ use crate::clock::{Mono, SharedClock};
 use crate::event::metrics::Metrics;
 use crate::model::{Class, Domain, EnhancedStatus, Envelope, Failure, Scope, Stage};
 use crate::net::proxy::Proxy;
-use crate::schedule::{Pace, Share, SourceShares};
+use crate::schedule::{Pace, Share, SiteId, SourceShares};
 
 /// Places where a source rests that are remembered; above it those whose rest has ended are forgotten first, then new ones
 /// do not rest.
@@ -186,11 +186,24 @@ pub(super) struct Towards {
     pub(super) site: Arc<str>,
     /// Under whose name it is counted what a source in warm-up sends there; `None`: it is not.
     pub(super) provider: Option<Arc<str>>,
+    /// The site of the schedule that it goes by, if there is one: whose shares those are.
+    pub(super) of: Option<SiteId>,
     /// What each source may do there; `None`: what its site may.
     pub(super) shares: Option<Arc<SourceShares>>,
 }
 
+/// Where connections are counted: sites of the schedule may have hosts in common, and each has its own share.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Counted {
+    Of(SiteId),
+    Named(Arc<str>),
+}
+
 impl Towards {
+    fn counted(&self) -> Counted {
+        self.of.map_or_else(|| Counted::Named(self.site.clone()), Counted::Of)
+    }
+
     fn share(&self, source: &Source) -> Option<&Share> {
         Some(self.shares.as_ref()?.of(source.shown_name().as_deref()))
     }
@@ -245,7 +258,7 @@ pub(super) struct Roster {
 struct Uses {
     open: HashMap<Arc<str>, usize>,
     /// What a source does towards a site.
-    there: HashMap<(Arc<str>, Arc<str>), Use>,
+    there: HashMap<(Arc<str>, Counted), Use>,
     /// Until when a source does not go to a site.
     resting: HashMap<(Arc<str>, Arc<str>), Mono>,
 }
@@ -284,14 +297,14 @@ fn interval(pace: Pace) -> Duration {
 
 impl Uses {
     fn there(&self, source: &Source, towards: &Towards) -> Use {
-        self.there.get(&(source.name.clone(), towards.site.clone())).copied().unwrap_or_default()
+        self.there.get(&(source.name.clone(), towards.counted())).copied().unwrap_or_default()
     }
 
-    fn there_mut(&mut self, source: &Arc<str>, site: &Arc<str>, now: Mono) -> &mut Use {
+    fn there_mut(&mut self, source: &Source, towards: &Towards, now: Mono) -> &mut Use {
         if self.there.len() >= RESTS_MAX {
             self.there.retain(|_, there| !there.is_over(now));
         }
-        self.there.entry((source.clone(), site.clone())).or_default()
+        self.there.entry((source.name.clone(), towards.counted())).or_default()
     }
 
     /// It has as many connections to the site as are its share.
@@ -321,7 +334,7 @@ impl Uses {
 /// A source's connection, counted while it lives.
 pub(super) struct Held {
     pub(super) source: Arc<Source>,
-    site: Arc<str>,
+    counted: Counted,
     roster: Arc<Roster>,
 }
 
@@ -337,7 +350,7 @@ impl Drop for Held {
         if let Some(open) = uses.open.get_mut(&self.source.name) {
             *open = open.saturating_sub(1);
         }
-        let key = (self.source.name.clone(), self.site.clone());
+        let key = (self.source.name.clone(), self.counted.clone());
         if let Some(there) = uses.there.get_mut(&key) {
             there.open = there.open.saturating_sub(1);
             if there.is_over(self.roster.clock.mono()) {
@@ -397,7 +410,7 @@ impl Roster {
         let wait = {
             let now = self.clock.mono();
             let mut uses = self.uses.lock();
-            let there = uses.there_mut(&source.name, &towards.site, now);
+            let there = uses.there_mut(source, towards, now);
             let wait = there.wait(pace, now);
             if wait > TURN_WAIT_MAX {
                 return false;
@@ -475,10 +488,10 @@ impl Roster {
             });
         };
         *uses.open.entry(source.name.clone()).or_default() += 1;
-        uses.there_mut(&source.name, &towards.site, now).open += 1;
+        uses.there_mut(source, towards, now).open += 1;
         drop(uses);
         self.show(&source.name, 1);
-        Ok(Held { source: source.clone(), site: towards.site.clone(), roster: self.clone() })
+        Ok(Held { source: source.clone(), counted: towards.counted(), roster: self.clone() })
     }
 
     /// True if a connection of this source may carry one more mail of the pool to a site.

@@ -1,3 +1,5 @@
+//! What pacers found out, over restarts.
+
 use std::time::Duration;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Several sources at one site: who is heard by whom, and what the site may do.
+
 use super::super::pacer::{By, OverAll};
 use super::super::{Bounds, Step};
 use super::*;

@@ -46,7 +46,7 @@ fn roster() -> (Arc<Roster>, Arc<ManualClock>) {
 
 /// A site that no warm-up counts.
 fn towards(site: &str) -> Towards {
-    Towards { site: site.into(), provider: None, shares: None }
+    Towards { site: site.into(), provider: None, of: None, shares: None }
 }
 
 fn from_of(outcome: &RecipientOutcome) -> &str {

@@ -38,7 +38,7 @@ fn sources(names: &[&str], plan: Plan) -> Sources {
 }
 
 fn towards(provider: &str) -> Towards {
-    Towards { site: provider.into(), provider: Some(provider.into()), shares: None }
+    Towards { site: provider.into(), provider: Some(provider.into()), of: None, shares: None }
 }
 
 /// A warm-up with sources, kept in a directory.
