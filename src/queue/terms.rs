@@ -66,6 +66,8 @@ impl PaceOptions {
                 .chain(self.messages_per_connection_max)
                 .min(),
             idle: self.idle.or(limits.idle),
+            // What the table says of a provider is what it lets one address do. A small host has one capacity for all.
+            each_source: !is_nobodys,
             over_all: OverAll {
                 connections: connections_max.unwrap_or(f64::INFINITY),
                 per_second: self.per_second_max.unwrap_or(f64::INFINITY),
@@ -89,6 +91,7 @@ impl PaceOptions {
             new_connections: None,
             messages_per_connection: Some(self.messages_per_connection_max.unwrap_or(100)),
             idle: self.idle,
+            each_source: false,
             over_all: OverAll { connections: start, per_second: rate },
             by: By::Administrator,
         }

@@ -71,7 +71,9 @@ pub struct Terms {
     pub messages_per_connection: Option<u32>,
     /// How long a connection without work may stay open.
     pub idle: Option<Duration>,
-    /// All of the above is each source's; this is what all of them may do together.
+    /// True if that is what each source of ours may do; else all of them share it.
+    pub each_source: bool,
+    /// What all sources may do together.
     pub over_all: OverAll,
     /// Who says so.
     pub by: By,

@@ -2,7 +2,8 @@
 //!
 //! **What.** Answers to what came from a source are heard by that source's [`Pacer`]; a refusal that blames the whole site, by
 //! all of them. The site may do what those of its sources may together that have sent there lately. A site begins with one
-//! pacer, which becomes that of the first source that is heard of; each that comes later begins as that one did.
+//! pacer, which becomes that of the first source that is heard of; each that comes later begins as that one did. Where the
+//! terms are not each source's, as at hosts of which nobody knows what they can take, all sources have one pacer.
 //!
 //! **Promises.** Pure: time is an argument. The sum never exceeds what the terms allow over all sources. While one source may
 //! send the site is open; when all are suspended it is closed until the first may again. What is known of a source is kept as
@@ -228,6 +229,7 @@ impl Pacers {
     fn pacer_for(&mut self, source: Option<Option<&Arc<str>>>, now: Mono) -> usize {
         let last = || (0..self.paced.len()).max_by_key(|at| self.paced.get(*at).and_then(|p| p.heard)).unwrap_or(0);
         let Some(source) = source else { return last() };
+        let source = source.filter(|_| self.terms.each_source);
         let known = self.paced.iter().position(|p| p.heard.is_some() && p.source.as_ref() == source);
         let at = match known.or_else(|| self.paced.iter().position(|p| p.heard.is_none())) {
             Some(at) => at,

@@ -151,6 +151,7 @@ mod tests {
             new_connections: None,
             messages_per_connection: None,
             idle: None,
+            each_source: true,
             over_all: OverAll::NONE,
             by: By::Table,
         };

@@ -17,6 +17,7 @@ fn terms() -> Terms {
         new_connections: Some(Rate { count: 60, per: Duration::from_secs(60) }),
         messages_per_connection: Some(50),
         idle: None,
+        each_source: true,
         over_all: OverAll::NONE,
         by: By::Table,
     }

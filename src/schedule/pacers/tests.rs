@@ -17,6 +17,7 @@ fn terms() -> Terms {
         new_connections: None,
         messages_per_connection: None,
         idle: None,
+        each_source: true,
         over_all: OverAll::NONE,
         by: By::Table,
     }
@@ -81,6 +82,18 @@ fn what_is_set_over_all_holds_for_the_sum() {
     assert_eq!(shown(&pacers, at(1)), (10, 120.0));
     pacers.set(terms(), at(1));
     assert_eq!(shown(&pacers, at(1)), (24, 300.0));
+}
+
+#[test]
+fn where_nobody_knows_what_a_host_takes_all_sources_share_it() {
+    let mut pacers = Pacers::new(Terms { each_source: false, ..terms() });
+    for source in ["a", "b", "system"] {
+        pacers.heard(&[good(source)], false, at(1));
+    }
+    assert_eq!((shown(&pacers, at(1)), pacers.in_force(at(1)).len()), ((8, 100.0), 1));
+    assert!(pacers.shares().is_none());
+    pacers.heard(&[refused("a", Scope::Source, suspends(60))], true, at(2));
+    assert_eq!(pacers.suspended(at(3)).unwrap().0, at(62));
 }
 
 #[test]

@@ -192,6 +192,7 @@ fn shares_after(answers: &[(&Arc<Source>, Outcome)]) -> Option<Arc<SourceShares>
         new_connections: None,
         messages_per_connection: None,
         idle: None,
+        each_source: true,
         over_all: OverAll::NONE,
         by: By::Table,
     });
