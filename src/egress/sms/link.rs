@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 use super::InboundError;
 use super::carrier::{Phase, Shared};
 use super::dial::Made;
-use super::protocol::{Bound, Brought, DeliveryId, Event, Meaning, Reaction, Verdict};
+use super::protocol::{Bound, Brought, DeliveryId, Event, Reaction, Verdict};
 use super::slots::{Job, PartAnswer, Slot};
 use crate::model::Receipt;
+use crate::wire::Meaning;
 
 /// Octets waiting to be written at which nothing more is taken in.
 const OUT_BYTES_MAX: usize = 64 * 1024;

@@ -10,9 +10,10 @@ use ipnet::IpNet;
 use super::protocol::{self, Cut, Login};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Secret, SenderId, SmsText};
+use crate::wire::FieldError;
 use crate::wire::cmpp::auth::NameForm;
 use crate::wire::cmpp::{self, Octets, Submit, Version};
-use crate::wire::smpp::{Bind, COctets, FieldError};
+use crate::wire::smpp::{Bind, COctets};
 
 /// Most binds of one account.
 const BINDS_MAX: usize = 64;

@@ -1,8 +1,9 @@
 //! From the answers to a text's parts to the outcome of the attempt. Pure.
 
-use super::protocol::{Meaning, Verdict};
+use super::protocol::Verdict;
 use super::slots::{NoSlot, PartAnswer};
 use crate::model::{EnhancedStatus, Failure, Outcome, PartState, Relayed, Reply, Scope, Stage, TextProgress};
+use crate::wire::Meaning;
 
 /// What the answers of one attempt have shown so far.
 #[derive(Debug)]

@@ -1,16 +1,13 @@
-//! Framing: from a byte stream, cut anywhere, to whole PDUs (C3 section 8.2).
+//! What a PDU's header holds (C3 section 8.2).
 //!
-//! **Promises.** Holds at most one incomplete PDU beside what was read last. Total_Length is checked as soon as its four
-//! octets are there, so a hostile length costs no memory.
-//!
-//! **Fails how.** A length that cannot be true stays an error: a peer that says 13 and sends 16 octets, as some do, is found
-//! out at its next PDU.
+//! The cutting is [`framing`]'s.
 
 use std::fmt;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::limits::CMPP_PDU_BYTES_MAX;
+use crate::wire::framing::{self, Framed};
 
 /// Octets of a PDU's header.
 pub const HEADER_BYTES: usize = 12;
@@ -43,60 +40,26 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 /// Collects octets and gives out frames.
-#[derive(Debug, Default)]
-pub struct Framer {
-    buffer: BytesMut,
-}
+pub type Framer = framing::Framer<Frame>;
 
-impl Framer {
-    /// An empty one.
-    pub fn new() -> Self {
-        Self::default()
+impl Framed for Frame {
+    const HEADER_BYTES: usize = HEADER_BYTES;
+    const BYTES_MAX: usize = CMPP_PDU_BYTES_MAX;
+    type BadLength = FrameError;
+
+    fn bad_length(total_length: u32) -> FrameError {
+        FrameError { total_length }
     }
 
-    /// Where the next read goes, with room for at least 4 KiB. Take all frames out before reading again.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        self.buffer.reserve(4096);
-        &mut self.buffer
-    }
-
-    /// Adds octets.
-    pub fn extend(&mut self, octets: &[u8]) {
-        self.buffer.extend_from_slice(octets);
-    }
-
-    /// The next whole frame; `None` until more octets come.
-    ///
-    /// # Errors
-    /// [`FrameError`]; it stays so for every further call.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some(octets) = self.buffer.first_chunk::<4>() else { return Ok(None) };
-        let total_length = u32::from_be_bytes(*octets);
-        let length = usize::try_from(total_length).unwrap_or(usize::MAX);
-        if !(HEADER_BYTES..=CMPP_PDU_BYTES_MAX).contains(&length) {
-            return Err(FrameError { total_length });
-        }
-        if self.buffer.len() < length {
-            return Ok(None);
-        }
-        let mut pdu = self.buffer.split_to(length).freeze();
-        pdu.advance(4);
-        let (command_id, sequence) = (pdu.get_u32(), pdu.get_u32());
-        Ok(Some(Frame { command_id, sequence, body: pdu }))
+    fn of(mut rest: Bytes) -> Self {
+        let (command_id, sequence) = (rest.get_u32(), rest.get_u32());
+        Self { command_id, sequence, body: rest }
     }
 }
 
 /// Writes one PDU: the header, then whatever `body` writes; the length is filled in behind it.
 pub(super) fn put_frame(out: &mut BytesMut, command_id: u32, sequence: u32, body: impl FnOnce(&mut BytesMut)) {
-    let start = out.len();
-    out.reserve(HEADER_BYTES);
-    out.put_u32(0);
-    out.put_u32(command_id);
-    out.put_u32(sequence);
-    body(out);
-    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
-    debug_assert!(out.len() - start <= CMPP_PDU_BYTES_MAX);
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    framing::put::<Frame>(out, &[command_id, sequence], body);
 }
 
 #[cfg(test)]

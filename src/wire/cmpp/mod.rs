@@ -30,10 +30,10 @@ pub mod time;
 
 pub use frame::{Frame, FrameError, Framer};
 pub use msg_id::MsgId;
-pub use octets::{FieldError, Octets};
+pub use octets::Octets;
 pub use pdu::{Body, Connect, ConnectResp, Deliver, Pdu, PduError, Submit};
 pub use report::Report;
-pub use result::{ConnectStatus, Meaning, SubmitResult};
+pub use result::{ConnectStatus, SubmitResult};
 
 /// Which layout PDUs have.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

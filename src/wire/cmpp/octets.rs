@@ -7,25 +7,11 @@ use std::fmt;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::MsgId;
+use crate::wire::FieldError;
 
 /// A field of `WIDTH` octets.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Octets<const WIDTH: usize>(Bytes);
-
-/// A field that is too long, too short or badly made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FieldError {
-    /// The standard's name for it.
-    pub field: &'static str,
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bad {}", self.field)
-    }
-}
-
-impl std::error::Error for FieldError {}
 
 impl<const WIDTH: usize> Octets<WIDTH> {
     /// Checks and wraps; `field` is named in the error.

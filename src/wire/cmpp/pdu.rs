@@ -14,10 +14,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 pub use self::message::{Deliver, Submit};
 use super::auth::Authenticator;
 use super::frame::{Frame, put_frame};
-use super::octets::{self, FieldError, Octets, number, octet};
+use super::octets::{self, Octets, number, octet};
 use super::time::LoginTime;
 use super::{ConnectStatus, MsgId, SubmitResult, Version, command};
 use crate::model::Responsibility;
+use crate::wire::FieldError;
 
 /// CONNECT.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,8 +5,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::octets::{self, FieldError, Octets};
+use super::octets::{self, Octets};
 use super::{MsgId, Version};
+use crate::wire::FieldError;
 
 /// A status report.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

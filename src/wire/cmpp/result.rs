@@ -6,21 +6,7 @@
 use std::fmt;
 
 use crate::model::{EnhancedStatus, Scope};
-
-/// What a result means for what we asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Meaning {
-    /// Done.
-    Ok,
-    /// Slow down, then again.
-    Throttled,
-    /// Again later.
-    Temporary,
-    /// The account is not set up as the gateway knows it, or we speak another version: again later, elsewhere if possible.
-    Account,
-    /// Never; condemns the recipient or the message.
-    Final(Scope),
-}
+use crate::wire::Meaning;
 
 /// Status of a CONNECT_RESP.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

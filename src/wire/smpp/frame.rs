@@ -1,13 +1,13 @@
-//! Framing: from a byte stream, cut anywhere, to whole PDUs (P34 section 3.2).
+//! What a PDU's header holds (P34 section 3.2).
 //!
-//! **Promises.** Holds at most one incomplete PDU beside what was read last. `command_length` is checked as soon as its
-//! four octets are there, so a hostile length costs no memory.
+//! The cutting is [`framing`]'s.
 
 use std::fmt;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::limits::SMPP_PDU_BYTES_MAX;
+use crate::wire::framing::{self, Framed};
 
 /// Octets of a PDU's header.
 pub const HEADER_BYTES: usize = 16;
@@ -42,46 +42,20 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 /// Collects octets and gives out frames.
-#[derive(Debug, Default)]
-pub struct Framer {
-    buffer: BytesMut,
-}
+pub type Framer = framing::Framer<Frame>;
 
-impl Framer {
-    /// An empty one.
-    pub fn new() -> Self {
-        Self::default()
+impl Framed for Frame {
+    const HEADER_BYTES: usize = HEADER_BYTES;
+    const BYTES_MAX: usize = SMPP_PDU_BYTES_MAX;
+    type BadLength = FrameError;
+
+    fn bad_length(command_length: u32) -> FrameError {
+        FrameError { command_length }
     }
 
-    /// Where the next read goes, with room for at least 4 KiB. Take all frames out before reading again.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        self.buffer.reserve(4096);
-        &mut self.buffer
-    }
-
-    /// Adds octets.
-    pub fn extend(&mut self, octets: &[u8]) {
-        self.buffer.extend_from_slice(octets);
-    }
-
-    /// The next whole frame; `None` until more octets come.
-    ///
-    /// # Errors
-    /// [`FrameError`]; it stays so for every further call.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some(octets) = self.buffer.first_chunk::<4>() else { return Ok(None) };
-        let command_length = u32::from_be_bytes(*octets);
-        let length = usize::try_from(command_length).unwrap_or(usize::MAX);
-        if !(HEADER_BYTES..=SMPP_PDU_BYTES_MAX).contains(&length) {
-            return Err(FrameError { command_length });
-        }
-        if self.buffer.len() < length {
-            return Ok(None);
-        }
-        let mut pdu = self.buffer.split_to(length).freeze();
-        pdu.advance(4);
-        let (command_id, command_status, sequence) = (pdu.get_u32(), pdu.get_u32(), pdu.get_u32());
-        Ok(Some(Frame { command_id, command_status, sequence, body: pdu }))
+    fn of(mut rest: Bytes) -> Self {
+        let (command_id, command_status, sequence) = (rest.get_u32(), rest.get_u32(), rest.get_u32());
+        Self { command_id, command_status, sequence, body: rest }
     }
 }
 
@@ -93,16 +67,7 @@ pub(super) fn put_frame(
     sequence: u32,
     body: impl FnOnce(&mut BytesMut),
 ) {
-    let start = out.len();
-    out.reserve(HEADER_BYTES);
-    out.put_u32(0);
-    out.put_u32(command_id);
-    out.put_u32(command_status);
-    out.put_u32(sequence);
-    body(out);
-    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
-    debug_assert!(out.len() - start <= SMPP_PDU_BYTES_MAX);
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    framing::put::<Frame>(out, &[command_id, command_status, sequence], body);
 }
 
 #[cfg(test)]

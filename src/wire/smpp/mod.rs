@@ -22,8 +22,8 @@ pub mod status;
 pub mod tlv;
 
 pub use frame::{Frame, FrameError, Framer};
-pub use pdu::{Address, Bind, BindResp, Body, COctets, FieldError, Pdu, PduError, ShortMessage, SubmitSmResp};
-pub use status::{CommandStatus, Meaning};
+pub use pdu::{Address, Bind, BindResp, Body, COctets, Pdu, PduError, ShortMessage, SubmitSmResp};
+pub use status::CommandStatus;
 pub use tlv::Tlv;
 
 /// Command ids (P34 section 5.1.2.1). An answer's id is its request's with the highest bit set.

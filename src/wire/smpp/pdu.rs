@@ -13,6 +13,7 @@ use super::status::CommandStatus;
 use super::tlv::{self, Tlv};
 use super::{command, esm_class};
 use crate::model::Responsibility;
+use crate::wire::FieldError;
 
 /// Longest `short_message` (P34 section 5.2.21).
 const SHORT_MESSAGE_BYTES_MAX: usize = 254;
@@ -72,21 +73,6 @@ impl<const MAX: usize> fmt::Debug for COctets<MAX> {
         write!(f, "{:?}", String::from_utf8_lossy(&self.0))
     }
 }
-
-/// A field that is too long, too short or badly made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FieldError {
-    /// The standard's name for it.
-    pub field: &'static str,
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bad {}", self.field)
-    }
-}
-
-impl std::error::Error for FieldError {}
 
 /// A PDU whose body cannot be read, with what an answer to it needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,25 +5,11 @@
 use std::fmt;
 
 use crate::model::{EnhancedStatus, Scope};
+use crate::wire::Meaning;
 
 /// A PDU's `command_status`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CommandStatus(pub u32);
-
-/// What a status means for what we asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Meaning {
-    /// Done.
-    Ok,
-    /// Slow down, then again.
-    Throttled,
-    /// Again later.
-    Temporary,
-    /// The bind is refused; for a message: again, over another bind.
-    Bind,
-    /// Never; condemns the recipient or the message.
-    Final(Scope),
-}
 
 impl CommandStatus {
     /// No error.
@@ -64,7 +50,7 @@ impl CommandStatus {
         match self.0 {
             0x00 => Meaning::Ok,
             0x14 | 0x58 => Meaning::Throttled,
-            0x04 | 0x05 | 0x0D | 0x0E | 0x0F => Meaning::Bind,
+            0x04 | 0x05 | 0x0D | 0x0E | 0x0F => Meaning::Account,
             0x0B | 0x45 | 0x65 | 0x66 => Meaning::Final(Scope::Recipient),
             0x01 | 0x0A | 0x33 | 0x43 | 0x61 | 0x62 => Meaning::Final(Scope::Message),
             _ => Meaning::Temporary,
@@ -81,7 +67,7 @@ impl CommandStatus {
             (0x01, _) => (5, 3, 4),
             (0x66, _) => (5, 7, 1),
             (_, Meaning::Final(_)) => (5, 0, 0),
-            (_, Meaning::Temporary | Meaning::Bind) => (4, 3, 0),
+            (_, Meaning::Temporary | Meaning::Account) => (4, 3, 0),
         };
         EnhancedStatus::new(class, subject, detail)
     }
@@ -174,8 +160,8 @@ mod tests {
             (0x14, Meaning::Throttled),
             (0x08, Meaning::Temporary),
             (0x64, Meaning::Temporary),
-            (0x0E, Meaning::Bind),
-            (0x05, Meaning::Bind),
+            (0x0E, Meaning::Account),
+            (0x05, Meaning::Account),
             (0x0B, Meaning::Final(Scope::Recipient)),
             (0x0A, Meaning::Final(Scope::Message)),
             (0x66, Meaning::Final(Scope::Recipient)),

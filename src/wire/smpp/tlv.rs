@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::pdu::FieldError;
+use crate::wire::FieldError;
 
 /// `receipted_message_id`.
 pub const RECEIPTED_MESSAGE_ID: u16 = 0x001E;

@@ -9,14 +9,12 @@ use bytes::BytesMut;
 
 pub(in crate::egress::sms) use self::cut::cut;
 use super::super::options::{Cmpp, Options, OptionsError};
-use super::{
-    Bound, Brought, Closing, DeliveryId, Event, Login, Meaning, NotBound, Part, Reaction, Step, Verdict, WindowFull,
-};
+use super::{Bound, Brought, Closing, DeliveryId, Event, Login, NotBound, Part, Reaction, Step, Verdict, WindowFull};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SenderId};
 use crate::sms::receipt;
 use crate::wire::cmpp::session::{self, ConnectStep, LinkFault};
-use crate::wire::cmpp::{ConnectStatus, Deliver, Framer, MsgId, Octets, Report, Submit, SubmitResult, result, time};
+use crate::wire::cmpp::{ConnectStatus, Deliver, Framer, MsgId, Octets, Report, Submit, SubmitResult, time};
 
 /// Logs in; the clock is read once for what is hashed and what is sent.
 pub(in crate::egress::sms) fn login(
@@ -154,14 +152,7 @@ impl Closing for Terminating {
 
 impl From<SubmitResult> for Verdict {
     fn from(answer: SubmitResult) -> Self {
-        let meaning = match answer.meaning() {
-            result::Meaning::Ok => Meaning::Ok,
-            result::Meaning::Throttled => Meaning::Throttled,
-            result::Meaning::Temporary => Meaning::Temporary,
-            result::Meaning::Account => Meaning::Account,
-            result::Meaning::Final(scope) => Meaning::Final(scope),
-        };
-        Self { meaning, code: answer.0, enhanced: answer.enhanced(), words: answer.to_string() }
+        Self { meaning: answer.meaning(), code: answer.0, enhanced: answer.enhanced(), words: answer.to_string() }
     }
 }
 

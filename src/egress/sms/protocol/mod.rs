@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::clock::{Mono, Timestamp};
-use crate::model::{EnhancedStatus, Number, ReceiptState, Scope, SenderId};
+use crate::model::{EnhancedStatus, Number, ReceiptState, SenderId};
+use crate::wire::Meaning;
 
 /// Longest validity asked for; carriers keep no text longer.
 const VALIDITY_MAX: Duration = Duration::from_secs(30 * 86_400);
@@ -65,21 +66,6 @@ impl Part {
     fn valid_until(&self) -> Option<Timestamp> {
         self.text.expires_at.map(|at| at.min(self.at.plus(VALIDITY_MAX)))
     }
-}
-
-/// What an answer means for the part it is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Meaning {
-    /// Taken.
-    Ok,
-    /// Slow down, then again.
-    Throttled,
-    /// Again later.
-    Temporary,
-    /// The bind or the account is at fault: again later, elsewhere if possible.
-    Account,
-    /// Never; condemns the recipient or the message.
-    Final(Scope),
 }
 
 /// A carrier's word on a part.

@@ -4,14 +4,13 @@ use bytes::BytesMut;
 
 use super::super::options::{Options, OptionsError, Smpp, Validity};
 use super::{
-    Bound, Brought, Closing, Cut, DeliveryId, Event, Login, Meaning, NotBound, Part, Reaction, Step, Verdict,
-    WindowFull,
+    Bound, Brought, Closing, Cut, DeliveryId, Event, Login, NotBound, Part, Reaction, Step, Verdict, WindowFull,
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SenderId, SmsText};
 use crate::sms::{self, receipt};
 use crate::wire::smpp::session::{self, BindStep, LinkFault, Transceiver};
-use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, esm_class, status, tlv};
+use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, esm_class, tlv};
 
 /// A text's octets.
 pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8) -> Cut {
@@ -143,14 +142,7 @@ impl Closing for Unbinding {
 
 impl From<CommandStatus> for Verdict {
     fn from(status: CommandStatus) -> Self {
-        let meaning = match status.meaning() {
-            status::Meaning::Ok => Meaning::Ok,
-            status::Meaning::Throttled => Meaning::Throttled,
-            status::Meaning::Temporary => Meaning::Temporary,
-            status::Meaning::Bind => Meaning::Account,
-            status::Meaning::Final(scope) => Meaning::Final(scope),
-        };
-        Self { meaning, code: status.0, enhanced: status.enhanced(), words: status.to_string() }
+        Self { meaning: status.meaning(), code: status.0, enhanced: status.enhanced(), words: status.to_string() }
     }
 }
 

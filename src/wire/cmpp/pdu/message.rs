@@ -4,8 +4,9 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::super::octets::{self, FieldError, Octets, octet};
+use super::super::octets::{self, Octets, octet};
 use super::super::{MsgId, Version};
+use crate::wire::FieldError;
 
 /// SUBMIT.
 #[derive(Clone, PartialEq, Eq, Default)]

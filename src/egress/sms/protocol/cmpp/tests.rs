@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::Text;
 use super::*;
 use crate::model::{Number, Scope, SmsText};
+use crate::wire::Meaning;
 
 fn part(content: &str, from: Option<&str>, index: usize) -> Part {
     let at = Timestamp::parse_rfc3339("2026-11-23T18:24:07Z").unwrap();
