@@ -12,7 +12,7 @@
 //! with the provider table's limits, as they did the first time.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,15 +240,7 @@ impl Queue {
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    let line = whole::unsealed(&bytes).map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
-    let kept: Kept = serde_json::from_str(line)?;
-    if kept.version != VERSION {
-        let why = format!("it is of version {}, and this program reads {VERSION}", kept.version);
-        return Err(io::Error::new(ErrorKind::Unsupported, why));
-    }
-    Ok(kept)
+    whole::read(path, VERSION, FILE_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@
 //!
 //! **Does not know** what a file says, nor its version.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Read};
 use std::path::Path;
 
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::Disk;
 
@@ -56,4 +57,32 @@ pub fn unsealed(bytes: &[u8]) -> Result<&str, &'static str> {
         return Err("its checksum does not match");
     }
     Ok(line)
+}
+
+/// What stands in a file that is a sealed line of this version and no longer than that.
+///
+/// # Errors
+/// The disk's; `InvalidData` if it is not as it was written, `Unsupported` if it is of another version.
+pub fn read<T: DeserializeOwned>(path: &Path, version: u32, bytes_max: u64) -> io::Result<T> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    versioned(&bytes, version)
+}
+
+/// What a sealed line of this version says.
+///
+/// # Errors
+/// As [`read`].
+pub fn versioned<T: DeserializeOwned>(bytes: &[u8], version: u32) -> io::Result<T> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let line = unsealed(bytes).map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
+    let Version { version: found } = serde_json::from_str(line)?;
+    if found != version {
+        let why = format!("it is of version {found}, and this program reads {version}");
+        return Err(io::Error::new(ErrorKind::Unsupported, why));
+    }
+    Ok(serde_json::from_str(line)?)
 }

@@ -10,7 +10,7 @@
 //! error that says what to do: sources begin their plans anew, which sends too little rather than too much. One that cannot be
 //! put aside, or is of a newer version, is left alone, and so is never written over.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -145,23 +145,7 @@ impl CountsFile {
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    parse(&bytes)
-}
-
-fn parse(bytes: &[u8]) -> io::Result<Kept> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let line = whole::unsealed(bytes).map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
-    let Version { version } = serde_json::from_str(line)?;
-    if version != VERSION {
-        let why = format!("it is of version {version}, and this program reads {VERSION}");
-        return Err(io::Error::new(ErrorKind::Unsupported, why));
-    }
-    Ok(serde_json::from_str(line)?)
+    whole::read(path, VERSION, FILE_BYTES_MAX)
 }
 
 #[cfg(test)]
@@ -170,6 +154,10 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use proptest::prelude::*;
+
+    fn parse(bytes: &[u8]) -> io::Result<Kept> {
+        whole::versioned(bytes, VERSION)
+    }
 
     fn kept() -> Kept {
         let mut pair = Pair::new(3, &Rules::default(), Timestamp::from_seconds(1_000_000));
