@@ -70,26 +70,43 @@ struct Paced {
     heard: Option<Mono>,
 }
 
+impl Paced {
+    /// One that nothing is known of.
+    fn new(terms: &Terms) -> Self {
+        Self { source: None, pacer: Pacer::new(terms.clone()), heard: None }
+    }
+
+    fn share(&self, now: Mono) -> Share {
+        let SiteLimits { concurrency, pace } = self.pacer.limits(now);
+        let (source, suspended) = (self.source.clone(), self.pacer.suspended_until(now));
+        Share { source, connections: concurrency, pace, suspended }
+    }
+}
+
 /// A site's pacers.
 #[derive(Debug)]
 pub struct Pacers {
     terms: Terms,
     /// Never empty.
     paced: Vec<Paced>,
+    /// What one may do that nothing is known of.
+    newcomer: Share,
     shares: Option<Arc<Shares>>,
 }
 
 impl Pacers {
     /// A site that starts.
     pub fn new(terms: Terms) -> Self {
-        let first = Paced { source: None, pacer: Pacer::new(terms.clone()), heard: None };
-        Self { terms, paced: vec![first], shares: None }
+        let first = Paced::new(&terms);
+        let newcomer = first.share(Mono(0));
+        Self { terms, paced: vec![first], newcomer, shares: None }
     }
 
     /// Other terms; what has been learnt is kept.
     pub fn set(&mut self, terms: Terms, now: Mono) {
         if self.terms != terms {
             self.paced.iter_mut().for_each(|paced| paced.pacer.set(terms.clone()));
+            self.newcomer = Paced::new(&terms).share(now);
             self.terms = terms;
             self.share(now);
         }
@@ -235,7 +252,7 @@ impl Pacers {
             Some(at) => at,
             None if self.paced.len() >= SOURCES_MAX => last(),
             None => {
-                self.paced.push(Paced { source: None, pacer: Pacer::new(self.terms.clone()), heard: None });
+                self.paced.push(Paced::new(&self.terms));
                 self.paced.len() - 1
             }
         };
@@ -257,12 +274,8 @@ impl Pacers {
         if self.paced.len() < 2 {
             return;
         }
-        let share = |source: Option<Arc<str>>, pacer: &Pacer| {
-            let SiteLimits { concurrency, pace } = pacer.limits(now);
-            Share { source, connections: concurrency, pace, suspended: pacer.suspended_until(now) }
-        };
-        let known = self.paced.iter().map(|paced| share(paced.source.clone(), &paced.pacer)).collect();
-        let shares = Shares { known, newcomer: share(None, &Pacer::new(self.terms.clone())) };
+        let known = self.paced.iter().map(|paced| paced.share(now)).collect();
+        let shares = Shares { known, newcomer: self.newcomer.clone() };
         if self.shares.as_deref() != Some(&shares) {
             self.shares = Some(Arc::new(shares));
         }

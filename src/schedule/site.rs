@@ -36,6 +36,18 @@ pub struct Pace {
     pub burst: u32,
 }
 
+impl Pace {
+    /// The time from one to the next.
+    pub fn interval(self) -> Duration {
+        Duration::from_secs_f64((1.0 / self.per_second).clamp(0.000_001, 86_400.0))
+    }
+
+    /// How far the next may run ahead of its time.
+    pub fn ahead(self) -> Duration {
+        self.interval().saturating_mul(self.burst.saturating_sub(1))
+    }
+}
+
 /// A site's state.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -133,9 +145,9 @@ impl Site {
             self.suspended = None;
         }
         let pace = self.limits.pace?;
-        let ahead = interval(pace).saturating_mul(pace.burst.saturating_sub(1));
+        let ahead = pace.ahead();
         // A slower pace than this may have set it further ahead.
-        self.next_at = self.next_at.min(now.plus(ahead.saturating_add(interval(pace))));
+        self.next_at = self.next_at.min(now.plus(ahead.saturating_add(pace.interval())));
         let earliest = Mono(self.next_at.0.saturating_sub(u64::try_from(ahead.as_micros()).unwrap_or(u64::MAX)));
         (earliest > now).then_some(earliest)
     }
@@ -223,7 +235,7 @@ impl Site {
         self.less_ready(class, 1);
         self.leased[class.index()] += 1;
         if let Some(pace) = self.limits.pace {
-            self.next_at = self.next_at.max(now).plus(interval(pace));
+            self.next_at = self.next_at.max(now).plus(pace.interval());
         }
         let Line { order, clients } = &mut self.lines[class.index()];
         let Some(client) = order.front() else { return };
@@ -306,8 +318,4 @@ impl Site {
             slots => (slots / 8).max(1),
         }
     }
-}
-
-fn interval(pace: Pace) -> Duration {
-    Duration::from_secs_f64((1.0 / pace.per_second).clamp(0.000_001, 86_400.0))
 }

@@ -274,25 +274,21 @@ struct Use {
 impl Use {
     /// How long a mail would have to wait for its turn.
     fn wait(&self, pace: Pace, now: Mono) -> Duration {
-        let ahead = interval(pace).saturating_mul(pace.burst.saturating_sub(1));
+        let ahead = pace.ahead();
         // However slow it was before: what has changed holds at once.
-        let longest = interval(pace).saturating_add(TURN_WAIT_MAX);
+        let longest = pace.interval().saturating_add(TURN_WAIT_MAX);
         self.next_at.since(now.plus(ahead)).min(longest)
     }
 
     /// A mail has its turn after that wait.
     fn takes_turn(&mut self, pace: Pace, wait: Duration, now: Mono) {
-        let ahead = interval(pace).saturating_mul(pace.burst.saturating_sub(1));
-        self.next_at = Mono(self.next_at.0.clamp(now.0, now.plus(ahead + wait).0)).plus(interval(pace));
+        let ahead = pace.ahead();
+        self.next_at = Mono(self.next_at.0.clamp(now.0, now.plus(ahead + wait).0)).plus(pace.interval());
     }
 
     fn is_over(&self, now: Mono) -> bool {
         self.open == 0 && self.next_at <= now
     }
-}
-
-fn interval(pace: Pace) -> Duration {
-    Duration::from_secs_f64((1.0 / pace.per_second).clamp(0.000_001, 86_400.0))
 }
 
 impl Uses {
