@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::support::SOON;
 use crate::support::http::{self, Answer};
 use crate::support::peer::MailSink;
 use crate::support::relay::{Relay, SENDER_DOMAIN, SINK_DOMAIN, Settings};
-use crate::support::{SOON, eventually};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -82,12 +82,8 @@ fn a_campaign_is_paused_explained_and_resumed_over_http() {
     }
     assert_eq!(printed(&relay, &["steering"]), json!([]));
     assert_eq!(ask_with(&relay, TOKEN, "DELETE", "/v1/steering/1", &Value::Null).status, 404);
-    eventually("the end of the rule is told", SOON, || {
-        let text = std::fs::read_to_string(relay.data_dir.join("events/events.jsonl")).unwrap_or_default();
-        let mut all = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let by = |event: &Value| event["steering"]["by"] == "admin-api (127.0.0.1)";
-        all.any(|event| event["steering"]["action"] == "resume" && by(&event)).then_some(())
-    });
+    let by = |event: &Value| event["steering"]["by"] == "admin-api (127.0.0.1)";
+    relay.event("steered", |event| event["steering"]["action"] == "resume" && by(event));
     assert!(!relay.log().contains(TOKEN));
 }
 

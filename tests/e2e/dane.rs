@@ -7,13 +7,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use postrider::dns::zone::{Flaw, Trick, Zone};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use serde_json::Value;
 
 use crate::support::keys::Authority;
 use crate::support::peer::MailSink;
 use crate::support::policy_host::PolicyHost;
 use crate::support::relay::{Relay, SENDER_DOMAIN, Settings};
-use crate::support::{SOON, SilentPort, eventually};
+use crate::support::{SOON, SilentPort};
 
 /// A certificate with its key in files, and the digest that a TLSA record `3 0 1` has of it.
 struct Identity {
@@ -72,13 +71,7 @@ fn delayed(relay: &Relay, id: &str) -> (String, String) {
 /// The policy under which a mail was delivered.
 fn delivered(relay: &Relay, id: &str) -> String {
     relay.reaches(id, "delivered");
-    let file = relay.data_dir.join("events/events.jsonl");
-    let event = eventually(&format!("delivery of {id}"), SOON, || {
-        let text = std::fs::read_to_string(&file).ok()?;
-        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events.into_iter().find(|e| e["id"] == id && e["event"] == "delivered")
-    });
-    event["peer"]["tls_policy"].as_str().unwrap().to_owned()
+    relay.event("delivered", |e| e["id"] == id)["peer"]["tls_policy"].as_str().unwrap().to_owned()
 }
 
 /// Each domain's mail goes to the host of its own name, all of which are the one sink.

@@ -32,13 +32,6 @@ fn why(message: &Value) -> String {
     message["recipients"][0]["waiting_for"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The relay's events of that kind.
-fn events(relay: &Relay, kind: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(relay.data_dir.join("events/events.jsonl")).unwrap_or_default();
-    let all = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    all.filter(|event| event["event"] == kind).collect()
-}
-
 /// A route for mail to the senders, to a sink of its own.
 fn returns() -> (MailSink, String) {
     let returns = MailSink::start(0);
@@ -81,7 +74,7 @@ fn a_paused_campaign_is_held_over_restarts_and_goes_after_resume() {
     relay.reaches(&held, "delivered");
     assert_eq!(steer(&relay, &["steering"]), json!([]));
     assert_eq!(relay.command(&["resume", "1"]).status.code(), Some(1), "it has ended");
-    let told = eventually("both orders are told", SOON, || Some(events(&relay, "steered")).filter(|e| e.len() == 2));
+    let told = eventually("both orders are told", SOON, || Some(relay.events("steered")).filter(|e| e.len() == 2));
     let [paused, resumed] = &told[..] else { panic!("{told:?}") };
     assert_eq!((&paused["steering"]["action"], &paused["reason"]), (&json!("pause"), &json!("wrong price")));
     assert_eq!(paused["steering"]["selector"], json!({"campaign": "spring", "client": "shop"}), "{paused}");
@@ -104,7 +97,7 @@ fn a_pause_with_an_end_ends_by_itself() {
     let attempt = delivered["recipients"][0]["attempts"][0]["time"].as_str().unwrap();
     assert!(attempt > until.as_str(), "{delivered} went before {until}");
     eventually("its end is told", SOON, || {
-        events(&relay, "steered").iter().any(|e| e["steering"]["action"] == "expire").then_some(())
+        relay.events("steered").iter().any(|e| e["steering"]["action"] == "expire").then_some(())
     });
 }
 
@@ -131,9 +124,9 @@ fn what_is_bounced_comes_back_to_its_sender_with_the_reason() {
         let text = String::from_utf8_lossy(&dsn.data).into_owned();
         assert!(dsn.from == "<>" && text.contains("the shop has closed") && text.contains("5.7.0"), "{text}");
     }
-    let told = eventually("all are told", SOON, || Some(events(&relay, "bounced")).filter(|e| e.len() == 3));
+    let told = eventually("all are told", SOON, || Some(relay.events("bounced")).filter(|e| e.len() == 3));
     assert_eq!(told[0]["reason"], "bounced by an operator: the shop has closed");
-    let steered = events(&relay, "steered");
+    let steered = relay.events("steered");
     assert!(steered.iter().any(|e| e["steering"]["action"] == "bounce" && e["steering"]["hit"] == 3), "{steered:?}");
     assert_eq!((sink.mails().len(), returns.mails().len()), (0, 3));
 }

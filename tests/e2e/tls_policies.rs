@@ -28,18 +28,8 @@ fn waits(relay: &Relay, id: &str, policy: &str, reason: &str) {
     assert_eq!(attempt["tls_policy"], policy, "{message}");
     let told = attempt["reason"].as_str().unwrap();
     assert!(told.contains(policy) && told.contains(reason), "{told}");
-    let event = event(relay, id, "delayed");
+    let event = relay.event("delayed", |e| e["id"] == id);
     assert_eq!((&event["peer"]["tls_policy"], &event["reason"]), (&attempt["tls_policy"], &attempt["reason"]));
-}
-
-/// The first event of that kind about a message.
-fn event(relay: &Relay, id: &str, kind: &str) -> Value {
-    let file = relay.data_dir.join("events/events.jsonl");
-    eventually(&format!("{kind} of {id}"), SOON, || {
-        let text = std::fs::read_to_string(&file).ok()?;
-        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events.into_iter().find(|e| e["id"] == id && e["event"] == kind)
-    })
 }
 
 #[test]
@@ -88,7 +78,7 @@ fn mail_that_demands_tls_waits_until_the_host_has_it() {
     let sink = MailSink::start_tls(port.port, &good.0, &good.1);
     assert!(sink.subject("verified").tls);
     relay.reaches(&verified, "delivered");
-    let delivered = event(&relay, &verified, "delivered");
+    let delivered = relay.event("delivered", |e| e["id"] == verified);
     assert_eq!(delivered["peer"]["tls_policy"], "verified (configured for verified.example)");
     assert!(delivered["peer"]["tls"].as_str().unwrap().starts_with("TLSv1."));
 }
@@ -120,7 +110,7 @@ fn what_a_domain_publishes_is_followed_and_outlives_a_restart() {
     let id = relay.submit_hello("sts", &["lin@sts.example"]);
     assert!(sink.subject("sts").tls);
     relay.reaches(&id, "delivered");
-    assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (mta-sts enforce)");
+    assert_eq!(relay.event("delivered", |e| e["id"] == id)["peer"]["tls_policy"], "verified (mta-sts enforce)");
     let secured = r#"postrider_mail_tls_total{policy="verified",result="secured",source="mta-sts enforce"}"#;
     assert_eq!(relay.metric(secured), Some(1));
     // The MX record of this one leads to a host that its policy does not name; nothing goes there.
@@ -129,7 +119,7 @@ fn what_a_domain_publishes_is_followed_and_outlives_a_restart() {
     let id = relay.submit_hello("test", &["lin@test.example"]);
     sink.subject("test");
     relay.reaches(&id, "delivered");
-    assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "opportunistic (mta-sts testing)");
+    assert_eq!(relay.event("delivered", |e| e["id"] == id)["peer"]["tls_policy"], "opportunistic (mta-sts testing)");
     assert_eq!(policies.asked(), 3);
     assert_eq!(relay.metric(r#"postrider_mta_sts_fetches_total{result="ok"}"#), Some(3));
 
@@ -150,7 +140,7 @@ fn what_a_domain_publishes_is_followed_and_outlives_a_restart() {
     let id = relay.submit_hello("sts again", &["lin@sts.example"]);
     assert!(sink.subject("sts again").tls);
     relay.reaches(&id, "delivered");
-    assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (mta-sts enforce)");
+    assert_eq!(relay.event("delivered", |e| e["id"] == id)["peer"]["tls_policy"], "verified (mta-sts enforce)");
     assert!(sink.mails().iter().all(|mail| !mail.to[0].contains("forged")));
     assert_eq!(policies.asked(), 3);
 }
@@ -182,7 +172,7 @@ fn what_a_mail_wants_of_tls_itself_is_heard() {
     };
     let required = "X-Postrider-Require-TLS: yes";
     let fails = |id: &str, why: &str| {
-        let failed = event(&relay, id, "bounced");
+        let failed = relay.event("bounced", |e| e["id"] == id);
         let reason = failed["reason"].as_str().unwrap();
         assert!(reason.contains("the mail demands REQUIRETLS") && reason.contains(why), "{reason}");
         assert_eq!(failed["bounce"]["category"], "message", "{failed}");
@@ -197,7 +187,10 @@ fn what_a_mail_wants_of_tls_itself_is_heard() {
     assert!(mail.tls && mail.options.iter().any(|o| o == "REQUIRETLS"), "{mail:?}");
     assert_eq!(mail.field("X-Postrider-Require-TLS"), None);
     relay.reaches(&id, "delivered");
-    assert_eq!(event(&relay, &id, "delivered")["peer"]["tls_policy"], "verified (the mail says REQUIRETLS)");
+    assert_eq!(
+        relay.event("delivered", |e| e["id"] == id)["peer"]["tls_policy"],
+        "verified (the mail says REQUIRETLS)"
+    );
     let other = relay.submit_hello("other", &["lin@sts.example"]);
     assert!(!sink.subject("other").options.iter().any(|o| o == "REQUIRETLS"));
     relay.reaches(&other, "delivered");
@@ -207,7 +200,7 @@ fn what_a_mail_wants_of_tls_itself_is_heard() {
     assert_eq!(sink.subject("waived").field("TLS-Required").as_deref(), Some("No"));
     relay.reaches(&waived, "delivered");
     assert_eq!(
-        event(&relay, &waived, "delivered")["peer"]["tls_policy"],
+        relay.event("delivered", |e| e["id"] == waived)["peer"]["tls_policy"],
         "opportunistic (the mail says TLS-Required: No)"
     );
     let forged = relay.submit_hello("forged", &["lin@forged.example"]);

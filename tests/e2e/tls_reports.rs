@@ -32,9 +32,8 @@ fn counted(relay: &Relay) -> (Value, Vec<(String, u64, u64)>) {
 
 /// The events about reports on a domain: result, and where it went.
 fn told(relay: &Relay, domain: &str) -> Vec<[String; 2]> {
-    let text = std::fs::read_to_string(relay.data_dir.join("events/events.jsonl")).unwrap_or_default();
-    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let about = events.filter(|e| e["event"] == "tls_report" && e["tls_report"]["domain"] == domain);
+    let events = relay.events("tls_report").into_iter();
+    let about = events.filter(|e| e["tls_report"]["domain"] == domain);
     about.map(|e| ["result", "to"].map(|key| e["tls_report"][key].as_str().unwrap_or_default().to_owned())).collect()
 }
 

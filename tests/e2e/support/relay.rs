@@ -216,6 +216,18 @@ impl Relay {
         self.submit(to, &format!("From: <hello@{SENDER_DOMAIN}>\r\nSubject: {subject}\r\n\r\nHello\r\n"))
     }
 
+    /// The events of a kind so far.
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.data_dir.join("events/events.jsonl")).unwrap_or_default();
+        let all = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        all.filter(|event| event["event"] == kind).collect()
+    }
+
+    /// Waits for an event of a kind that is as wanted.
+    pub fn event(&self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("the event {kind}"), SOON, || self.events(kind).into_iter().find(&wanted))
+    }
+
     /// The value of a metric, if there is one of that name and labels.
     pub fn metric(&self, name: &str) -> Option<u64> {
         let answer = http::request(&self.listeners.admin, "GET", "/metrics", &[], b"");
@@ -357,6 +369,11 @@ private_key = "ed25519.pem"
 
 [dns]
 nameservers = ["{nameserver}"]
+
+# Tests run by night as well.
+[[sending_hours]]
+prefixes = ["+86"]
+hours = "00:00-24:00 +08:00"
 
 [queue]
 retry = {retry}
