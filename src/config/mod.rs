@@ -23,6 +23,7 @@ mod queue;
 mod raw;
 mod reader;
 mod relations;
+mod routing;
 mod server;
 mod sources;
 mod texts;

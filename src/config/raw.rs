@@ -11,10 +11,10 @@ use super::server::{self, Admin, Http, Listener, Server, Tls};
 use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
 use super::warmup::{self, PlanSection};
-use super::{Config, Events, clients, outbound_tls, tls_reports};
+use super::{Config, Events, clients, outbound_tls, routing, tls_reports};
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
 use crate::policy::{Client, Clients};
-use crate::route::{FixedRoute, Routes, TextRoute};
+use crate::route::{FixedRoute, Network, Routes, SendingHours, TextRoute};
 
 /// What one file says.
 pub(super) struct RawConfig {
@@ -39,6 +39,8 @@ pub(super) struct RawConfig {
     pub(super) tls_policies: Vec<Placed<TlsRule>>,
     pub(super) carriers: Vec<Placed<Carrier>>,
     pub(super) sms_routes: Vec<Placed<TextRoute>>,
+    pub(super) networks: Vec<Placed<Network>>,
+    pub(super) sending_hours: Vec<Placed<SendingHours>>,
     pub(super) limits: Limits,
     pub(super) log: Log,
     pub(super) events: (Option<PathBuf>, u64, usize),
@@ -69,7 +71,9 @@ impl RawConfig {
             dane: root.table("dane", outbound_tls::dane),
             tls_policies: root.tables("tls_policy", outbound_tls::rule),
             carriers: root.tables("carrier", texts::carrier),
-            sms_routes: root.tables("sms_route", texts::sms_route),
+            sms_routes: root.tables("sms_route", routing::sms_route),
+            networks: root.tables("network", routing::network),
+            sending_hours: root.tables("sending_hours", routing::sending_hours),
             limits: root.table("limits", bounds::limits),
             log: root.table("log", bounds::log),
             events: root.table("events", bounds::events),
@@ -106,7 +110,7 @@ impl RawConfig {
             ),
             routes: Routes {
                 mail: values(self.routes).into_iter().map(|(route, _)| route).collect(),
-                text: values(self.sms_routes),
+                text: routing::routes(self.sms_routes, self.networks, self.sending_hours),
             },
             carriers: values(self.carriers),
             limits: self.limits,

@@ -123,28 +123,9 @@ fn dane(raw: &RawConfig, notes: &Notes<'_>) {
 }
 
 fn text_routes(raw: &RawConfig, notes: &Notes<'_>) {
-    let names: Vec<&str> = raw.carriers.iter().map(|c| &*c.value.name).collect();
     let taken = raw.carriers.iter().map(|c| (&c.value.name, c.key_of("name")));
     once(notes, taken, |name| format!("the name \"{name}\" is taken"), "give each carrier its own name");
-    let prefixes = raw
-        .sms_routes
-        .iter()
-        .flat_map(|r| r.value.prefixes.iter().enumerate().map(|(i, p)| (p, r.key_of(&format!("prefixes[{i}]")))));
-    once(notes, prefixes, |prefix| format!("\"{prefix}\" has a route already"), "name each prefix once");
-    let complete = !incomplete(notes, "carrier", raw.carriers.len());
-    for route in &raw.sms_routes {
-        for (i, name) in route.value.carriers.iter().enumerate() {
-            if complete && !names.contains(&&**name) {
-                let wrong = format!("unknown carrier \"{}\"", shortened(name));
-                notes.mistake(&route.key_of(&format!("carriers[{i}]")), wrong, among(name, &names));
-            }
-        }
-    }
-    for carrier in &raw.carriers {
-        if !raw.sms_routes.iter().any(|r| r.value.carriers.contains(&carrier.value.name)) {
-            notes.warn(&carrier.key_of("name"), "no [[sms_route]] leads to this carrier", "name it in one");
-        }
-    }
+    super::routing::check(raw, notes);
 }
 
 fn pools(raw: &RawConfig, notes: &Notes<'_>) {
@@ -216,12 +197,12 @@ fn warmups(raw: &RawConfig, notes: &Notes<'_>) {
 }
 
 /// True if some of these sections could not be read: then a name that is not found may yet be meant to be there.
-fn incomplete(notes: &Notes<'_>, key: &str, read: usize) -> bool {
+pub(super) fn incomplete(notes: &Notes<'_>, key: &str, read: usize) -> bool {
     notes.has(&format!("{key}[{read}]"))
 }
 
 /// Reports every value that was there before.
-fn once<T: Eq + Hash>(
+pub(super) fn once<T: Eq + Hash>(
     notes: &Notes<'_>,
     values: impl Iterator<Item = (T, String)>,
     wrong: impl Fn(&T) -> String,

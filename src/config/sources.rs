@@ -9,7 +9,6 @@ use super::mistake::{Fault, shortened};
 use super::reader::Section;
 use super::{files, value};
 use crate::egress::email::{Pool, Source, Sources, WarmupPlan, Whose};
-use crate::model::Class;
 use crate::net::proxy::{Login, Proxy};
 
 /// `[[pool]]`, before its sources have been looked up.
@@ -64,13 +63,11 @@ pub(super) fn source(section: &mut Section<'_>) -> Option<(Source, Option<Arc<st
 }
 
 pub(super) fn pool(section: &mut Section<'_>) -> Option<PoolSection> {
-    const CLASSES: &[(&str, Class)] =
-        &[("otp", Class::Otp), ("transactional", Class::Transactional), ("marketing", Class::Marketing)];
     let name = section.required("name", r#""bulk""#, value::name);
     let sources = section.required_list("sources", r#"["mta1", "mta2*3"]"#, weighted);
     let whose = Whose {
         clients: section.list("clients", value::name).unwrap_or_default(),
-        classes: section.list("classes", value::word(CLASSES)).unwrap_or_default(),
+        classes: section.list("classes", value::class).unwrap_or_default(),
         campaigns: section.list("campaigns", value::text).unwrap_or_default().into_iter().map(Arc::from).collect(),
         sender_domains: section
             .list("sender_domains", value::domain)

@@ -1,15 +1,16 @@
 //! Wrong configurations and the exact words they get.
 
+mod texts;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use texts::CARRIER;
 
 use super::*;
-use crate::egress::sms::Protocol;
 use crate::model::{Channel, Class};
-use crate::wire::cmpp::Version;
 
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
 
@@ -81,7 +82,7 @@ fn unknown_keys_and_tables_are_named_with_the_nearest_known() {
          recipients, connections, connections_per_peer, messages_per_connection, command_timeout, data_rate_min, hops, \
          client_messages, client_bytes, queue_messages, queue_bytes)\n\
          relay.toml:12: dellivery: unknown table; did you mean \"delivery\"? (one of server, tls, listener, http, admin, \
-         client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, limits, log, \
+         client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, network, sending_hours, limits, log, \
          events, history)",
     );
     check(
@@ -363,66 +364,6 @@ fn clients_have_names_credentials_and_something_to_send() {
     assert_eq!(
         warnings(&format!("[[client]]\nname = \"b\"\npassword = \"{HASH}\"\nchannels = [\"sms\"]\n")),
         "relay.toml:12: client[1].channels: texts have nowhere to go; add [[carrier]] and [[sms_route]]"
-    );
-}
-
-const CARRIER: &str = "[[carrier]]\nname = \"cmcc-1\"\nprotocol = \"smpp\"\naddress = \"127.0.0.1:2775\"\nsystem_id = \"postrider\"\npassword_env = \"GOOD\"\n";
-
-#[test]
-fn carriers_and_text_routes_find_each_other() {
-    let (config, warnings) =
-        good(&format!("{GOOD}{CARRIER}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n"));
-    assert_eq!(warnings, []);
-    assert_eq!(config.carriers[0].password.expose(), "sesame");
-    assert_eq!(config.carriers[0].rate.to_string(), "100/s");
-    check(
-        &format!("{CARRIER}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmc-1\"]\n"),
-        "relay.toml:17: sms_route[0].carriers[0]: unknown carrier \"cmc-1\"; did you mean \"cmcc-1\"? (one of cmcc-1)",
-    );
-    check(
-        &format!("{}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n", CARRIER.replace("smpp", "sgip")),
-        "relay.toml:11: carrier[0].protocol: protocol \"sgip\" is not yet supported; this version speaks \"smpp\", \"cmpp2\" and \"cmpp3\"",
-    );
-    check(
-        &CARRIER.replace("\"GOOD\"", "\"BAD\""),
-        "relay.toml:14: carrier[0].password_env: environment variable BAD is not set; set it in the environment of the relay, and of check",
-    );
-    check(
-        &format!("{CARRIER}password_file = \"x\"\n"),
-        "relay.toml:14: carrier[0].password_env: password_file and password_env stand together; keep one of them",
-    );
-    check(
-        &format!("{CARRIER}{CARRIER}"),
-        "relay.toml:16: carrier[1].name: the name \"cmcc-1\" is taken (carrier[0].name); give each carrier its own name",
-    );
-    assert!(super::tests::warnings(CARRIER).starts_with("relay.toml:10: carrier[0].name: no [[sms_route]] leads to"));
-}
-
-#[test]
-fn a_carrier_that_speaks_cmpp_has_keys_of_its_own() {
-    let cmpp = CARRIER.replace("smpp", "cmpp2").replace("postrider", "900001");
-    let (config, _) = good(&format!("{GOOD}{cmpp}from = \"10690001\"\nservice_id = \"SVC\"\n"));
-    let carrier = &config.carriers[0];
-    let Protocol::Cmpp(account) = &carrier.protocol else { panic!("{carrier:?}") };
-    assert_eq!((account.version, account.service_id.as_str()), (Version::V2, "SVC"));
-    assert_eq!((carrier.enquire_interval.as_secs(), carrier.response_timeout.as_secs()), (180, 60));
-    check(&cmpp, "relay.toml:9: carrier[0].from: missing; add from = \"10690001\"");
-    check(
-        &format!("{}from = \"Shop\"\nsystem_type = \"x\"\n", cmpp.replace("900001", "9000001")),
-        "relay.toml:13: carrier[0].system_id: \"9000001\" does not fit; expected at most 6 printable ASCII characters\n\
-         relay.toml:15: carrier[0].from: CMPP shows no names; write the access number, such as \"10690001\"\n\
-         relay.toml:16: carrier[0].system_type: only SMPP knows system_type, and this carrier speaks another protocol; \
-         remove it, or set protocol = \"smpp\"",
-    );
-    check(
-        &format!("{CARRIER}service_id = \"x\"\n"),
-        "relay.toml:15: carrier[0].service_id: only CMPP knows service_id, and this carrier speaks another protocol; \
-         remove it, or set protocol = \"cmpp2\" or \"cmpp3\"",
-    );
-    check(
-        &CARRIER.replace("smpp", "cmpp"),
-        "relay.toml:11: carrier[0].protocol: CMPP has two versions that do not understand each other; \
-         ask the carrier, and write \"cmpp2\" or \"cmpp3\"",
     );
 }
 

@@ -1,4 +1,4 @@
-//! `[[carrier]]`, `[[sms_route]]`: texts on their way out.
+//! `[[carrier]]`: accounts by which texts leave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use super::reader::Section;
 use super::{files, quantity, value};
 use crate::egress::sms::{Cmpp, Protocol, Smpp};
 use crate::model::{Rate, Secret, SenderId};
-use crate::route::TextRoute;
 use crate::wire::cmpp::Version;
 use crate::wire::cmpp::auth::NameForm;
 
@@ -158,12 +157,6 @@ fn refuse(section: &Section<'_>, keys: &[&str], whose: &str, protocol: &str) {
             section.mistake(key, wrong, format!("remove it, or set protocol = {protocol}"));
         }
     }
-}
-
-pub(super) fn sms_route(section: &mut Section<'_>) -> Option<TextRoute> {
-    let prefixes = section.required_list("prefixes", r#"["+86138"], or ["+"] for all"#, value::prefix);
-    let carriers = section.required_list("carriers", r#"["cmcc-1"]"#, value::name);
-    Some(TextRoute { prefixes: prefixes?, carriers: carriers?.into() })
 }
 
 fn protocol(value: &DeValue<'_>) -> Result<Spoken, Fault> {

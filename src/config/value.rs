@@ -13,7 +13,7 @@ use toml::de::DeValue;
 
 use super::mistake::{Fault, shortened, unknown};
 use super::reader::article;
-use crate::model::{Domain, Secret, SenderId};
+use crate::model::{Class, Domain, Secret, SenderId};
 
 /// Any text.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, Fault> {
@@ -51,6 +51,13 @@ pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&DeV
         let found = words.iter().find(|(name, _)| *name == text);
         found.map(|(_, meaning)| *meaning).ok_or_else(|| unknown("value", text, &names))
     }
+}
+
+/// A class of traffic.
+pub(super) fn class(value: &DeValue<'_>) -> Result<Class, Fault> {
+    const CLASSES: &[(&str, Class)] =
+        &[("otp", Class::Otp), ("transactional", Class::Transactional), ("marketing", Class::Marketing)];
+    word(CLASSES)(value)
 }
 
 /// `"0.0.0.0:587"`, `"[::]:587"`.

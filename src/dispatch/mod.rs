@@ -13,6 +13,7 @@ mod mail;
 mod notify;
 mod text;
 mod tls_reports;
+mod turns;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -206,9 +207,9 @@ impl Task {
                     tokio::spawn(mail::work(self.clone(), work.site, hand));
                 }
             }
-            Target::Text(carriers) if workers == 0 => {
+            Target::Text(course) if workers == 0 => {
                 let hand = Hand::new(crew.clone(), None);
-                tokio::spawn(text::pump(self.clone(), work.site, carriers.clone(), hand));
+                tokio::spawn(text::pump(self.clone(), work.site, course.clone(), hand));
             }
             // The pump may just be about to rest; a wake-up that nobody waits for is kept for it.
             Target::Text(_) => crew.wake.notify_one(),

@@ -1,15 +1,18 @@
-//! The pump of one set of carriers: a text is leased when a carrier can take it, and not before.
+//! The pump of one course, that is, of a set of carriers: a text is leased when a carrier can take it, and not before. Whose
+//! turn it is says `turns`; a text that could not be handed over goes to the next carrier of its course at its next attempt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::turns::{self, Standing, Turns};
 use super::{Hand, Task};
 use crate::egress::sms::Carrier;
 use crate::model::{
     Content, EnhancedStatus, Failure, Outcome, PartState, RecipientOutcome, Scope, Stage, TextProgress,
 };
 use crate::queue::{Lease, Pull};
+use crate::route::Course;
 use crate::schedule::SiteId;
 
 /// How long a pump waits for a carrier before it looks at all of them again.
@@ -17,26 +20,28 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// How long a pump without work rests at most.
 const REST: Duration = Duration::from_secs(60);
 
-/// Hands texts to the first of `carriers` that is up, as fast as it takes them.
-pub(super) async fn pump(task: Task, site: SiteId, carriers: Arc<[Arc<str>]>, hand: Hand) {
+/// Hands texts to the carriers of a course, as fast as they take them.
+pub(super) async fn pump(task: Task, site: SiteId, course: Arc<Course>, hand: Hand) {
     let mut stop = task.stop.clone();
+    let mut turns = Turns::new(&course);
     while !task.is_stopping() {
         tokio::select! {
-            () = pump_one(&task, site, &carriers, &hand) => {}
+            () = pump_one(&task, site, &course, &mut turns, &hand) => {}
             _ = stop.wait_for(|&stop| stop) => return,
         }
     }
 }
 
-async fn pump_one(task: &Task, site: SiteId, carriers: &[Arc<str>], hand: &Hand) {
+async fn pump_one(task: &Task, site: SiteId, course: &Arc<Course>, turns: &mut Turns, hand: &Hand) {
     if task.parts.queue.slots_wanted(site) == 0 {
         hand.rest(REST).await;
         return;
     }
-    let Some(carrier) = ready_carrier(task, carriers).await else { return };
+    let Some((at, carrier)) = ready_carrier(task, course, turns).await else { return };
     match task.parts.queue.pull(site) {
         Pull::Lease(lease) => {
-            tokio::spawn(carry(task.clone(), lease, carrier));
+            turns.took(at, &standing(task, course));
+            tokio::spawn(carry(task.clone(), lease, course.clone(), carrier));
         }
         Pull::Wait(span) => {
             let _ = tokio::time::timeout(span, hand.rest(REST)).await;
@@ -47,29 +52,39 @@ async fn pump_one(task: &Task, site: SiteId, carriers: &[Arc<str>], hand: &Hand)
     }
 }
 
-/// The first carrier in order of preference that is up, once it can take a part; `None` to look again.
-async fn ready_carrier(task: &Task, names: &[Arc<str>]) -> Option<Arc<Carrier>> {
-    let all = task.parts.carriers.load();
-    let up = names.iter().filter_map(|name| all.get(name)).find(|c| c.is_up()).cloned();
-    match up {
-        Some(carrier) => {
-            let ready = tokio::time::timeout(PATIENCE, carrier.ready()).await.is_ok();
-            ready.then_some(carrier)
-        }
-        None => {
-            tokio::time::sleep(PATIENCE).await;
-            None
-        }
-    }
+/// The carrier whose turn it is, and its place in the course, once it can take a part; `None` to look again.
+async fn ready_carrier(task: &Task, course: &Course, turns: &Turns) -> Option<(usize, Arc<Carrier>)> {
+    let Some(at) = turns.next(&standing(task, course)) else {
+        tokio::time::sleep(PATIENCE).await;
+        return None;
+    };
+    let carrier = carrier_named(task, course.carriers.get(at)?)?;
+    let ready = tokio::time::timeout(PATIENCE, carrier.ready()).await.is_ok();
+    ready.then_some((at, carrier))
 }
 
-async fn carry(task: Task, mut lease: Lease, ready: Arc<Carrier>) {
+/// How the carriers of a course stand, in its order.
+fn standing(task: &Task, course: &Course) -> Vec<Standing> {
+    let all = task.parts.carriers.load();
+    let one = |name: &Arc<str>| match all.get(name).filter(|c| c.is_up()) {
+        None => Standing::Down,
+        Some(carrier) if carrier.is_slowed() && !carrier.try_ready() => Standing::Throttled,
+        Some(_) => Standing::Up,
+    };
+    course.carriers.iter().map(one).collect()
+}
+
+async fn carry(task: Task, mut lease: Lease, course: Arc<Course>, ready: Arc<Carrier>) {
     let (progress, carrier) = match lease.load().await {
         Ok(consignment) => {
             let Content::Text(text) = &consignment.content else { return };
             match under_way(consignment.progress.as_ref()) {
                 Some(progress) => (progress.clone(), carrier_named(&task, &progress.carrier)),
-                None => (fresh(ready.name(), ready.parts_of(text)), Some(ready)),
+                None => {
+                    let other = consignment.progress.as_ref().and_then(|p| another(&task, &course, &p.carrier));
+                    let carrier = other.unwrap_or(ready);
+                    (fresh(carrier.name(), carrier.parts_of(text)), Some(carrier))
+                }
             }
         }
         Err(e) => {
@@ -88,6 +103,13 @@ async fn carry(task: Task, mut lease: Lease, ready: Arc<Carrier>) {
     let Ok(consignment) = lease.load().await else { return };
     let outcome = carrier.carry(&begun, consignment).await;
     lease.settle(vec![outcome], Vec::new()).await;
+}
+
+/// Who is to try a text that a carrier has refused, throttled or not been able to take: the next of the course.
+fn another(task: &Task, course: &Course, tried: &str) -> Option<Arc<Carrier>> {
+    let last = course.carriers.iter().position(|name| **name == *tried)?;
+    let at = turns::after(&standing(task, course), last)?;
+    carrier_named(task, course.carriers.get(at)?)
 }
 
 /// The progress of a text that a carrier already has a part of; otherwise any carrier will do.

@@ -159,7 +159,7 @@ impl Queue {
         let routes = self.shared.routes.load();
         for recipient in &envelope.recipients {
             if let Address::Number(number) = &recipient.address
-                && routes.carriers(number).is_none()
+                && routes.text.course(number, envelope.class, &envelope.client).is_none()
             {
                 return Err(AcceptError::NoRoute { address: number.to_string() });
             }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use super::accept::Newcomer;
 use super::detail::Trail;
 use super::hot::{Detail, Warm};
+use super::lanes::{HOURS_RULE, Resting};
 use super::lease::{Known, LeaseState, Work};
 use super::life::{Change, State};
 use super::settle::Subject;
 use super::table::{MOVE_TAKES, Now, Table};
 use super::{Lease, LoadError, Queue, Target, change_record, settle};
 use crate::clock::Mono;
-use crate::event::Fact;
+use crate::event::{Fact, Kind, RuleFact};
 use crate::model::{
     Channel, Class, Consignment, Content, Envelope, Failure, Measures, MessageId, Outcome, RecipientOutcome, Scope,
     Stage, Submission, TextProgress,
@@ -74,6 +75,10 @@ impl Queue {
                 Pulled::Busy => return Pull::Busy,
                 Pulled::Nothing => return Pull::Nothing,
             };
+            if let Some(resting) = table.keeps_hours(ticket, &routes, now) {
+                self.tell_of_hours(&table, resting, now);
+                continue;
+            }
             if let Some((work, consignment)) = table.lease(ticket, now) {
                 let Some(target) = table.target_of(ticket, site, &routes) else { return Pull::Nothing };
                 self.shared.metrics.leased.inc();
@@ -83,6 +88,16 @@ impl Queue {
             }
         }
         Pull::Wait(BREATHER)
+    }
+
+    fn tell_of_hours(&self, table: &Table, resting: Resting, now: Now) {
+        let mut fact = Fact::new(now.wall, Kind::Paused, Channel::Sms);
+        fact.lane = table.schedule.lane_name(resting.lane).cloned();
+        fact.client = table.schedule.key(resting.lane).map(|key| key.client.clone());
+        fact.next_attempt = Some(resting.until);
+        fact.rule = Some(RuleFact { id: HOURS_RULE.into(), class: "policy".into() });
+        fact.reason = Some(resting.why.to_string());
+        self.shared.events.record(fact);
     }
 
     /// Sites with something new to pull since the last call.

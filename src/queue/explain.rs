@@ -170,8 +170,8 @@ impl Table {
 
     fn carriers_of(&self, lane: LaneId) -> String {
         match self.schedule.site_of(lane).and_then(|site| self.target(site)) {
-            Some(Target::Text(carriers)) if !carriers.is_empty() => {
-                format!("a carrier that is up and has room: {}", carriers.join(" or "))
+            Some(Target::Text(course)) if !course.carriers.is_empty() => {
+                format!("a carrier that is up and has room: {}", course.carriers.join(" or "))
             }
             _ => "a route: no carrier serves this number any more".to_owned(),
         }

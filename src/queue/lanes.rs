@@ -9,7 +9,7 @@ use super::{MailSite, Options, Target};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Channel, Class, ClientName, Domain, Number, RecipientIndex};
 use crate::provider::ANY;
-use crate::route::{MailHop, Routes};
+use crate::route::{Course, MailHop, Routes};
 use crate::schedule::{LaneId, LaneKey, SiteId, SiteLimits, Terms, Ticket};
 
 impl Table {
@@ -80,9 +80,13 @@ impl Table {
         let (destination, target) = match to {
             Destination::Domain(domain) => (Arc::from(*domain), self.mail_target(mail_hop(domain, routes), now)),
             Destination::Number(number) => {
-                let carriers = Number::parse(&format!("+{number}")).ok().and_then(|n| routes.carriers(&n).cloned());
-                let carriers = carriers.unwrap_or_else(|| Arc::from([]));
-                (Arc::from(carriers.join(",")), Target::Text(carriers))
+                let number = Number::parse(&format!("+{number}")).ok();
+                let course = number.as_ref().and_then(|n| routes.text.course(n, class, client).cloned());
+                let course = course.unwrap_or_else(|| Arc::new(Course::nowhere()));
+                // What waits for its hours must not stand in front of what need not.
+                let hours = number.and_then(|n| routes.text.hours(&n, class));
+                let destination = hours.map_or_else(|| course.to_string(), |hours| format!("{course} within {hours}"));
+                (Arc::from(destination), Target::Text(course))
             }
         };
         let key = LaneKey { destination, class, client: client.clone(), campaign: apart.cloned() };
@@ -195,6 +199,21 @@ impl Table {
         }
     }
 
+    /// Puts back a text that was given out when none of its class may be sent to its number; the lane, all of which is as
+    /// it is, rests until then.
+    pub(super) fn keeps_hours(&mut self, ticket: Ticket, routes: &Routes, now: Now) -> Option<Resting> {
+        let (_, entry) = self.of_ticket(ticket).filter(|(_, entry)| entry.channel == Channel::Sms)?;
+        let address = entry.tracks().find(|t| t.ticket == Some(ticket))?.address;
+        let number = Number::parse(&format!("+{address}")).ok()?;
+        let hours = routes.text.hours(&number, entry.class)?;
+        let until = hours.closed_until(now.wall)?;
+        let lane = self.schedule.lane_of(ticket)?;
+        let why = Arc::from(format!("texts of this class leave at {hours} only (rule {HOURS_RULE})"));
+        self.schedule.put_back(ticket, now.mono, now.mono);
+        self.schedule.rest_lane(lane, now.mono_at(until), &why);
+        Some(Resting { lane, until, why })
+    }
+
     /// Where what a ticket stands for goes.
     pub(super) fn target_of(&self, ticket: Ticket, site: SiteId, routes: &Routes) -> Option<Target> {
         let target = self.target(site)?;
@@ -294,7 +313,7 @@ impl Table {
     /// True while a text is out for delivery that this carrier may be carrying.
     pub(super) fn may_be_carrying(&self, carrier: &str) -> bool {
         self.targets.iter().any(|(&site, target)| match target {
-            Target::Text(carriers) => carriers.iter().any(|c| **c == *carrier) && self.schedule.leases(site) > 0,
+            Target::Text(course) => course.leads_to(carrier) && self.schedule.leases(site) > 0,
             Target::Mail(_) | Target::Shared(_) => false,
         })
     }
@@ -309,6 +328,16 @@ impl Table {
     pub(super) fn destination(&self, ticket: Option<Ticket>) -> Option<Arc<str>> {
         Some(self.schedule.key(self.schedule.lane_of(ticket?)?)?.destination.clone())
     }
+}
+
+/// The rule by which texts wait for their hours, as events and people call it.
+pub(super) const HOURS_RULE: &str = "sending-hours";
+
+/// A lane whose hours are over.
+pub(super) struct Resting {
+    pub(super) lane: LaneId,
+    pub(super) until: Timestamp,
+    pub(super) why: Arc<str>,
 }
 
 /// Whom a consignment goes to, as far as lanes care.

@@ -74,7 +74,7 @@ use crate::clock::SharedClock;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
 use crate::model::{Domain, MessageId};
-use crate::route::{MailHop, Routes};
+use crate::route::{Course, MailHop, Routes};
 use crate::storage::{AppendError, Appended, Disk, Log, Position, Purpose, Record, Recovered};
 pub use accept::{AcceptError, Accepted};
 use carry::About;
@@ -165,8 +165,8 @@ pub enum Target {
     Mail(MailHop),
     /// The hosts that the MX records of several domains name. A lease of theirs has its own domain's next hop.
     Shared(MailSite),
-    /// Carriers for texts, in order of preference.
-    Text(Arc<[Arc<str>]>),
+    /// Carriers for texts.
+    Text(Arc<Course>),
 }
 
 impl Target {
@@ -176,7 +176,7 @@ impl Target {
             Self::Mail(MailHop::Mx(domain)) => domain.as_str().into(),
             Self::Mail(MailHop::Fixed(host)) => format!("to {host}").into(),
             Self::Shared(site) => site.name.clone(),
-            Self::Text(carriers) => format!("carriers {}", carriers.join(",")).into(),
+            Self::Text(course) => format!("carriers {course}").into(),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::model::{
     Relayed, Reply, Responsibility, ReversePath, Rule, Scope, SmsText, Stage, Submission, TextOrigin, TextProgress,
     TlsWish,
 };
-use crate::route::TextRoute;
+use crate::route::{Course, TextRoute};
 use crate::schedule::SiteId;
 
 /// What a start has found, once all is taken in.
@@ -66,7 +66,7 @@ impl Bench {
         let events = event_log::Options { file: self.event_file(), rotate_bytes: 1 << 30, keep: 1 };
         let routes = Routes {
             mail: Vec::new(),
-            text: vec![TextRoute { prefixes: vec!["+86".to_owned()], carriers: Arc::from([Arc::from("cmcc")]) }],
+            text: vec![TextRoute::by_prefix("+86", Course::in_order([Arc::from("cmcc")]))].into(),
         };
         let small = self.segment_bytes < 1 << 20;
         let log_options = crate::storage::Options {

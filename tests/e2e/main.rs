@@ -23,6 +23,7 @@ mod peers;
 mod power_cut;
 mod refusals;
 mod retries;
+mod routing;
 mod signatures;
 mod sites;
 mod sources;

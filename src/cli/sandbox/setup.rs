@@ -190,7 +190,7 @@ fn curl_is_there() -> bool {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::model::{Domain, Number};
+    use crate::model::{Class, Domain, Number};
     use crate::route::MailHop;
 
     #[test]
@@ -203,7 +203,8 @@ mod tests {
         assert_eq!(config.server.data_dir, Path::new("/tmp/an \"odd\" place"));
         let hop = config.routes.mail_hop(&Domain::parse("example.net").unwrap());
         assert_eq!(hop, MailHop::Fixed("127.0.0.1:4".into()));
-        assert!(config.routes.carriers(&Number::parse("+8613800138000").unwrap()).is_some());
+        let number = Number::parse("+8613800138000").unwrap();
+        assert!(config.routes.text.course(&number, Class::Otp, &"shop".into()).is_some());
         assert_eq!(&*config.carriers[0].address, "127.0.0.1:5");
         assert!(!text.contains(setup.api_key.expose()) && !text.contains(setup.password.expose()));
         let shown = setup.for_people(&[], mail, Path::new("/tmp"));

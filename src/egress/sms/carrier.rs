@@ -115,6 +115,11 @@ impl Carrier {
         self.shared.slots.look().is_ok() && self.shared.pace.wait().is_zero()
     }
 
+    /// True since the carrier last asked us to slow down, until its rate is what it was before.
+    pub fn is_slowed(&self) -> bool {
+        self.shared.pace.is_slowed()
+    }
+
     /// Waits until a part could leave; for ever on a carrier that stays down. Reserves nothing, so it may be dropped at
     /// any time and another may be quicker: [`Carrier::carry`] waits for its own slot and turn.
     pub async fn ready(&self) {

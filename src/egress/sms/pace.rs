@@ -54,6 +54,12 @@ impl Pace {
         self.next
     }
 
+    /// Has the carrier asked us to slow down, and not been content for long enough since?
+    pub(super) fn is_slowed(&mut self, now: Mono) -> bool {
+        self.ramp(now);
+        self.slowed.is_some()
+    }
+
     /// Lets a part go, or says when to ask again.
     pub(super) fn take(&mut self, now: Mono) -> Result<(), Mono> {
         if now < self.next {
@@ -148,6 +154,10 @@ impl Turnstile {
     /// How long until a part may leave.
     pub(super) fn wait(&self) -> Duration {
         self.pace.lock().due().since(self.clock.mono())
+    }
+
+    pub(super) fn is_slowed(&self) -> bool {
+        self.pace.lock().is_slowed(self.clock.mono())
     }
 
     pub(super) fn throttled(&self) {

@@ -12,7 +12,7 @@ use crate::model::{
     ReversePath, SmsText, Submission, TextOrigin, TlsWish,
 };
 use crate::queue::{Options, PaceOptions, Retry};
-use crate::route::{FixedRoute, Routes, TextRoute};
+use crate::route::{Course, FixedRoute, Routes, TextRoute};
 use crate::storage;
 
 /// How many keys there are: so few that they are used again and again.
@@ -59,13 +59,12 @@ pub(super) const RECEIPT_WAIT_MAX: Duration = Duration::from_secs(3 * 3_600);
 
 /// Routes as they are, or after the operator has changed them.
 pub(super) fn routes(variant: bool) -> Routes {
-    let carriers = |names: &[&str]| names.iter().map(|n| Arc::from(*n)).collect::<Vec<Arc<str>>>().into();
-    let text =
-        |prefix: &str, names: &[&str]| TextRoute { prefixes: vec![prefix.to_owned()], carriers: carriers(names) };
+    let course = |names: &[&str]| Course::in_order(names.iter().map(|n| Arc::from(*n)).collect::<Vec<Arc<str>>>());
+    let text = |prefix: &str, names: &[&str]| TextRoute::by_prefix(prefix, course(names));
     let mail = FixedRoute { domains: vec!["*.example".to_owned()], next_hop: "hop:25".into() };
     Routes {
         mail: if variant { vec![mail] } else { Vec::new() },
-        text: vec![text("+86138", &["one"]), text("+86", if variant { &["two"] } else { &["one", "two"] })],
+        text: vec![text("+86138", &["one"]), text("+86", if variant { &["two"] } else { &["one", "two"] })].into(),
     }
 }
 

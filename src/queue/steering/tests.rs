@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::queue::MailSite;
-use crate::route::MailHop;
+use crate::route::{Course, MailHop};
 
 pub(in crate::queue) fn order(campaign: &str) -> Order {
     let selector = Selector { campaign: Some(campaign.into()), ..Selector::default() };
@@ -39,7 +39,7 @@ fn every_part_that_is_named_has_to_fit() {
     ] {
         assert_eq!(fits(selector), fit, "{selector}");
     }
-    let carriers = Target::Text(Arc::from([Arc::from("example.net")]));
+    let carriers = Target::Text(Arc::new(Course::in_order([Arc::from("example.net")])));
     let selector = |text: &str| serde_json::from_str::<Selector>(text).unwrap();
     assert!(!selector(r#"{"domain":"example.net"}"#).fits_lane(&key(), &carriers), "a carrier is no domain");
     assert!(selector(r#"{"site":"carriers example.net"}"#).fits_lane(&key(), &carriers));
@@ -84,7 +84,7 @@ fn the_younger_rule_counts_and_the_same_order_replaces_its_rule() {
     assert_eq!((rules.list().len(), to(&rules).as_deref()), (2, Some("c:25")));
     assert_eq!(rules.remove("pause", &Which::Id(3)), Err(SteerError::NoSuchRule), "that is no pause");
     assert_eq!(rules.remove("reroute", &Which::Selector(selector)).unwrap().id, 3);
-    let fixed = Target::Text(Arc::from([Arc::from("cmcc")]));
+    let fixed = Target::Text(Arc::new(Course::in_order([Arc::from("cmcc")])));
     assert!(rules.reroute(&key(), &fixed).is_none(), "texts go by their carriers");
     assert!(rules.reroute(&key(), &Target::Mail(MailHop::Fixed("x:25".into()))).is_some());
 }

@@ -2,11 +2,22 @@
 //!
 //! **Promises.** Pure look-ups on a table built by `config`; the most specific domain or the longest prefix wins.
 //! **Does not know** DNS (a mail without a fixed route goes by MX, which `egress::email` resolves) and no carrier's state.
+//!
+//! `texts` says which carriers a text may go by, `networks` whose a number is, as far as its first digits tell,
+//! `hours` when they may leave.
+
+mod hours;
+mod networks;
+mod texts;
+
+pub use hours::{Hours, HoursError, SendingHours};
+pub use networks::{Network, Networks};
+pub use texts::{Course, TextRoute, TextRoutes, Weights};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::{Domain, Number};
+use crate::model::Domain;
 
 /// Where a mail for a domain goes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -34,22 +45,13 @@ pub struct FixedRoute {
     pub next_hop: Arc<str>,
 }
 
-/// One route for texts.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TextRoute {
-    /// Number prefixes it serves, with the `+`; `+` alone is all.
-    pub prefixes: Vec<String>,
-    /// Carriers' names in order of preference; never empty.
-    pub carriers: Arc<[Arc<str>]>,
-}
-
 /// The routing table.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Routes {
     /// Fixed mail routes.
     pub mail: Vec<FixedRoute>,
     /// Text routes.
-    pub text: Vec<TextRoute>,
+    pub text: TextRoutes,
 }
 
 /// How exactly a pattern (`example.net`, `*.example.net` for those below it, `*` for all) means a domain; `None` if it does
@@ -74,19 +76,6 @@ impl Routes {
             .max_by_key(|(rank, _)| *rank)
             .map_or_else(|| MailHop::Mx(domain.clone()), |(_, route)| MailHop::Fixed(route.next_hop.clone()))
     }
-
-    /// The carriers for a number, in order of preference; the longest matching prefix wins.
-    pub fn carriers(&self, number: &Number) -> Option<&Arc<[Arc<str>]>> {
-        self.text
-            .iter()
-            .filter_map(|route| {
-                let longest =
-                    route.prefixes.iter().filter(|p| number.as_str().starts_with(p.as_str())).map(String::len).max()?;
-                Some((longest, route))
-            })
-            .max_by_key(|(longest, _)| *longest)
-            .map(|(_, route)| &route.carriers)
-    }
 }
 
 #[cfg(test)]
@@ -108,7 +97,7 @@ mod tests {
         };
         let mut routes = Routes {
             mail: vec![fixed(&["*.example.net"], "below:25"), fixed(&["example.net"], "exact:25")],
-            text: vec![],
+            text: TextRoutes::default(),
         };
         assert_eq!(hop(&routes, "example.net"), "exact:25");
         assert_eq!(hop(&routes, "a.b.example.net"), "below:25");
@@ -118,18 +107,5 @@ mod tests {
         assert_eq!(hop(&routes, "example.org"), "all:25");
         assert_eq!(hop(&routes, "a.b.example.net"), "deeper:25");
         assert_eq!(hop(&routes, "myexample.net"), "all:25");
-    }
-
-    #[test]
-    fn the_longest_prefix_wins() {
-        let route = |prefix: &str, carrier: &str| TextRoute {
-            prefixes: vec![prefix.to_owned()],
-            carriers: Arc::from([Arc::from(carrier)]),
-        };
-        let routes = Routes { mail: vec![], text: vec![route("+86", "a"), route("+86138", "b")] };
-        let carrier = |n: &str| routes.carriers(&Number::parse(n).unwrap()).map(|c| c[0].to_string());
-        assert_eq!(carrier("+8613800138000").as_deref(), Some("b"));
-        assert_eq!(carrier("+8613900138000").as_deref(), Some("a"));
-        assert_eq!(carrier("+14155550100"), None);
     }
 }

@@ -1,0 +1,131 @@
+//! Wrong `[[carrier]]`, `[[sms_route]]`, `[[network]]` and `[[sending_hours]]` tables, and the exact words they get.
+
+use super::{GOOD, check, good};
+use crate::config::Config;
+use crate::egress::sms::Protocol;
+use crate::model::{Class, Number};
+use crate::wire::cmpp::Version;
+
+pub(super) const CARRIER: &str = "[[carrier]]\nname = \"cmcc-1\"\nprotocol = \"smpp\"\naddress = \"127.0.0.1:2775\"\nsystem_id = \"postrider\"\npassword_env = \"GOOD\"\n";
+
+#[test]
+fn carriers_and_text_routes_find_each_other() {
+    let (config, warnings) =
+        good(&format!("{GOOD}{CARRIER}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n"));
+    assert_eq!(warnings, []);
+    assert_eq!(config.carriers[0].password.expose(), "sesame");
+    assert_eq!(config.carriers[0].rate.to_string(), "100/s");
+    check(
+        &format!("{CARRIER}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmc-1\"]\n"),
+        "relay.toml:17: sms_route[0].carriers[0]: unknown carrier \"cmc-1\"; did you mean \"cmcc-1\"? (one of cmcc-1)",
+    );
+    check(
+        &format!("{}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n", CARRIER.replace("smpp", "sgip")),
+        "relay.toml:11: carrier[0].protocol: protocol \"sgip\" is not yet supported; this version speaks \"smpp\", \"cmpp2\" and \"cmpp3\"",
+    );
+    check(
+        &CARRIER.replace("\"GOOD\"", "\"BAD\""),
+        "relay.toml:14: carrier[0].password_env: environment variable BAD is not set; set it in the environment of the relay, and of check",
+    );
+    check(
+        &format!("{CARRIER}password_file = \"x\"\n"),
+        "relay.toml:14: carrier[0].password_env: password_file and password_env stand together; keep one of them",
+    );
+    check(
+        &format!("{CARRIER}{CARRIER}"),
+        "relay.toml:16: carrier[1].name: the name \"cmcc-1\" is taken (carrier[0].name); give each carrier its own name",
+    );
+    assert!(super::warnings(CARRIER).starts_with("relay.toml:10: carrier[0].name: no [[sms_route]] leads to"));
+}
+
+#[test]
+fn a_text_route_says_for_whom_it_is_and_names_what_there_is() {
+    let route = |lines: &str| format!("{CARRIER}[[sms_route]]\n{lines}\ncarriers = [\"cmcc-1\"]\n");
+    let own = "[[network]]\nname = \"china-unicom\"\nmcc_mnc = \"46009\"\nprefixes = [\"+8613800138000\"]\n";
+    let lines = "networks = [\"46009\"]\nclasses = [\"otp\"]\nclients = [\"shop\"]\nweights = [1]";
+    let (config, warnings) = good(&format!("{GOOD}{own}{}", route(lines)));
+    assert_eq!(warnings, []);
+    let course = |number: &str, class| {
+        let number = Number::parse(number).unwrap();
+        config.routes.text.course(&number, class, &"shop".into()).map(ToString::to_string)
+    };
+    assert_eq!(course("+8613800138000", Class::Otp).as_deref(), Some("cmcc-1:1"), "it moved there");
+    assert_eq!(course("+8618600138000", Class::Otp).as_deref(), Some("cmcc-1:1"), "known without the file");
+    assert_eq!((course("+8613800138001", Class::Otp), course("+8613800138000", Class::Marketing)), (None, None));
+    for (lines, mistake) in [
+        (
+            "classes = [\"otp\"]",
+            "relay.toml:15: sms_route[0].prefixes: the route says nothing of numbers; add prefixes = [\"+86138\"], or [\"+\"] for all, or networks = [\"china-mobile\"]",
+        ),
+        (
+            "networks = [\"china-mobil\"]",
+            "relay.toml:16: sms_route[0].networks[0]: unknown network \"china-mobil\"; did you mean \"china-mobile\"? (one of china-mobile, china-unicom, china-telecom, china-broadcast)",
+        ),
+        (
+            "prefixes = [\"+\"]\nclients = [\"shp\"]",
+            "relay.toml:17: sms_route[0].clients[0]: unknown client \"shp\"; did you mean \"shop\"? (one of shop)",
+        ),
+        (
+            "prefixes = [\"+\"]\nweights = [1, 2]",
+            "relay.toml:17: sms_route[0].weights: 2 weights for 1 carriers; write a number for each carrier, in their order, such as [95, 5]",
+        ),
+        (
+            "prefixes = [\"+\"]\nweights = [0]",
+            "relay.toml:17: sms_route[0].weights: no carrier weighs anything; write a number for each carrier, in their order, such as [95, 5]",
+        ),
+        (
+            "prefixes = [\"+86\", \"+1\", \"+86\"]",
+            "relay.toml:16: sms_route[0].prefixes[2]: \"+86\" has a route already (sms_route[0].prefixes[0]); name each once",
+        ),
+    ] {
+        check(&route(lines), mistake);
+    }
+    check(
+        "[[network]]\nname = \"own\"\nmcc_mnc = \"460\"\nprefixes = [\"+86\"]\n",
+        "relay.toml:11: network[0].mcc_mnc: \"460\" is no MCC and MNC; write MCC and MNC together, five or six digits, such as \"46000\"",
+    );
+    check(
+        "[[sending_hours]]\nprefixes = [\"+86\"]\nhours = \"8-20\"\n",
+        "relay.toml:11: sending_hours[0].hours: \"8-20\" are no hours; write from, to and the distance from UTC, such as \"08:00-20:00 +08:00\"",
+    );
+    let hours = |config: &Config, class| {
+        let number = Number::parse("+8613800138000").unwrap();
+        config.routes.text.hours(&number, class).map(|h| h.to_string())
+    };
+    assert_eq!(hours(&config, Class::Marketing).as_deref(), Some("08:00-20:00 +08:00"), "without a word");
+    assert_eq!(hours(&config, Class::Otp), None);
+    let own = "[[sending_hours]]\nprefixes = [\"+86\"]\nhours = \"00:00-24:00 +08:00\"\n";
+    assert_eq!(hours(&good(&format!("{GOOD}{own}")).0, Class::Marketing).as_deref(), Some("00:00-24:00 +08:00"));
+    // The same beginning may have a route for each class.
+    let two = ["otp", "marketing"]
+        .map(|class| format!("[[sms_route]]\nprefixes = [\"+\"]\nclasses = [\"{class}\"]\ncarriers = [\"cmcc-1\"]\n"));
+    assert_eq!(good(&format!("{GOOD}{CARRIER}{}", two.concat())).1, []);
+}
+
+#[test]
+fn a_carrier_that_speaks_cmpp_has_keys_of_its_own() {
+    let cmpp = CARRIER.replace("smpp", "cmpp2").replace("postrider", "900001");
+    let (config, _) = good(&format!("{GOOD}{cmpp}from = \"10690001\"\nservice_id = \"SVC\"\n"));
+    let carrier = &config.carriers[0];
+    let Protocol::Cmpp(account) = &carrier.protocol else { panic!("{carrier:?}") };
+    assert_eq!((account.version, account.service_id.as_str()), (Version::V2, "SVC"));
+    assert_eq!((carrier.enquire_interval.as_secs(), carrier.response_timeout.as_secs()), (180, 60));
+    check(&cmpp, "relay.toml:9: carrier[0].from: missing; add from = \"10690001\"");
+    check(
+        &format!("{}from = \"Shop\"\nsystem_type = \"x\"\n", cmpp.replace("900001", "9000001")),
+        "relay.toml:13: carrier[0].system_id: \"9000001\" does not fit; expected at most 6 printable ASCII characters\n\
+         relay.toml:15: carrier[0].from: CMPP shows no names; write the access number, such as \"10690001\"\n\
+         relay.toml:16: carrier[0].system_type: only SMPP knows system_type, and this carrier speaks another protocol; \
+         remove it, or set protocol = \"smpp\"",
+    );
+    check(
+        &format!("{CARRIER}service_id = \"x\"\n"),
+        "relay.toml:15: carrier[0].service_id: only CMPP knows service_id, and this carrier speaks another protocol; \
+         remove it, or set protocol = \"cmpp2\" or \"cmpp3\"",
+    );
+    check(
+        &CARRIER.replace("smpp", "cmpp"),
+        "relay.toml:11: carrier[0].protocol: CMPP has two versions that do not understand each other; \
+         ask the carrier, and write \"cmpp2\" or \"cmpp3\"",
+    );
+}

@@ -1,0 +1,271 @@
+//! Which carriers a text may go by: by its number, the network of that number, its class and its client.
+//!
+//! **Promises.** A route counts if everything it names fits. Of several the one wins that names the client, then the one that
+//! names the class, then the one that knows most of the number: a network counts as the first digits by which it was known.
+//! Of equals the first.
+//!
+//! **Does not know** carriers' state: who of a course's carriers takes a text is decided when it leaves.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Hours, Networks, SendingHours};
+use crate::model::{Class, ClientName, Number};
+
+/// The carriers that a text may go by.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Course {
+    /// Their names; in order of preference where there are no weights. Never empty but for a number that nobody serves.
+    pub carriers: Arc<[Arc<str>]>,
+    /// What each is to get.
+    pub weights: Option<Weights>,
+}
+
+/// What each carrier of a course is to get of its texts, in proportion; as many as there are carriers, not all nought.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Weights(Arc<[u32]>);
+
+impl Weights {
+    /// Weights for so many carriers; `None` if they are not as many, or all nought.
+    pub fn new(weights: &[u32], carriers: usize) -> Option<Self> {
+        (weights.len() == carriers && weights.iter().any(|w| *w > 0)).then(|| Self(weights.into()))
+    }
+
+    /// In the carriers' order.
+    pub fn all(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+impl Course {
+    /// One in order of preference.
+    pub fn in_order(carriers: impl Into<Arc<[Arc<str>]>>) -> Self {
+        Self { carriers: carriers.into(), weights: None }
+    }
+
+    /// That of a number that no route serves any more.
+    pub fn nowhere() -> Self {
+        Self::in_order([])
+    }
+
+    /// Does it lead to this carrier?
+    pub fn leads_to(&self, carrier: &str) -> bool {
+        self.carriers.iter().any(|c| **c == *carrier)
+    }
+}
+
+/// As lanes and sites are named after it: `a,b`, or `a:95,b:5`.
+impl fmt::Display for Course {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, carrier) in self.carriers.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{carrier}")?;
+            if let Some(weights) = &self.weights {
+                write!(f, ":{}", weights.all()[at])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One route for texts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TextRoute {
+    /// First digits of the numbers it serves, with the `+`; `+` alone is all.
+    pub prefixes: Vec<String>,
+    /// Networks whose numbers it serves, by name or by MCC and MNC. It may have both.
+    pub networks: Vec<Arc<str>>,
+    /// Classes it serves; none for all.
+    pub classes: Vec<Class>,
+    /// Clients it serves; none for all.
+    pub clients: Vec<ClientName>,
+    /// Where to.
+    pub course: Arc<Course>,
+}
+
+impl TextRoute {
+    /// One for all texts to numbers that begin so.
+    pub fn by_prefix(prefix: &str, course: Course) -> Self {
+        let (networks, classes, clients) = (Vec::new(), Vec::new(), Vec::new());
+        Self { prefixes: vec![prefix.to_owned()], networks, classes, clients, course: Arc::new(course) }
+    }
+
+    fn takes(&self, class: Class, client: &ClientName) -> bool {
+        let named = |names: &[ClientName]| names.is_empty() || names.contains(client);
+        (self.classes.is_empty() || self.classes.contains(&class)) && named(&self.clients)
+    }
+}
+
+/// All routes for texts.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TextRoutes {
+    routes: Vec<TextRoute>,
+    networks: Arc<Networks>,
+    hours: Vec<SendingHours>,
+    /// Routes by the first digits that they name.
+    by_prefix: HashMap<Box<str>, Vec<usize>>,
+    /// Routes by the network that they name.
+    by_network: HashMap<Arc<str>, Vec<usize>>,
+    longest: usize,
+}
+
+impl TextRoutes {
+    /// A table of routes, of whose numbers are whose, and of when texts may leave.
+    pub fn new(routes: Vec<TextRoute>, networks: Arc<Networks>, hours: Vec<SendingHours>) -> Self {
+        let mut table = Self { networks, hours, ..Self::default() };
+        for (at, route) in routes.iter().enumerate() {
+            for prefix in &route.prefixes {
+                table.longest = table.longest.max(prefix.len());
+                table.by_prefix.entry(prefix.as_str().into()).or_default().push(at);
+            }
+            for network in table.networks.all().iter().filter(|n| route.networks.iter().any(|word| n.is(word))) {
+                table.by_network.entry(network.name.clone()).or_default().push(at);
+            }
+        }
+        table.routes = routes;
+        table
+    }
+
+    /// All routes.
+    pub fn all(&self) -> &[TextRoute] {
+        &self.routes
+    }
+
+    /// Whose numbers are whose.
+    pub fn networks(&self) -> &Arc<Networks> {
+        &self.networks
+    }
+
+    /// The hours at which texts of a class to a number may be sent, if there are any; the longest beginning wins, and of equals
+    /// the first.
+    pub fn hours(&self, number: &Number, class: Class) -> Option<Hours> {
+        let begins = |hours: &SendingHours| {
+            hours.prefixes.iter().filter(|p| number.as_str().starts_with(p.as_str())).map(String::len).max()
+        };
+        let all = self.hours.iter().enumerate().filter(|(_, hours)| hours.classes.contains(&class));
+        let fitting = all.filter_map(|(at, hours)| Some((begins(hours)?, std::cmp::Reverse(at), hours.hours)));
+        fitting.max_by_key(|(length, at, _)| (*length, *at)).map(|(.., hours)| hours)
+    }
+
+    /// The carriers for a text; `None` if no route serves it.
+    pub fn course(&self, number: &Number, class: Class, client: &ClientName) -> Option<&Arc<Course>> {
+        let text = number.as_str();
+        let lengths = 1..=text.len().min(self.longest);
+        let by_prefix = lengths.filter_map(|length| Some((self.by_prefix.get(&text[..length])?, length)));
+        let network = self.networks.of(number);
+        let by_network = network.and_then(|(network, length)| Some((self.by_network.get(&network.name)?, length)));
+        by_prefix
+            .chain(by_network)
+            .flat_map(|(routes, length)| routes.iter().map(move |&at| (&self.routes[at], length, at)))
+            .filter(|(route, ..)| route.takes(class, client))
+            .max_by_key(|(route, length, at)| {
+                (!route.clients.is_empty(), !route.classes.is_empty(), *length, std::cmp::Reverse(*at))
+            })
+            .map(|(route, ..)| &route.course)
+    }
+}
+
+impl From<Vec<TextRoute>> for TextRoutes {
+    fn from(routes: Vec<TextRoute>) -> Self {
+        Self::new(routes, Arc::default(), Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Network;
+
+    fn to(carrier: &str) -> Course {
+        Course::in_order([Arc::from(carrier)])
+    }
+
+    fn client(name: &str) -> ClientName {
+        name.into()
+    }
+
+    fn carrier(routes: &TextRoutes, number: &str, class: Class, name: &str) -> Option<String> {
+        let number = Number::parse(number).unwrap();
+        routes.course(&number, class, &client(name)).map(ToString::to_string)
+    }
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let routes = TextRoutes::from(vec![
+            TextRoute::by_prefix("+86", to("a")),
+            TextRoute::by_prefix("+86138", to("b")),
+            TextRoute::by_prefix("+86138", to("c")),
+        ]);
+        let carrier = |number| carrier(&routes, number, Class::Otp, "shop");
+        assert_eq!(carrier("+8613800138000").as_deref(), Some("b"), "of equals the first");
+        assert_eq!(carrier("+8613900138000").as_deref(), Some("a"));
+        assert_eq!(carrier("+14155550100"), None);
+    }
+
+    #[test]
+    fn who_names_the_client_or_the_class_goes_before_who_knows_more_of_the_number() {
+        let everybody = TextRoute::by_prefix("+86138", to("everybody"));
+        let codes = TextRoute { classes: vec![Class::Otp], ..TextRoute::by_prefix("+86", to("codes")) };
+        let bank = TextRoute { clients: vec![client("bank")], ..TextRoute::by_prefix("+", to("bank")) };
+        let both = TextRoute { classes: vec![Class::Otp], ..bank.clone() };
+        let both = TextRoute { course: Arc::new(to("bank's codes")), ..both };
+        let routes = TextRoutes::from(vec![everybody, codes, bank, both]);
+        let carrier = |class, name| carrier(&routes, "+8613800138000", class, name).unwrap();
+        assert_eq!(carrier(Class::Marketing, "shop"), "everybody");
+        assert_eq!(carrier(Class::Otp, "shop"), "codes");
+        assert_eq!(carrier(Class::Marketing, "bank"), "bank");
+        assert_eq!(carrier(Class::Otp, "bank"), "bank's codes");
+    }
+
+    #[test]
+    fn a_network_counts_as_the_digits_that_it_was_known_by() {
+        let prefixes = vec!["+86138".to_owned(), "+8613900000001".to_owned()];
+        let mobile = Network { name: "mobile".into(), mcc_mnc: Some("46000".into()), prefixes };
+        let by_network = |word: &str, carrier: &str| TextRoute {
+            prefixes: vec![],
+            networks: vec![word.into()],
+            ..TextRoute::by_prefix("", to(carrier))
+        };
+        let longer = TextRoute::by_prefix("+861380", to("longer"));
+        let all = TextRoute::by_prefix("+86", to("all"));
+        let networks = Arc::new(Networks::new([mobile]));
+        for word in ["mobile", "46000"] {
+            let list = vec![all.clone(), by_network(word, "net"), longer.clone()];
+            let routes = TextRoutes::new(list, networks.clone(), Vec::new());
+            let carrier = |number| carrier(&routes, number, Class::Marketing, "shop").unwrap();
+            assert_eq!(carrier("+8613812345678"), "net");
+            assert_eq!(carrier("+8613800138000"), "longer");
+            assert_eq!(carrier("+8613900000001"), "net", "ported");
+            assert_eq!(carrier("+8613900000002"), "all");
+        }
+    }
+
+    #[test]
+    fn the_longest_beginning_says_when_a_text_may_leave() {
+        let hours = |prefix: &str, classes: &[Class], hours: &str| SendingHours {
+            prefixes: vec![prefix.to_owned()],
+            classes: classes.to_vec(),
+            hours: hours.parse().unwrap(),
+        };
+        let all = vec![
+            hours("+86", &[Class::Marketing], "08:00-20:00 +08:00"),
+            hours("+86755", &[Class::Marketing, Class::Transactional], "09:00-18:00 +08:00"),
+        ];
+        let routes = TextRoutes::new(Vec::new(), Arc::default(), all);
+        let of = |number, class| routes.hours(&Number::parse(number).unwrap(), class).map(|h| h.to_string());
+        assert_eq!(of("+8613800138000", Class::Marketing).as_deref(), Some("08:00-20:00 +08:00"));
+        assert_eq!(of("+8675512345678", Class::Marketing).as_deref(), Some("09:00-18:00 +08:00"));
+        assert_eq!(of("+8675512345678", Class::Transactional).as_deref(), Some("09:00-18:00 +08:00"));
+        assert_eq!((of("+8613800138000", Class::Otp), of("+14155550100", Class::Marketing)), (None, None));
+    }
+
+    #[test]
+    fn a_course_is_named_after_its_carriers_and_their_weights() {
+        let names: Arc<[Arc<str>]> = Arc::from([Arc::from("a"), Arc::from("b")]);
+        let weighted = |weights: &[u32]| Weights::new(weights, 2);
+        assert_eq!(Course::in_order(names.clone()).to_string(), "a,b");
+        assert_eq!(Course { carriers: names, weights: weighted(&[95, 5]) }.to_string(), "a:95,b:5");
+        assert_eq!((weighted(&[1]), weighted(&[0, 0])), (None, None));
+    }
+}
