@@ -1,6 +1,11 @@
 //! `[[client]]`: who may submit, and what.
 
+use std::sync::Arc;
+
+use toml::de::DeValue;
+
 use super::files;
+use super::mistake::{Fault, shortened};
 use super::reader::Section;
 use super::value;
 use crate::model::Channel;
@@ -15,6 +20,7 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
     let senders = section.list("senders", value::sender_domain);
     let numbers = section.list("numbers", value::sender_id).unwrap_or_default();
     let countries = section.list("countries", value::prefix).unwrap_or_default();
+    let signatures = section.list("signatures", signature).unwrap_or_default();
     if let Some((key, hash)) = &password
         && let Err(fault) = value::check_password_hash(hash)
     {
@@ -32,7 +38,31 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
     }
     let password = password.map(|(_, secret)| secret);
     let senders = senders.unwrap_or_default();
+    let templates_only = section.or("templates_only", false, value::flag);
     let bounces = section.or("bounces", true, value::flag);
     let transliterate = section.or("transliterate", false, value::flag);
-    Some(Client { name: name?, password, api_keys, channels, senders, numbers, countries, bounces, transliterate })
+    Some(Client {
+        name: name?,
+        password,
+        api_keys,
+        channels,
+        senders,
+        numbers,
+        countries,
+        signatures,
+        templates_only,
+        bounces,
+        transliterate,
+    })
+}
+
+/// As carriers in China register them: the bare name, 2 to 12 characters.
+fn signature(value: &DeValue<'_>) -> Result<Arc<str>, Fault> {
+    const RIGHT: &str = "write 2 to 12 letters and digits, without 【】, not digits only, such as \"小店\"";
+    let text = value::as_text(value, RIGHT)?;
+    let fits = (2..=12).contains(&text.chars().count()) && text.chars().all(char::is_alphanumeric);
+    if fits && !text.chars().all(|c| c.is_ascii_digit()) {
+        return Ok(text.into());
+    }
+    Err(Fault::new(format!("\"{}\" is no signature that carriers register", shortened(text)), RIGHT))
 }

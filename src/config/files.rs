@@ -166,6 +166,18 @@ pub(super) fn providers(section: &mut Section<'_>, key: &'static str) -> Option<
     }
 }
 
+/// The lines of a file that a key names, without empty ones and those that begin with `#`.
+pub(super) fn lines(section: &mut Section<'_>, key: &'static str) -> Option<Vec<String>> {
+    let name = section.optional(key, value::text)?;
+    let path = resolve(section.notes, &name);
+    let Ok(text) = String::from_utf8(load(section, key, &path)?) else {
+        section.mistake(key, format!("{} is not UTF-8", path.display()), "write one word a line");
+        return None;
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Some(lines.map(str::to_owned).collect())
+}
+
 fn is_variable_name(text: &str) -> bool {
     let begins = text.starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
     begins && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')

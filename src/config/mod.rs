@@ -26,6 +26,7 @@ mod relations;
 mod routing;
 mod server;
 mod sources;
+mod text_rules;
 mod texts;
 mod timeouts;
 mod tls_reports;
@@ -54,6 +55,7 @@ pub use outbound_tls::Dane;
 pub use quantity::{parse_bytes, parse_span};
 pub use queue::{Queue, Retry};
 pub use server::{Admin, Auth, Http, Listener, ListenerTls, Server, Tls};
+pub use text_rules::Texts;
 pub use texts::Carrier;
 pub use timeouts::DeliveryTimeouts;
 
@@ -100,6 +102,8 @@ pub struct Config {
     pub routes: Routes,
     /// Accounts with carriers.
     pub carriers: Vec<Carrier>,
+    /// What texts must fit.
+    pub texts: Texts,
     /// What clients may ask of us.
     pub limits: Limits,
     /// The queue on disk.

@@ -50,20 +50,28 @@ pub(super) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Resu
 
 /// `"100/s"`, `"6000/m"`, `"50000/h"`.
 pub(super) fn rate(value: &DeValue<'_>) -> Result<Rate, Fault> {
-    const RIGHT: &str = r#"a rate such as "100/s", "6000/m" or "50000/h""#;
-    let text = as_text(value, RIGHT)?;
+    rate_in(value, &["s", "m", "h"], r#"a rate such as "100/s", "6000/m" or "50000/h""#)
+}
+
+/// `"1/m"`, `"5/h"`, `"10/d"`: how many in which span, none of which is as short as a second.
+pub(super) fn rate_a_day(value: &DeValue<'_>) -> Result<Rate, Fault> {
+    rate_in(value, &["m", "h", "d"], r#"a limit such as "1/m", "5/h" or "10/d""#)
+}
+
+fn rate_in(value: &DeValue<'_>, units: &[&str], right: &str) -> Result<Rate, Fault> {
+    let text = as_text(value, right)?;
     let parse = || {
         let (count, unit) = text.split_once('/')?;
-        let seconds = match unit.trim() {
+        let seconds = match *units.iter().find(|known| **known == unit.trim())? {
             "s" => 1,
             "m" => 60,
             "h" => 3_600,
-            _ => return None,
+            _ => 86_400,
         };
         let count = count.trim().parse().ok().filter(|n| (1..=1_000_000).contains(n))?;
         Some(Rate { count, per: Duration::from_secs(seconds) })
     };
-    parse().ok_or_else(|| Fault::new(format!("bad rate \"{}\"", shortened(text)), format!("expected {RIGHT}")))
+    parse().ok_or_else(|| Fault::new(format!("bad rate \"{}\"", shortened(text)), format!("expected {right}")))
 }
 
 /// `"1KiB/s"`: bytes in a second.

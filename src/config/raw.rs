@@ -11,8 +11,9 @@ use super::server::{self, Admin, Http, Listener, Server, Tls};
 use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
 use super::warmup::{self, PlanSection};
-use super::{Config, Events, clients, outbound_tls, routing, tls_reports};
+use super::{Config, Events, Texts, clients, outbound_tls, routing, text_rules, tls_reports};
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
+use crate::policy::texts::{Cap, Registered};
 use crate::policy::{Client, Clients};
 use crate::route::{FixedRoute, Network, Routes, SendingHours, TextRoute};
 
@@ -41,6 +42,9 @@ pub(super) struct RawConfig {
     pub(super) sms_routes: Vec<Placed<TextRoute>>,
     pub(super) networks: Vec<Placed<Network>>,
     pub(super) sending_hours: Vec<Placed<SendingHours>>,
+    pub(super) sms: Texts,
+    pub(super) sms_templates: Vec<Placed<Registered>>,
+    pub(super) sms_caps: Vec<Placed<Cap>>,
     pub(super) limits: Limits,
     pub(super) log: Log,
     pub(super) events: (Option<PathBuf>, u64, usize),
@@ -74,6 +78,9 @@ impl RawConfig {
             sms_routes: root.tables("sms_route", routing::sms_route),
             networks: root.tables("network", routing::network),
             sending_hours: root.tables("sending_hours", routing::sending_hours),
+            sms: root.table("sms", text_rules::sms),
+            sms_templates: root.tables("sms_template", text_rules::template),
+            sms_caps: root.tables("sms_cap", text_rules::cap),
             limits: root.table("limits", bounds::limits),
             log: root.table("log", bounds::log),
             events: root.table("events", bounds::events),
@@ -113,6 +120,7 @@ impl RawConfig {
                 text: routing::routes(self.sms_routes, self.networks, self.sending_hours),
             },
             carriers: values(self.carriers),
+            texts: text_rules::texts(self.sms, self.sms_templates, self.sms_caps),
             limits: self.limits,
             log: self.log,
             events: Events { file: events_file, rotate_bytes, keep },

@@ -126,6 +126,7 @@ fn text_routes(raw: &RawConfig, notes: &Notes<'_>) {
     let taken = raw.carriers.iter().map(|c| (&c.value.name, c.key_of("name")));
     once(notes, taken, |name| format!("the name \"{name}\" is taken"), "give each carrier its own name");
     super::routing::check(raw, notes);
+    super::text_rules::check(raw, notes);
 }
 
 fn pools(raw: &RawConfig, notes: &Notes<'_>) {

@@ -15,7 +15,7 @@ use crate::mail::dkim::{Algorithm, generate};
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
 
 /// The samples, topic by topic; together they are one configuration.
-const SAMPLES: [(&str, &str); 13] = [
+const SAMPLES: [(&str, &str); 14] = [
     ("server.toml", include_str!("../../config/server.toml")),
     ("tls.toml", include_str!("../../config/tls.toml")),
     ("listeners.toml", include_str!("../../config/listeners.toml")),
@@ -27,6 +27,7 @@ const SAMPLES: [(&str, &str); 13] = [
     ("delivery.toml", include_str!("../../config/delivery.toml")),
     ("sources.toml", include_str!("../../config/sources.toml")),
     ("carriers.toml", include_str!("../../config/carriers.toml")),
+    ("texts.toml", include_str!("../../config/texts.toml")),
     ("limits.toml", include_str!("../../config/limits.toml")),
     ("storage.toml", include_str!("../../config/storage.toml")),
 ];
@@ -84,6 +85,12 @@ fn the_samples_show_the_defaults() {
     assert_eq!(shown.events, small.events);
     assert_eq!(shown.history, small.history);
     assert_eq!(shown.queue, small.queue);
+    let (rules, defaults) = (&shown.texts.rules, &small.texts.rules);
+    assert_eq!((&rules.opt_out_words, &rules.denied), (&defaults.opt_out_words, &defaults.denied));
+    assert_eq!(
+        (&rules.caps[..2], shown.texts.numbers_remembered),
+        (&defaults.caps[..], small.texts.numbers_remembered)
+    );
     assert_eq!(Delivery { allow_private: vec![], ..shown.delivery }, small.delivery);
     assert_eq!(Dns { nameservers: vec![], ..shown.dns }, small.dns);
     let third = shown.sources.sources().find(|source| &*source.name == "mta3").unwrap();

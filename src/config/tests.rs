@@ -82,7 +82,7 @@ fn unknown_keys_and_tables_are_named_with_the_nearest_known() {
          recipients, connections, connections_per_peer, messages_per_connection, command_timeout, data_rate_min, hops, \
          client_messages, client_bytes, queue_messages, queue_bytes)\n\
          relay.toml:12: dellivery: unknown table; did you mean \"delivery\"? (one of server, tls, listener, http, admin, \
-         client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, network, sending_hours, limits, log, \
+         client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, network, sending_hours, sms, sms_template, sms_cap, limits, log, \
          events, history)",
     );
     check(
@@ -146,7 +146,7 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
         ),
         (
             "dns = 3\n",
-            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, bounces, transliterate",
+            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, signatures, templates_only, bounces, transliterate",
         ),
         (
             "[listener]\naddress = \"127.0.0.1:587\"\n",

@@ -17,6 +17,8 @@ pub struct Metrics {
     pub accepted_bytes: IntCounterVec,
     /// Texts accepted as written with look-alikes, by client.
     pub transliterated: IntCounterVec,
+    /// Texts refused by a rule, by client and rule.
+    pub text_refusals: IntCounterVec,
     /// Submissions refused, by ingress (`smtp`, `http`) and reason.
     pub refused: IntCounterVec,
     /// SMTP connections open.
@@ -128,6 +130,7 @@ impl Metrics {
             ),
             accepted_bytes: counters("accepted_bytes_total", "Bytes of content answered yes.", &["channel"]),
             transliterated: counters("transliterated_texts_total", "Texts written with look-alikes.", &["client"]),
+            text_refusals: counters("text_refusals_total", "Texts refused by a rule.", &["client", "rule"]),
             refused: counters("refused_submissions_total", "Submissions refused.", &["ingress", "reason"]),
             smtp_connections: gauge("smtp_connections", "SMTP connections open."),
             smtp_connections_taken: counters("smtp_connections_total", "SMTP connections taken.", &["result"]),

@@ -4,6 +4,7 @@
 //! **Does not know** sockets, disk, SMTP or HTTP; [`credentials`] alone spends CPU, on a bounded pool.
 
 pub mod credentials;
+pub mod texts;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,6 +29,10 @@ pub struct Client {
     pub numbers: Vec<SenderId>,
     /// Number prefixes it may text to, with the `+`; empty: any that has a route.
     pub countries: Vec<String>,
+    /// Signatures under which it may text to +86, without their brackets; empty: it is not held to any.
+    pub signatures: Vec<Arc<str>>,
+    /// Its texts to +86 must be among the templates registered for it.
+    pub templates_only: bool,
     /// Its senders get notifications of what became of their mail; else the events alone tell.
     pub bounces: bool,
     /// Its texts are written with look-alikes where that makes them fit the GSM 7-bit alphabet, if they do not say

@@ -155,6 +155,17 @@ impl Queue {
         task.await.unwrap_or(Err(AcceptError::Unavailable))
     }
 
+    /// The yes to the same submission under the same idempotency key, if there was one; waits for one that is under way.
+    ///
+    /// # Errors
+    /// [`AcceptError::KeyReused`], [`AcceptError::Full`].
+    pub async fn accepted_before(&self, envelope: &Envelope) -> Result<Option<Accepted>, AcceptError> {
+        match self.claim_key(envelope).await? {
+            Claim::Replayed(accepted) => Ok(Some(accepted)),
+            Claim::Fresh(_) => Ok(None),
+        }
+    }
+
     fn check_routes(&self, envelope: &Envelope) -> Result<(), AcceptError> {
         let routes = self.shared.routes.load();
         for recipient in &envelope.recipients {

@@ -205,6 +205,8 @@ pub(super) fn http(config: &Config, listener: &config::Http) -> http::Options {
             per_peer_max: config.limits.connections_per_peer,
             ..http::ConnectionLimits::default()
         },
+        text_rules: Arc::new(config.texts.rules.clone()),
+        numbers_remembered: config.texts.numbers_remembered,
         ..http::Options::default()
     }
 }

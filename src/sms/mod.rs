@@ -10,12 +10,14 @@
 //!
 //! **Fails how.** Sending cannot fail: [`SmsText`](crate::model::SmsText) bounds the length. Reading returns `None`.
 
+mod chinese;
 pub mod gsm7;
 mod parts;
 mod reassemble;
 pub mod receipt;
 mod transliterate;
 
+pub use chinese::{half_width, split_signature};
 pub use parts::{Encoding, Parts, Plan, outside_gsm7, parts, plan};
 pub use reassemble::{Concatenation, decode, split_header};
 pub use transliterate::{look_alike, transliterate};

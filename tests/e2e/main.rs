@@ -24,6 +24,7 @@ mod power_cut;
 mod refusals;
 mod retries;
 mod routing;
+mod rules;
 mod signatures;
 mod sites;
 mod sources;

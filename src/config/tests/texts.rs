@@ -129,3 +129,36 @@ fn a_carrier_that_speaks_cmpp_has_keys_of_its_own() {
          ask the carrier, and write \"cmpp2\" or \"cmpp3\"",
     );
 }
+
+#[test]
+fn rules_for_texts_say_what_would_be_right() {
+    for (more, mistake) in [
+        (
+            "[sms]\nblocked_words = [\"赌博\", \"--\"]\n",
+            "relay.toml:10: sms.blocked_words: \"--\" holds neither a letter nor a digit; write words, each with a letter or a digit, at most 100,000",
+        ),
+        (
+            "[sms]\nblocked_words_file = \"nowhere.txt\"\n",
+            "relay.toml:10: sms.blocked_words_file: cannot read nowhere.txt: No such file or directory (os error 2); ",
+        ),
+        (
+            "[[sms_cap]]\nprefixes = [\"+86\"]\nlimits = [\"1/s\"]\n",
+            "relay.toml:11: sms_cap[0].limits[0]: bad rate \"1/s\"; expected a limit such as \"1/m\", \"5/h\" or \"10/d\"",
+        ),
+        (
+            "[[sms_cap]]\nprefixes = [\"+86\"]\nlimits = []\n",
+            "relay.toml:11: sms_cap[0].limits: empty; expected limits = [\"1/m\", \"5/h\", \"10/d\"]",
+        ),
+        (
+            "[[client]]\nname = \"b\"\npassword_env = \"GOOD\"\nchannels = [\"sms\"]\nsignatures = [\"【小店】\"]\n",
+            "signatures[0]: \"【小店】\" is no signature that carriers register; write 2 to 12 letters and digits, without 【】, not digits only, such as \"小店\"",
+        ),
+    ] {
+        assert!(super::mistakes(more).contains(mistake), "{}\n--- for\n{more}", super::mistakes(more));
+    }
+    let own = "[[sms_cap]]\nprefixes = [\"+86\"]\nclasses = [\"otp\"]\nlimits = [\"3/d\"]\n";
+    let caps = good(&format!("{GOOD}{own}")).0.texts.rules.caps;
+    let limits: Vec<_> =
+        caps.iter().map(|cap| cap.limits.iter().map(ToString::to_string).collect::<String>()).collect();
+    assert_eq!(limits, ["3/d", "1/m5/h10/d", "50/d"], "the administrator's stand first and so win");
+}

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{ClientName, MessageId, Responsibility, Secret, Submission};
+use crate::model::{ClientName, Envelope, MessageId, Responsibility, Secret, Submission};
 use crate::policy::Client;
 use crate::policy::credentials::{Credentials, CredentialsError};
 use crate::queue::{AcceptError, Accepted, MessageView, Queue};
@@ -16,6 +16,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Takes responsibility for a message.
     fn accept(&self, submission: Submission) -> impl Future<Output = Result<Self::Accepted, AcceptError>> + Send;
+
+    /// The yes to the same submission under the same idempotency key, if there was one.
+    fn accepted_before(
+        &self,
+        envelope: &Envelope,
+    ) -> impl Future<Output = Result<Option<Self::Accepted>, AcceptError>> + Send;
 
     /// What is known of a message of that client.
     fn message(&self, id: MessageId, client: &ClientName) -> impl Future<Output = Option<MessageView>> + Send;
@@ -59,6 +65,10 @@ impl Backend for Live {
 
     async fn accept(&self, submission: Submission) -> Result<Accepted, AcceptError> {
         self.queue.accept(submission).await
+    }
+
+    async fn accepted_before(&self, envelope: &Envelope) -> Result<Option<Accepted>, AcceptError> {
+        self.queue.accepted_before(envelope).await
     }
 
     async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {

@@ -4,6 +4,7 @@
 //! checked where they are used, and the schema says so. Requests have no `Debug`: a text may be a verification code.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -21,8 +22,8 @@ pub(super) struct SmsRequest {
     /// The number, international.
     #[schema(required = true, value_type = String, example = "+8613800138000")]
     pub(super) to: Option<String>,
-    /// The words.
-    #[schema(required = true, value_type = String, example = "Your parcel is on its way.")]
+    /// The words; or `template`.
+    #[schema(example = "Your parcel is on its way.")]
     pub(super) text: Option<String>,
     /// Who signs; put in front as 【signature】 unless the text begins with just that.
     #[schema(example = "Shop")]
@@ -50,12 +51,11 @@ pub(super) struct SmsRequest {
     /// Your own reference.
     #[schema(max_length = 128)]
     pub(super) client_ref: Option<String>,
-    /// Not supported yet.
-    #[schema(ignore)]
-    pub(super) template: Option<IgnoredAny>,
-    /// Not supported yet.
-    #[schema(ignore)]
-    pub(super) variables: Option<IgnoredAny>,
+    /// The id of a template that is registered for the client, instead of `text`.
+    #[schema(example = "code")]
+    pub(super) template: Option<String>,
+    /// The template's variables.
+    pub(super) variables: Option<BTreeMap<String, String>>,
 }
 
 /// A mail to compose and send. Addresses are written `lin@example.com` or `Lin <lin@example.com>`.

@@ -25,6 +25,7 @@ use crate::clock::Timestamp;
 use crate::limits;
 use crate::model::{Channel, Content, Envelope, Idempotency, MessageId, Origin, Recipient, Responsibility, Submission};
 use crate::policy::Client;
+use crate::policy::texts::Counted;
 use crate::queue::AcceptError;
 
 /// A submission whose client is known and whose body has arrived.
@@ -145,21 +146,30 @@ pub(super) async fn hand_over<B: Backend>(
     intake: Intake,
     envelope: Envelope,
     content: Content,
-    text: Option<TextReply>,
+    text: Option<(TextReply, Counted)>,
 ) -> Result<Response, Problem> {
     let scheduled = envelope.send_at.is_some();
     let shared = app.shared.clone();
+    let (text, counted) = text.unzip();
     let asked = tokio::spawn(async move {
         let answer = shared.backend.accept(Submission { envelope, content }).await;
         drop(intake);
+        if answer.as_ref().is_ok_and(|accepted| !accepted.replayed()) {
+            counted.into_iter().for_each(Counted::keep);
+        }
         answer
     });
     let accepted = asked.await.map_err(fault_of_ours)?.map_err(refused)?;
-    let mut response = taken(&accepted, scheduled, text);
+    Ok(answer(&accepted, scheduled, text))
+}
+
+/// The answer to a submission that was accepted, now or before.
+pub(super) fn answer(accepted: &impl Acceptance, scheduled: bool, text: Option<TextReply>) -> Response {
+    let mut response = taken(accepted, scheduled, text);
     if accepted.replayed() {
         response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
-    Ok(response)
+    response
 }
 
 /// The 202. Whoever makes one shows that somebody has taken responsibility.
@@ -170,7 +180,7 @@ fn taken(proof: &impl Responsibility, scheduled: bool, text: Option<TextReply>) 
     (StatusCode::ACCEPTED, Json(AcceptedReply { id, status, parts, transliterated })).into_response()
 }
 
-fn refused(error: AcceptError) -> Problem {
+pub(super) fn refused(error: AcceptError) -> Problem {
     match error {
         AcceptError::Full { retry_after } => {
             Problem::new(Kind::Full, "no room for more messages at the moment").retry_after(retry_after)

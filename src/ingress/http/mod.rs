@@ -55,6 +55,7 @@ use self::listen::Transport;
 use self::problem::{Kind, Problem, Refused};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
+use crate::policy::texts::Caps;
 
 pub use self::backend::{Acceptance, Backend, Live};
 pub use self::options::{ConnectionLimits, Options};
@@ -92,9 +93,9 @@ impl<B: Backend> HttpServer<B> {
         let address = listener.local_addr()?;
         // One body of the largest size must always find room.
         let memory = BodyMemory::new(now.bodies_bytes_max.max(now.body_bytes_max()));
-        let tls = now.tls;
+        let (tls, caps) = (now.tls, Caps::new(now.numbers_remembered));
         drop(now);
-        Ok(Self { listener, address, app: App { options, shared: Arc::new(shared), memory }, tls })
+        Ok(Self { listener, address, app: App { options, shared: Arc::new(shared), memory, caps }, tls })
     }
 
     /// The address bound, with the port the system chose if 0 was asked for.
@@ -118,11 +119,18 @@ struct App<B> {
     options: Arc<ArcSwap<Options>>,
     shared: Arc<Shared<B>>,
     memory: BodyMemory,
+    /// What numbers have been sent lately.
+    caps: Caps,
 }
 
 impl<B> Clone for App<B> {
     fn clone(&self) -> Self {
-        Self { options: self.options.clone(), shared: self.shared.clone(), memory: self.memory.clone() }
+        Self {
+            options: self.options.clone(),
+            shared: self.shared.clone(),
+            memory: self.memory.clone(),
+            caps: self.caps.clone(),
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! What an administrator may set for this ingress. Plain values; `config` knows how the keys are spelled.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Settings of the HTTP ingress. All but `address`, `tls` and `bodies_bytes_max` may change while it runs.
+use crate::policy::texts::TextRules;
+
+/// Settings of the HTTP ingress. All but `address`, `tls`, `bodies_bytes_max` and `numbers_remembered` may change while it runs.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen. Taken at start.
@@ -30,6 +33,10 @@ pub struct Options {
     pub request_timeout: Duration,
     /// Bounds on connections.
     pub connections: ConnectionLimits,
+    /// What texts must fit.
+    pub text_rules: Arc<TextRules>,
+    /// Numbers, ranges and clients remembered at a time for the caps on texts. Taken at start.
+    pub numbers_remembered: usize,
 }
 
 impl Default for Options {
@@ -47,6 +54,8 @@ impl Default for Options {
             body_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(90),
             connections: ConnectionLimits::default(),
+            text_rules: Arc::default(),
+            numbers_remembered: 1_000_000,
         }
     }
 }

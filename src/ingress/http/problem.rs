@@ -129,6 +129,11 @@ impl Problem {
         Self { kind, detail: detail.into(), errors: Vec::new(), rule: None, retry_after: None }
     }
 
+    /// A refusal by a rule.
+    pub(crate) fn ruled(kind: Kind, rule: &'static str, detail: impl Into<String>) -> Self {
+        Self { rule: Some(rule), ..Self::new(kind, detail) }
+    }
+
     /// One wrong field.
     pub(crate) fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         let mut faults = Faults::default();
@@ -151,7 +156,7 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self { rule: Some(refusal.rule), ..Self::new(Kind::Forbidden, refusal.detail) }
+        Self::ruled(Kind::Forbidden, refusal.rule, refusal.detail)
     }
 }
 

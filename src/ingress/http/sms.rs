@@ -1,5 +1,6 @@
 //! `POST /v1/sms`: one text to one number; and the reading of such a request, which `preview` shares.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -9,12 +10,14 @@ use serde::Deserialize;
 use super::App;
 use super::backend::Backend;
 use super::dto::{AcceptedReply, ProblemBody, SmsRequest};
-use super::intake::{IDEMPOTENT_REPLAYED, Intake, MediaType, TextReply, hand_over};
+use super::intake::{IDEMPOTENT_REPLAYED, Intake, MediaType, TextReply, answer, hand_over, refused};
 use super::json;
-use super::problem::{Faults, Problem};
+use super::problem::{Faults, Kind, Problem};
 use super::settings::{RawSettings, Settings, not_after};
 use crate::model::{Address, Channel, Content, Number, Origin, Recipient, SenderId, SmsText, TextOrigin};
-use crate::sms::{plan, transliterate};
+use crate::policy::Refusal;
+use crate::policy::texts::{self, Capped, Counted};
+use crate::sms::{plan, split_signature, transliterate};
 
 /// Send a text
 ///
@@ -34,15 +37,41 @@ use crate::sms::{plan, transliterate};
 pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Request) -> Result<Response, Problem> {
     let (intake, text) = read::<_, Number>(&app, request).await?;
     let told = TextReply { parts: plan(&text.words).count, transliterated: text.transliterated };
+    let counted = count(&app, &intake, &text);
     let origin = Origin::Text(TextOrigin { from: text.from });
     let recipients = vec![Recipient::new(Address::Number(text.to))];
     let envelope = intake.envelope(text.settings, intake.idempotency(None), origin, recipients);
     let client = intake.client.clone();
-    let response = hand_over(&app, intake, envelope, Content::Text(text.words), Some(told)).await?;
+    let counted = match counted {
+        Ok(counted) => counted,
+        // What was accepted once is accepted, however often its sender has to ask.
+        Err(capped) => {
+            let before = app.shared.backend.accepted_before(&envelope).await.map_err(refused)?;
+            return before.map(|yes| answer(&yes, envelope.send_at.is_some(), Some(told))).ok_or_else(|| {
+                app.shared.metrics.text_refusals.with_label_values(&[&*client.name, CAP_RULE]).inc();
+                capped
+            });
+        }
+    };
+    let response = hand_over(&app, intake, envelope, Content::Text(text.words), Some((told, counted))).await?;
     if told.transliterated && !response.headers().contains_key(IDEMPOTENT_REPLAYED) {
         app.shared.metrics.transliterated.with_label_values(&[&*client.name]).inc();
     }
     Ok(response)
+}
+
+/// Counts a text to its number, if there have not been enough.
+fn count<B: Backend>(app: &App<B>, intake: &Intake, text: &Text<Number>) -> Result<Counted, Problem> {
+    let shown = text.from.as_ref().map(ToString::to_string).unwrap_or_default();
+    let signature = split_signature(text.words.as_str()).map_or(&*shown, |(signature, _)| signature);
+    let class = text.settings.class.unwrap_or_default();
+    let wanted = texts::Text { client: &intake.client.name, to: &text.to, class, signature };
+    let now = intake.received_at;
+    app.caps.count(&intake.options.text_rules.caps, &wanted, now).map_err(|capped| {
+        let Capped { limit, until } = capped;
+        Problem::ruled(Kind::Limited, CAP_RULE, format!("no more than {limit}: one more from {until} on"))
+            .retry_after(until.since(now))
+    })
 }
 
 /// Reads a request whose client is allowed what it asks for.
@@ -51,15 +80,13 @@ pub(super) async fn read<B: Backend, To: Destination>(
     request: Request,
 ) -> Result<(Intake, Text<To>), Problem> {
     let intake = Intake::of(app, request, Channel::Sms, &[MediaType::Json], |_| BODY_BYTES_MAX).await?;
-    let request = json::read(&intake.body, |value| SmsRequest::deserialize(value).map(drop))?;
+    let request: SmsRequest = json::read(&intake.body, |value| SmsRequest::deserialize(value).map(drop))?;
+    let transliterate = request.transliterate.unwrap_or(intake.client.transliterate);
     let text = Text::<To>::read(request, &intake)?;
-    if let Some(to) = text.to.number() {
-        intake.client.may_text(to)?;
-    }
-    if let Some(from) = &text.from {
-        intake.client.may_show(from)?;
-    }
-    Ok((intake, text))
+    let ruled = text.ruled(&intake).inspect_err(|refusal| {
+        app.shared.metrics.text_refusals.with_label_values(&[&*intake.client.name, refusal.rule]).inc();
+    })?;
+    Ok((intake, ruled.written(transliterate)))
 }
 
 /// Where a text goes: a [`Number`], or `Option<Number>` where the request may leave it out.
@@ -108,13 +135,21 @@ pub(super) struct Text<To> {
 impl<To: Destination> Text<To> {
     fn read(request: SmsRequest, intake: &Intake) -> Result<Self, Problem> {
         let mut faults = Faults::default();
-        for (field, given) in [("template", request.template.is_some()), ("variables", request.variables.is_some())] {
-            if given {
-                faults.add(field, "not yet supported");
-            }
-        }
         let to = faults.take("to", To::parse(request.to));
-        let words = words(request.text, request.signature, &mut faults);
+        let words = match (request.template, request.text) {
+            (None, text) => {
+                if request.variables.is_some() {
+                    faults.add("variables", "only a template has variables");
+                }
+                words(text, request.signature, &mut faults)
+            }
+            (Some(_), Some(_)) => {
+                faults.add("template", "stands beside a text; send one of them");
+                None
+            }
+            (Some(template), None) => rendered(&template, request.variables.unwrap_or_default(), intake, &mut faults)
+                .and_then(|text| words(Some(text), request.signature, &mut faults)),
+        };
         let from = request.from.and_then(|from| faults.take("from", SenderId::parse(&from)));
         let raw = RawSettings {
             class: request.class,
@@ -137,12 +172,47 @@ impl<To: Destination> Text<To> {
         }
         match (to, words) {
             (Some(to), Some(words)) if faults.is_empty() => {
-                let wanted = request.transliterate.unwrap_or(intake.client.transliterate);
-                let made = if wanted { transliterate(&words) } else { None };
-                let transliterated = made.is_some();
-                Ok(Self { to, words: made.unwrap_or(words), transliterated, from, settings })
+                Ok(Self { to, words, transliterated: false, from, settings })
             }
             _ => Err(faults.into_problem()),
+        }
+    }
+
+    /// The text as its client may send it.
+    fn ruled(self, intake: &Intake) -> Result<Self, Refusal> {
+        let number = self.to.number();
+        if let Some(to) = number {
+            intake.client.may_text(to)?;
+        }
+        if let Some(from) = &self.from {
+            intake.client.may_show(from)?;
+        }
+        let class = self.settings.class.unwrap_or_default();
+        let words = intake.options.text_rules.edit(&intake.client, number, class, self.words.clone())?;
+        Ok(Self { words, ..self })
+    }
+
+    /// The text with look-alikes, if that is wanted and of use.
+    fn written(self, with_look_alikes: bool) -> Self {
+        match with_look_alikes.then(|| transliterate(&self.words)).flatten() {
+            Some(words) => Self { words, transliterated: true, ..self },
+            None => self,
+        }
+    }
+}
+
+/// The text of a client's template.
+fn rendered(id: &str, values: BTreeMap<String, String>, intake: &Intake, faults: &mut Faults) -> Option<String> {
+    let Some(template) = intake.options.text_rules.template(&intake.client, id) else {
+        faults.add("template", "the client has no template of that name");
+        return None;
+    };
+    let given: Vec<&str> = values.keys().map(String::as_str).collect();
+    match template.render(|name| values.get(name).map(String::as_str), &given) {
+        Ok(text) => Some(text),
+        Err(misfits) => {
+            misfits.into_iter().for_each(|m| faults.add(format!("variables.{}", m.variable), m.why));
+            None
         }
     }
 }
@@ -180,6 +250,8 @@ fn words(text: Option<String>, signature: Option<String>, faults: &mut Faults) -
 
 /// Largest request: 2,000 characters, each written as an escaped surrogate pair, and room for the rest.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The rule that a number, a range or a client has had enough.
+const CAP_RULE: &str = "frequency-cap";
 /// Longest signature; carriers register shorter ones.
 const SIGNATURE_CHARS_MAX: usize = 30;
 /// Longest `ttl_s`: three days, the most that carriers keep trying.

@@ -24,6 +24,8 @@ fn client(name: &str, password: Option<Secret>, keys: &[&str]) -> Client {
         senders: vec![],
         numbers: vec![],
         countries: vec![],
+        signatures: Vec::new(),
+        templates_only: false,
         bounces: true,
         transliterate: false,
     }

@@ -26,7 +26,7 @@ use crate::queue::{AcceptError, MessageView};
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_415_040);
 
 /// Remembers what it accepted. Keys: `KEY` for the client "shop", `OTHER` for "other", `PLAIN` for "plain", whose texts
-/// are transliterated; shop's password is "secret".
+/// are transliterated, `SIGNED` for "signed", whose signature is 小店; shop's password is "secret".
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fake(Arc<Mutex<Remembered>>);
 
@@ -88,6 +88,13 @@ impl Backend for Fake {
         Ok(Taken { id, replayed: false })
     }
 
+    async fn accepted_before(&self, envelope: &Envelope) -> Result<Option<Taken>, AcceptError> {
+        let Some(own) = &envelope.idempotency else { return Ok(None) };
+        let key = (envelope.client.clone(), own.key.clone());
+        let earlier = self.0.lock().replays.get(&key).copied();
+        Ok(earlier.filter(|(print, _)| *print == own.fingerprint).map(|(_, id)| Taken { id, replayed: true }))
+    }
+
     async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {
         self.0.lock().view.clone().filter(|v| v.id == id.to_string() && v.client == *client)
     }
@@ -102,6 +109,7 @@ impl Backend for Fake {
             "KEY" => Ok(client("shop")),
             "OTHER" => Ok(client("other")),
             "PLAIN" => Ok(client("plain")),
+            "SIGNED" => Ok(client("signed")),
             "LIMITED" => Err(CredentialsError::Limited),
             "BUSY" => Err(CredentialsError::Busy),
             _ => Err(CredentialsError::Bad),
@@ -118,6 +126,8 @@ fn client(name: &str) -> Arc<Client> {
         senders: vec!["shop.example.com".to_owned()],
         numbers: vec![SenderId::parse("10690001").unwrap()],
         countries: vec!["+86".to_owned()],
+        signatures: if name == "signed" { vec!["小店".into()] } else { Vec::new() },
+        templates_only: name == "signed",
         bounces: true,
         transliterate: name == "plain",
     })
@@ -130,6 +140,10 @@ impl Fake {
 
     pub(super) fn refuse(&self, refusal: AcceptError) {
         self.0.lock().refusal = Some(refusal);
+    }
+
+    pub(super) fn accept_again(&self) {
+        self.0.lock().refusal = None;
     }
 
     pub(super) fn show(&self, view: MessageView) {
@@ -150,7 +164,12 @@ impl Fake {
 /// The handlers without a socket.
 pub(super) fn app(fake: Fake, options: Options) -> App<Fake> {
     let memory = BodyMemory::new(options.bodies_bytes_max);
-    App { options: Arc::new(ArcSwap::from_pointee(options)), shared: Arc::new(shared(fake)), memory }
+    App {
+        options: Arc::new(ArcSwap::from_pointee(options)),
+        shared: Arc::new(shared(fake)),
+        memory,
+        caps: Caps::new(100),
+    }
 }
 
 fn shared(backend: Fake) -> Shared<Fake> {
@@ -210,7 +229,12 @@ impl Running {
 
     /// Posts as "shop", with further header lines.
     pub(super) async fn post_with(&self, path: &str, lines: &str, body: &[u8]) -> Reply {
-        self.exchange(&request(&format!("POST {path}"), &format!("authorization: Bearer KEY\r\n{lines}"), body)).await
+        self.post_as(&format!("authorization: Bearer KEY\r\n{lines}"), path, body).await
+    }
+
+    /// Posts with these header lines, credentials among them.
+    pub(super) async fn post_as(&self, lines: &str, path: &str, body: &[u8]) -> Reply {
+        self.exchange(&request(&format!("POST {path}"), lines, body)).await
     }
 
     pub(super) async fn get(&self, path: &str, lines: &str) -> Reply {

@@ -5,5 +5,6 @@ mod fixture;
 mod hostile;
 mod mail;
 mod preview;
+mod rules;
 mod server;
 mod sms;

@@ -99,6 +99,8 @@ fn client(name: &str, channels: &[Channel]) -> Client {
         senders: vec!["shop.example".to_owned()],
         numbers: vec![],
         countries: vec![],
+        signatures: Vec::new(),
+        templates_only: false,
         bounces: true,
         transliterate: false,
     }

@@ -1,0 +1,126 @@
+//! `[sms]`, `[[sms_template]]`, `[[sms_cap]]`: the rules that texts must fit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::mistake::{Fault, among, shortened};
+use super::raw::RawConfig;
+use super::reader::{Notes, Placed, Section};
+use super::{files, quantity, relations, value};
+use crate::model::{Class, Rate};
+use crate::policy::texts::{BlockedWords, Cap, Per, Registered, TemplateError, TextRules};
+
+/// `[sms]`, with all caps.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    /// What holds for a text.
+    pub rules: TextRules,
+    /// Numbers, ranges and clients remembered at a time for caps.
+    pub numbers_remembered: usize,
+}
+
+/// How marketing texts to +86 tell how to get out.
+const OPT_OUT_WORDS: &str = "拒收请回复R";
+const NUMBERS_REMEMBERED: usize = 1_000_000;
+
+pub(super) fn sms(section: &mut Section<'_>) -> Texts {
+    let opt_out_words = section.or("opt_out_words", OPT_OUT_WORDS.to_owned(), value::text);
+    let words = section.list("blocked_words", value::text).unwrap_or_default();
+    let in_file = files::lines(section, "blocked_words_file").unwrap_or_default();
+    let denied = section.list("denied_numbers", value::prefix).unwrap_or_default();
+    let numbers_remembered = section.or("numbers_remembered", NUMBERS_REMEMBERED, value::count(1..=50_000_000));
+    let list = |section: &Section<'_>, key: &str, words: &[String]| match BlockedWords::new(words.iter().map(|w| &**w))
+    {
+        Ok(_) => true,
+        Err(why) => {
+            section.mistake(key, why.to_string(), "write words, each with a letter or a digit, at most 100,000");
+            false
+        }
+    };
+    let good = list(section, "blocked_words", &words) & list(section, "blocked_words_file", &in_file);
+    let all: Vec<String> = words.into_iter().chain(in_file).collect();
+    let blocked =
+        if good { BlockedWords::new(all.iter().map(|w| &**w)).unwrap_or_default() } else { BlockedWords::default() };
+    let opt_out_words = Some(opt_out_words).filter(|words| !words.is_empty()).map(Arc::from);
+    Texts { rules: TextRules { opt_out_words, blocked, denied, ..TextRules::default() }, numbers_remembered }
+}
+
+pub(super) fn template(section: &mut Section<'_>) -> Option<Registered> {
+    let id = section.required("id", r#""code""#, value::name);
+    let client = section.required("client", r#""shop""#, value::name);
+    let template = section.required("text", r#""您的验证码是{code:digits 4-6}""#, |value: &DeValue<'_>| {
+        value::text(value)?.parse().map_err(|why: TemplateError| Fault::new(why.to_string(), "see config/texts.toml"))
+    });
+    Some(Registered { client: client?, id: id?, template: template? })
+}
+
+/// Templates are of clients that there are, and each has a name of its own.
+pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
+    let clients: Vec<&str> = raw.clients.iter().map(|c| &*c.value.name).collect();
+    let complete = !relations::incomplete(notes, "client", raw.clients.len());
+    for placed in raw.sms_templates.iter().filter(|placed| complete && !clients.contains(&&*placed.value.client)) {
+        let name = &placed.value.client;
+        let wrong = format!("unknown client \"{}\"", shortened(name));
+        notes.mistake(&placed.key_of("client"), wrong, among(name, &clients));
+    }
+    let names = raw.sms_templates.iter().map(|p| ((&p.value.client, &p.value.id), p.key_of("id")));
+    relations::once(
+        notes,
+        names,
+        |(client, id)| format!("client {client} has a template {id}"),
+        "give each its own id",
+    );
+    for client in raw.clients.iter().filter(|c| c.value.templates_only) {
+        if !raw.sms_templates.iter().any(|t| t.value.client == client.value.name) {
+            let advice = "add [[sms_template]], or leave templates_only out";
+            notes.warn(
+                &client.key_of("templates_only"),
+                "this client has no template: it can text nobody in China",
+                advice,
+            );
+        }
+    }
+}
+
+pub(super) fn cap(section: &mut Section<'_>) -> Option<Cap> {
+    #[derive(Clone, Copy)]
+    enum Word {
+        Number,
+        Prefix,
+        Client,
+    }
+    const WORDS: &[(&str, Word)] = &[("number", Word::Number), ("prefix", Word::Prefix), ("client", Word::Client)];
+    let prefixes = section.required_list("prefixes", r#"["+86"], or ["+"] for all"#, value::prefix);
+    let classes = section.list("classes", value::class).unwrap_or_default();
+    let per = section.or("per", Word::Number, value::word(WORDS));
+    let digits = section.or("digits", 6, value::whole(1..=15));
+    let limits = section.required_list("limits", r#"["1/m", "5/h", "10/d"]"#, quantity::rate_a_day);
+    let per = match per {
+        Word::Number => Per::Number,
+        Word::Prefix => Per::Digits(u8::try_from(digits).unwrap_or(u8::MAX)),
+        Word::Client => Per::Client,
+    };
+    Some(Cap { prefixes: prefixes?, classes, per, limits: limits? })
+}
+
+/// What holds in China without a word: the caps of its large platforms.
+fn chinese() -> [Cap; 2] {
+    let rate = |count, seconds| Rate { count, per: Duration::from_secs(seconds) };
+    let cap = |classes: &[Class], limits| {
+        let prefixes = vec!["+86".to_owned()];
+        Cap { prefixes, classes: classes.to_vec(), per: Per::Number, limits }
+    };
+    [
+        cap(&[Class::Otp], vec![rate(1, 60), rate(5, 3_600), rate(10, 86_400)]),
+        cap(&[Class::Transactional, Class::Marketing], vec![rate(50, 86_400)]),
+    ]
+}
+
+/// All of it. Of equal caps the first counts: the administrator's.
+pub(super) fn texts(sms: Texts, templates: Vec<Placed<Registered>>, caps: Vec<Placed<Cap>>) -> Texts {
+    let caps = caps.into_iter().map(|placed| placed.value).chain(chinese()).collect();
+    let templates = templates.into_iter().map(|placed| placed.value).collect();
+    Texts { rules: TextRules { templates, caps, ..sms.rules }, ..sms }
+}
