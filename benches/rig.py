@@ -2,6 +2,7 @@
 import asyncio, json, os, pathlib, shutil, socket, statistics, subprocess, tempfile, threading, time, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PEERS = ROOT / "target" / "test-peers"
 POSTRIDER = pathlib.Path(os.environ.get("POSTRIDER", ROOT / "target" / "release" / "postrider"))
 DOMAIN = "sink.example"
 SENDER = "load@load.example"
@@ -132,6 +133,28 @@ def disk_bytes(directory):
     return int(subprocess.run(["du", "-s", "-B1", directory], capture_output=True, text=True).stdout.split()[0])
 
 
+def unpacked(name, packages):
+    """Debian's packages, unpacked under one root and not installed."""
+    root, stamp = PEERS / name, PEERS / f"{name}.stamp"
+    if not stamp.exists():
+        say(f"== unpacking Debian's {name}")
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            download = ["apt-get", "download", "-q", *packages]
+            if subprocess.run(download, cwd=scratch, stderr=subprocess.DEVNULL).returncode != 0:
+                subprocess.run(["apt-get", "update", "-q"], check=True)
+                subprocess.run(download, cwd=scratch, check=True)
+            for package in pathlib.Path(scratch).glob("*.deb"):
+                subprocess.run(["dpkg", "-x", package, root], check=True)
+        stamp.touch()
+    return root
+
+
+def library_path(root):
+    return ":".join(str(path) for path in [root / "usr/lib/postfix", *root.glob("usr/lib/*-linux-gnu"), *root.glob("lib/*-linux-gnu")])
+
+
 class Processes:
     """CPU time and memory of a process and all it has started."""
 
@@ -207,12 +230,14 @@ class Counting:
 
 
 class Sink(Counting):
-    """`postrider sink`, counting; tells when a count was reached. A port makes it the successor of another sink."""
+    """`postrider sink`, counting mails, or the parts of texts (`only="smpp"`, which is CMPP's gateway as well); tells when a
+    count was reached. A port makes it the successor of another sink."""
 
-    def __init__(self, *options, address="127.0.0.1", port=0):
-        command = [POSTRIDER, "sink", "--only", "smtp", "--smtp", f"{address}:{port}", "--json", "--every", "20ms", *options]
+    def __init__(self, *options, address="127.0.0.1", port=0, only="smtp"):
+        command = [POSTRIDER, "sink", "--only", only, f"--{only}", f"{address}:{port}", "--json", "--every", "20ms", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.port = int(json.loads(self.process.stdout.readline())["listening"]["smtp"].rpartition(":")[2])
+        self.port = int(json.loads(self.process.stdout.readline())["listening"][only].rpartition(":")[2])
+        self._only = only
         super().__init__()
         self.counts = {}
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -220,9 +245,9 @@ class Sink(Counting):
 
     def _read(self):
         for line in self.process.stdout:
-            counts = json.loads(line)["counts"]["smtp"]
+            counts = json.loads(line)["counts"][self._only]
             self.counts = counts
-            self._came(counts["messages"])
+            self._came(counts["messages" if self._only == "smtp" else "parts"])
 
     def stop(self):
         self.process.terminate()
