@@ -22,8 +22,13 @@ pub const PEER_REPLY_BYTES_MAX: usize = 64 * 1024;
 /// Largest SMPP PDU taken: header 16 + fixed fields under 300 + `message_payload` of 64 KiB.
 pub const SMPP_PDU_BYTES_MAX: usize = 16 + 300 + 65_536;
 
-/// Largest CMPP PDU taken: header 12 + fixed fields of a SUBMIT 3.0 + 255 numbers of 32 octets + text of 255.
-pub const CMPP_PDU_BYTES_MAX: usize = 12 + 151 + 255 * 32 + 255;
+/// Largest CMPP or SMGP PDU taken: header 12 + fixed fields of a CMPP 3.0 SUBMIT + 255 numbers of 32 octets + text of 255.
+/// SMGP's numbers have 21 octets, which leaves 2,842 for its optional parameters.
+pub const GATEWAY_PDU_BYTES_MAX: usize = 12 + 151 + 255 * 32 + 255;
+
+/// Largest SGIP PDU taken: header 20 + fixed fields of a SUBMIT + 255 numbers of 21 octets + text of 255. S12 says 2 KiB, which
+/// its own SUBMIT to 100 numbers does not keep to.
+pub const SGIP_PDU_BYTES_MAX: usize = 20 + 123 + 255 * 21 + 255;
 
 /// Bodies above this size do not travel through the log's batches: one batch of them would stand in front of a code.
 pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;

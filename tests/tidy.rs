@@ -35,7 +35,7 @@ const SIBLINGS: &[(&str, &str, &str)] = &[
 const STRANGERS: &[(&str, &[&str])] = &[
     ("src/egress", &["email", "sms"]),
     ("src/ingress", &["smtp", "http"]),
-    ("src/wire", &["smtp", "smpp", "cmpp"]),
+    ("src/wire", &["smtp", "smpp", "cmpp", "sgip", "smgp"]),
     ("src/peers", &["mail_sink", "carrier", "load"]),
 ];
 

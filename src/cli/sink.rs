@@ -19,7 +19,7 @@ use crate::peers::arrivals::ArrivalList;
 use crate::peers::carrier;
 use crate::peers::mail_sink::{self, Stage};
 
-/// Be the far end: an SMTP server that takes every mail and a carrier that takes every text by SMPP or CMPP, and keep none
+/// Be the far end: an SMTP server that takes every mail and a carrier that takes every text by SMPP, CMPP or SMGP, and keep none
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  postrider sink\n  postrider sink --only smtp --smtp 127.0.0.1:2526 --latency 20ms \
@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Where mail is taken
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2526")]
     smtp: SocketAddr,
-    /// Where texts are taken, by SMPP 3.4, CMPP 2.0 or CMPP 3.0: clients' first octets tell
+    /// Where texts are taken, by SMPP 3.4, CMPP 2.0 or 3.0, or SMGP 3.0 or 1.3: clients' first octets tell
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2776")]
     smpp: SocketAddr,
     /// Only one of the two ends
@@ -60,7 +60,7 @@ pub(super) struct Args {
     /// How long after a text its receipt comes
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = span)]
     receipt_delay: Duration,
-    /// The one system id (in CMPP: SP_Id) that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
+    /// The one system id (in CMPP: SP_Id, in SMGP: ClientID) that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
     #[arg(long, value_name = "NAME")]
     system_id: Option<String>,
     /// Offer STARTTLS with this certificate chain, PEM

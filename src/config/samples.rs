@@ -102,10 +102,12 @@ fn the_samples_show_the_defaults() {
         (format!("{:?}", first.protocol), first.binds, first.window, first.rate),
         (format!("{:?}", second.protocol), second.binds, second.window, second.rate),
     );
-    // So does the fourth, of those that speak CMPP.
-    let (third, fourth) = (&shown.carriers[2], &shown.carriers[3]);
-    assert_eq!(format!("{:?}", third.protocol), format!("{:?}", fourth.protocol));
-    assert_eq!((third.enquire_interval, third.response_timeout), (fourth.enquire_interval, fourth.response_timeout));
+    // So do the fourth, of those that speak CMPP, and the sixth, of those that speak SMGP.
+    for pair in [2, 4] {
+        let (all, least) = (&shown.carriers[pair], &shown.carriers[pair + 1]);
+        assert_eq!(format!("{:?}", all.protocol), format!("{:?}", least.protocol));
+        assert_eq!((all.enquire_interval, all.response_timeout), (least.enquire_interval, least.response_timeout));
+    }
     assert_eq!((first.enquire_interval, first.response_timeout), (second.enquire_interval, second.response_timeout));
 }
 

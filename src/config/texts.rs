@@ -8,10 +8,10 @@ use toml::de::DeValue;
 use super::mistake::Fault;
 use super::reader::Section;
 use super::{files, quantity, value};
-use crate::egress::sms::{Cmpp, Protocol, Smpp};
+use crate::egress::sms::{Cmpp, Logins, Protocol, Smgp, Smpp};
 use crate::model::{Rate, Secret, SenderId};
-use crate::wire::cmpp::Version;
-use crate::wire::cmpp::auth::NameForm;
+use crate::wire::gateway::auth::NameForm;
+use crate::wire::{cmpp, smgp};
 
 /// `[[carrier]]`: one account with a carrier.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Carrier {
     pub protocol: Protocol,
     /// `host:port`.
     pub address: Arc<str>,
-    /// Our name there: at most 15 octets (SMPP 3.4 section 5.2.1), 6 in CMPP.
+    /// Our name there: at most 15 octets (SMPP 3.4 section 5.2.1), 6 in CMPP, 8 in SMGP.
     pub system_id: String,
     /// Our password there.
     pub password: Secret,
@@ -44,27 +44,83 @@ pub struct Carrier {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Spoken {
     Smpp,
-    Cmpp(Version),
+    Cmpp(cmpp::Version),
+    Smgp,
 }
 
 impl Spoken {
-    const WORDS: &[(&str, Self)] =
-        &[("smpp", Self::Smpp), ("cmpp2", Self::Cmpp(Version::V2)), ("cmpp3", Self::Cmpp(Version::V3))];
+    const WORDS: &[(&str, Self)] = &[
+        ("smpp", Self::Smpp),
+        ("cmpp2", Self::Cmpp(cmpp::Version::V2)),
+        ("cmpp3", Self::Cmpp(cmpp::Version::V3)),
+        ("smgp", Self::Smgp),
+    ];
 
-    /// Keys that only SMPP knows, and that only CMPP knows.
-    const SMPP_KEYS: [&str; 3] = ["system_type", "source_ton", "source_npi"];
-    const CMPP_KEYS: [&str; 7] =
-        ["service_id", "msg_src", "fee_user_type", "fee_type", "fee_code", "system_id_padded", "enquire_tries"];
-
-    /// Silence before a carrier is asked whether it lives, and time for its answers: CMPP's are C and T of C3 section 7.1.
+    /// Silence before a carrier is asked whether it lives, and time for its answers: those of gateways are C and T of C3 section
+    /// 7.1, and of M3 section 4.2.
     fn patience(self) -> (Duration, Duration) {
         let (interval, timeout) = match self {
             Self::Smpp => (30, 10),
-            Self::Cmpp(_) => (180, 60),
+            Self::Cmpp(_) | Self::Smgp => (180, 60),
         };
         (Duration::from_secs(interval), Duration::from_secs(timeout))
     }
+
+    /// An example of our name there, and its longest.
+    fn system_id(self) -> (&'static str, usize) {
+        match self {
+            Self::Smpp => (r#""postrider""#, 15),
+            Self::Cmpp(_) => (r#""900001""#, 6),
+            Self::Smgp => (r#""12345678""#, 8),
+        }
+    }
+
+    /// Of a protocol that is spoken with a gateway, its name: it hashes passwords, and shows no senders but numbers.
+    fn gateways(self) -> Option<&'static str> {
+        match self {
+            Self::Smpp => None,
+            Self::Cmpp(_) => Some("CMPP"),
+            Self::Smgp => Some("SMGP"),
+        }
+    }
 }
+
+/// Keys that not every protocol knows.
+struct Known {
+    /// By whom, in words.
+    who: &'static str,
+    /// What `protocol` would have to be.
+    protocols: &'static str,
+    by: fn(Spoken) -> bool,
+    keys: &'static [&'static str],
+}
+
+const KNOWN: [Known; 4] = [
+    Known {
+        who: "SMPP knows",
+        protocols: r#""smpp""#,
+        by: |spoken| spoken == Spoken::Smpp,
+        keys: &["system_type", "source_ton", "source_npi"],
+    },
+    Known {
+        who: "CMPP knows",
+        protocols: r#""cmpp2" or "cmpp3""#,
+        by: |spoken| matches!(spoken, Spoken::Cmpp(_)),
+        keys: &["msg_src", "fee_user_type"],
+    },
+    Known {
+        who: "SMGP knows",
+        protocols: r#""smgp""#,
+        by: |spoken| spoken == Spoken::Smgp,
+        keys: &["smgp_version", "login_mode", "fixed_fee"],
+    },
+    Known {
+        who: "CMPP and SMGP know",
+        protocols: r#""cmpp2", "cmpp3" or "smgp""#,
+        by: |spoken| spoken.gateways().is_some(),
+        keys: &["service_id", "fee_type", "fee_code", "system_id_padded", "enquire_tries"],
+    },
+];
 
 /// Passwords longer than this do not fit into SMPP 3.4's bind (section 5.2.2); some carriers take them all the same.
 const SMPP_PASSWORD_OCTETS: usize = 8;
@@ -74,38 +130,32 @@ const PASSWORD_OCTETS_MAX: usize = 64;
 
 pub(super) fn carrier(section: &mut Section<'_>) -> Option<Carrier> {
     let name = section.required("name", r#""cmcc-1""#, value::name);
-    let spoken = section.required("protocol", r#""smpp""#, protocol);
-    let cmpp = matches!(spoken, Some(Spoken::Cmpp(_)));
+    let said = section.required("protocol", r#""smpp""#, protocol);
+    // What is not said right is told; the rest is read all the same, for its own mistakes.
+    let spoken = said.unwrap_or(Spoken::Smpp);
     let address = section.required("address", r#""smpp.example.com:2775""#, value::host_and_port);
-    let example = if cmpp { r#""900001""# } else { r#""postrider""# };
-    let system_id = section.required("system_id", example, value::ascii(if cmpp { 6 } else { 15 }));
-    let password = password(section, cmpp);
+    let (example, most) = spoken.system_id();
+    let system_id = section.required("system_id", example, value::ascii(most));
+    let password = password(section, spoken.gateways().is_some());
     let binds = section.or("binds", 1, value::count(1..=64));
     let window = section.or("window", 16, value::count(1..=4_096));
     let rate = section.or("rate", Rate { count: 100, per: Duration::from_secs(1) }, quantity::rate);
-    let from = if cmpp {
-        section.required("from", r#""10690001""#, number)
-    } else {
-        section.optional("from", value::sender_id)
+    let from = match spoken.gateways() {
+        Some(whose) => section.required("from", r#""10690001""#, number(whose)),
+        None => section.optional("from", value::sender_id),
     };
     let spans = Duration::from_secs(1)..=Duration::from_secs(600);
-    let (interval, timeout) = spoken.unwrap_or(Spoken::Smpp).patience();
+    let (interval, timeout) = spoken.patience();
     let enquire_interval = section.or("enquire_interval", interval, quantity::span(spans.clone()));
     let response_timeout = section.or("response_timeout", timeout, quantity::span(spans));
-    let (smpp_keys, cmpp_keys) = (smpp_keys(section), cmpp_keys(section));
-    let protocol = match spoken? {
-        Spoken::Smpp => {
-            refuse(section, &Spoken::CMPP_KEYS, "CMPP", "\"cmpp2\" or \"cmpp3\"");
-            Protocol::Smpp(smpp_keys)
-        }
-        Spoken::Cmpp(version) => {
-            refuse(section, &Spoken::SMPP_KEYS, "SMPP", "\"smpp\"");
-            Protocol::Cmpp(Cmpp { version, ..cmpp_keys })
-        }
-    };
-    if cmpp && from.is_none() {
+    let protocol = spoken_keys(section, spoken, binds);
+    if said.is_some() {
+        refuse_unknown(section, spoken);
+    }
+    if spoken.gateways().is_some() && from.is_none() {
         return None;
     }
+    said?;
     Some(Carrier {
         name: name?,
         protocol,
@@ -121,6 +171,21 @@ pub(super) fn carrier(section: &mut Section<'_>) -> Option<Carrier> {
     })
 }
 
+/// What only some protocols know of. All of it is read, so that no key is taken for a misspelt one.
+fn spoken_keys(section: &mut Section<'_>, spoken: Spoken, binds: usize) -> Protocol {
+    let (smpp, shared) = (smpp_keys(section), GatewayKeys::read(section, spoken));
+    let (cmpp, smgp) = (cmpp_keys(section, &shared), smgp_keys(section, shared));
+    if spoken == Spoken::Smgp && smgp.logins == Logins::Split && binds < 2 {
+        let right = "set binds = 2, or more for more that send";
+        section.mistake("login_mode", "one bind cannot both send and receive by logins of their own", right);
+    }
+    match spoken {
+        Spoken::Smpp => Protocol::Smpp(smpp),
+        Spoken::Cmpp(version) => Protocol::Cmpp(Cmpp { version, ..cmpp }),
+        Spoken::Smgp => Protocol::Smgp(smgp),
+    }
+}
+
 fn smpp_keys(section: &mut Section<'_>) -> Smpp {
     let default = Smpp::default();
     Smpp {
@@ -132,38 +197,77 @@ fn smpp_keys(section: &mut Section<'_>) -> Smpp {
     }
 }
 
-/// Widths are those of C3 section 8.4.3.1.
-fn cmpp_keys(section: &mut Section<'_>) -> Cmpp {
-    let default = Cmpp::default();
-    let padded = section.or("system_id_padded", default.name_form == NameForm::Padded, value::flag);
-    Cmpp {
-        version: default.version,
-        service_id: section.or("service_id", default.service_id, value::ascii(10)),
-        msg_src: section.or("msg_src", default.msg_src, value::ascii(6)),
-        // 3 would name a number that pays, which we do not know of.
-        fee_user_type: section.or("fee_user_type", default.fee_user_type, octet(2)),
-        fee_type: section.or("fee_type", default.fee_type, value::ascii(2)),
-        fee_code: section.or("fee_code", default.fee_code, value::ascii(6)),
-        name_form: if padded { NameForm::Padded } else { NameForm::Bare },
-        active_tests_max: u32::from(section.or("enquire_tries", 3, octet_from(1, 100))),
+/// What both CMPP and SMGP know of; widths are the same in both.
+struct GatewayKeys {
+    service_id: String,
+    fee_type: String,
+    fee_code: String,
+    name_form: NameForm,
+    active_tests_max: u32,
+}
+
+impl GatewayKeys {
+    fn read(section: &mut Section<'_>, spoken: Spoken) -> Self {
+        // Free, in the words of each.
+        let fee_type = if spoken == Spoken::Smgp { Smgp::default().fee_type } else { Cmpp::default().fee_type };
+        let padded = section.or("system_id_padded", NameForm::default() == NameForm::Padded, value::flag);
+        Self {
+            service_id: section.or("service_id", String::new(), value::ascii(10)),
+            fee_type: section.or("fee_type", fee_type, value::ascii(2)),
+            fee_code: section.or("fee_code", "0".to_owned(), value::ascii(6)),
+            name_form: if padded { NameForm::Padded } else { NameForm::Bare },
+            active_tests_max: u32::from(section.or("enquire_tries", 3, octet_from(1, 100))),
+        }
     }
 }
 
-/// Keys of the protocol that this carrier does not speak.
-fn refuse(section: &Section<'_>, keys: &[&str], whose: &str, protocol: &str) {
-    for key in keys {
-        if section.notes.has(&section.key_of(key)) {
-            let wrong = format!("only {whose} knows {key}, and this carrier speaks another protocol");
-            section.mistake(key, wrong, format!("remove it, or set protocol = {protocol}"));
+/// Widths are those of C3 section 8.4.3.1.
+fn cmpp_keys(section: &mut Section<'_>, shared: &GatewayKeys) -> Cmpp {
+    let default = Cmpp::default();
+    Cmpp {
+        version: default.version,
+        service_id: shared.service_id.clone(),
+        msg_src: section.or("msg_src", default.msg_src, value::ascii(6)),
+        // 3 would name a number that pays, which we do not know of.
+        fee_user_type: section.or("fee_user_type", default.fee_user_type, octet(2)),
+        fee_type: shared.fee_type.clone(),
+        fee_code: shared.fee_code.clone(),
+        name_form: shared.name_form,
+        active_tests_max: shared.active_tests_max,
+    }
+}
+
+fn smgp_keys(section: &mut Section<'_>, shared: GatewayKeys) -> Smgp {
+    const VERSIONS: &[(&str, smgp::Version)] = &[("3.0", smgp::Version::V30), ("1.3", smgp::Version::V13)];
+    const LOGINS: &[(&str, Logins)] = &[("both", Logins::Both), ("send", Logins::Send), ("split", Logins::Split)];
+    let default = Smgp::default();
+    Smgp {
+        version: section.or("smgp_version", default.version, value::word(VERSIONS)),
+        logins: section.or("login_mode", default.logins, value::word(LOGINS)),
+        service_id: shared.service_id,
+        fee_type: shared.fee_type,
+        fee_code: shared.fee_code,
+        fixed_fee: section.or("fixed_fee", default.fixed_fee, value::ascii(6)),
+        name_form: shared.name_form,
+        active_tests_max: shared.active_tests_max,
+    }
+}
+
+/// Keys that the protocol of this carrier does not know.
+fn refuse_unknown(section: &Section<'_>, spoken: Spoken) {
+    for Known { who, protocols, keys, .. } in KNOWN.iter().filter(|known| !(known.by)(spoken)) {
+        for key in keys.iter().filter(|key| section.notes.has(&section.key_of(key))) {
+            let wrong = format!("only {who} {key}, and this carrier speaks another protocol");
+            section.mistake(key, wrong, format!("remove it, or set protocol = {protocols}"));
         }
     }
 }
 
 fn protocol(value: &DeValue<'_>) -> Result<Spoken, Fault> {
-    const LATER: [&str; 3] = ["sgip", "smgp", "http"];
+    const LATER: [&str; 2] = ["sgip", "http"];
     match value.as_str() {
         Some(word) if LATER.contains(&word) => {
-            let right = "this version speaks \"smpp\", \"cmpp2\" and \"cmpp3\"";
+            let right = "this version speaks \"smpp\", \"cmpp2\", \"cmpp3\" and \"smgp\"";
             Err(Fault::new(format!("protocol \"{word}\" is not yet supported"), right))
         }
         Some("cmpp") => {
@@ -174,10 +278,13 @@ fn protocol(value: &DeValue<'_>) -> Result<Spoken, Fault> {
     }
 }
 
-/// A sender that CMPP can show: the access number.
-fn number(value: &DeValue<'_>) -> Result<SenderId, Fault> {
-    match value::sender_id(value)? {
-        SenderId::Name(_) => Err(Fault::new("CMPP shows no names", "write the access number, such as \"10690001\"")),
+/// A sender that a gateway can show: the access number.
+fn number(whose: &'static str) -> impl Fn(&DeValue<'_>) -> Result<SenderId, Fault> {
+    move |value| match value::sender_id(value)? {
+        SenderId::Name(_) => {
+            let right = "write the access number, such as \"10690001\"";
+            Err(Fault::new(format!("{whose} shows no names"), right))
+        }
         number => Ok(number),
     }
 }
@@ -185,7 +292,7 @@ fn number(value: &DeValue<'_>) -> Result<SenderId, Fault> {
 /// A carrier's password, which must be there in one of its three forms.
 fn password(section: &mut Section<'_>, hashed: bool) -> Option<Secret> {
     match files::password(section) {
-        // CMPP sends a hash of it, whatever its length.
+        // CMPP and SMGP send a hash of it, whatever its length.
         Some((_, secret)) if hashed => Some(secret),
         Some((key, secret)) => {
             if secret.expose().len() > SMPP_PASSWORD_OCTETS {

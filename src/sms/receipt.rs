@@ -43,19 +43,26 @@ pub fn parse(text: &[u8], tlv_id: Option<&[u8]>, tlv_state: Option<u8>) -> Optio
         (None, Some(octet)) => format!("message_state:{octet}"),
         (None, None) => "no stat".to_owned(),
     };
-    if let Some(err) = err {
-        words.push_str(" err:");
-        words.push_str(&err);
-    }
+    push_err(&mut words, err);
     let done = field(fields, &["done date", "done_date", "donedate"]).and_then(date);
     Some(ReceiptText { id, state, words, done })
 }
 
-/// Reads a `stat` that stands alone, as CMPP's reports have it: the verdict, if the word is one of the standard's, and the
-/// carrier's own words as in [`ReceiptText::words`].
-pub fn read_stat(stat: &[u8]) -> (Option<ReceiptState>, String) {
-    let stat = word(&String::from_utf8_lossy(stat), WORD_BYTES_MAX);
-    (state_of_word(&stat), format!("stat:{stat}"))
+/// Reads a `stat` and an `err` that stand in fields of their own, as in the reports of CMPP, which has no `err`, and SMGP: the
+/// verdict, if the word is one of the standard's, and the carrier's own words as in [`ReceiptText::words`].
+pub fn read_stat(stat: &[u8], err: Option<&[u8]>) -> (Option<ReceiptState>, String) {
+    let shown = |octets| word(&String::from_utf8_lossy(octets), WORD_BYTES_MAX);
+    let (stat, err) = (shown(stat), err.map(shown));
+    let mut words = format!("stat:{stat}");
+    push_err(&mut words, err);
+    (state_of_word(&stat), words)
+}
+
+fn push_err(words: &mut String, err: Option<String>) {
+    if let Some(err) = err {
+        words.push_str(" err:");
+        words.push_str(&err);
+    }
 }
 
 /// Writes a receipt's text by appendix B.

@@ -27,6 +27,7 @@ mod routing;
 mod rules;
 mod signatures;
 mod sites;
+mod smgp;
 mod sources;
 mod spool;
 mod steering;

@@ -2,9 +2,11 @@
 
 use super::{GOOD, check, good};
 use crate::config::Config;
-use crate::egress::sms::Protocol;
+use crate::egress::sms::{Logins, Protocol};
 use crate::model::{Class, Number};
 use crate::wire::cmpp::Version;
+use crate::wire::gateway::auth::NameForm;
+use crate::wire::smgp;
 
 pub(super) const CARRIER: &str = "[[carrier]]\nname = \"cmcc-1\"\nprotocol = \"smpp\"\naddress = \"127.0.0.1:2775\"\nsystem_id = \"postrider\"\npassword_env = \"GOOD\"\n";
 
@@ -21,7 +23,7 @@ fn carriers_and_text_routes_find_each_other() {
     );
     check(
         &format!("{}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n", CARRIER.replace("smpp", "sgip")),
-        "relay.toml:11: carrier[0].protocol: protocol \"sgip\" is not yet supported; this version speaks \"smpp\", \"cmpp2\" and \"cmpp3\"",
+        "relay.toml:11: carrier[0].protocol: protocol \"sgip\" is not yet supported; this version speaks \"smpp\", \"cmpp2\", \"cmpp3\" and \"smgp\"",
     );
     check(
         &CARRIER.replace("\"GOOD\"", "\"BAD\""),
@@ -36,6 +38,39 @@ fn carriers_and_text_routes_find_each_other() {
         "relay.toml:16: carrier[1].name: the name \"cmcc-1\" is taken (carrier[0].name); give each carrier its own name",
     );
     assert!(super::warnings(CARRIER).starts_with("relay.toml:10: carrier[0].name: no [[sms_route]] leads to"));
+}
+
+#[test]
+fn a_carrier_that_speaks_smgp_has_keys_of_its_own() {
+    let smgp = format!("{}from = \"10690001\"\n", CARRIER.replace("smpp", "smgp").replace("postrider", "12345678"));
+    let (config, _) = good(&format!("{GOOD}{smgp}"));
+    let carrier = &config.carriers[0];
+    let Protocol::Smgp(account) = &carrier.protocol else { panic!("{carrier:?}") };
+    assert_eq!((account.version, account.logins, account.fee_type.as_str()), (smgp::Version::V30, Logins::Both, "00"));
+    assert_eq!((carrier.enquire_interval.as_secs(), carrier.response_timeout.as_secs()), (180, 60));
+    let keys = "smgp_version = \"1.3\"\nlogin_mode = \"split\"\nbinds = 2\nsystem_id_padded = true\n";
+    let (config, _) = good(&format!("{GOOD}{smgp}{keys}"));
+    let Protocol::Smgp(account) = &config.carriers[0].protocol else { panic!("{config:?}") };
+    assert_eq!((account.version, account.logins), (smgp::Version::V13, Logins::Split));
+    assert_eq!(account.name_form, NameForm::Padded);
+    check(
+        &format!("{smgp}login_mode = \"split\"\nsmgp_version = \"2.0\"\n"),
+        "relay.toml:16: carrier[0].login_mode: one bind cannot both send and receive by logins of their own; \
+         set binds = 2, or more for more that send\n\
+         relay.toml:17: carrier[0].smgp_version: unknown value \"2.0\"; did you mean \"3.0\"? (one of 3.0, 1.3)",
+    );
+    check(
+        &format!("{}msg_src = \"x\"\n", smgp.replace("12345678", "123456789").replace("10690001", "Shop")),
+        "relay.toml:13: carrier[0].system_id: \"123456789\" does not fit; expected at most 8 printable ASCII characters\n\
+         relay.toml:15: carrier[0].from: SMGP shows no names; write the access number, such as \"10690001\"\n\
+         relay.toml:16: carrier[0].msg_src: only CMPP knows msg_src, and this carrier speaks another protocol; \
+          remove it, or set protocol = \"cmpp2\" or \"cmpp3\"",
+    );
+    check(
+        &format!("{CARRIER}login_mode = \"both\"\n"),
+        "relay.toml:15: carrier[0].login_mode: only SMGP knows login_mode, and this carrier speaks another protocol; \
+          remove it, or set protocol = \"smgp\"",
+    );
 }
 
 #[test]
@@ -116,12 +151,12 @@ fn a_carrier_that_speaks_cmpp_has_keys_of_its_own() {
         "relay.toml:13: carrier[0].system_id: \"9000001\" does not fit; expected at most 6 printable ASCII characters\n\
          relay.toml:15: carrier[0].from: CMPP shows no names; write the access number, such as \"10690001\"\n\
          relay.toml:16: carrier[0].system_type: only SMPP knows system_type, and this carrier speaks another protocol; \
-         remove it, or set protocol = \"smpp\"",
+          remove it, or set protocol = \"smpp\"",
     );
     check(
         &format!("{CARRIER}service_id = \"x\"\n"),
-        "relay.toml:15: carrier[0].service_id: only CMPP knows service_id, and this carrier speaks another protocol; \
-         remove it, or set protocol = \"cmpp2\" or \"cmpp3\"",
+        "relay.toml:15: carrier[0].service_id: only CMPP and SMGP know service_id, and this carrier speaks another protocol; \
+          remove it, or set protocol = \"cmpp2\", \"cmpp3\" or \"smgp\"",
     );
     check(
         &CARRIER.replace("smpp", "cmpp"),

@@ -22,7 +22,7 @@ pub(super) async fn keep_bound(shared: std::sync::Arc<Shared>, bind: usize, mut 
     let carrier = &shared.options.name;
     loop {
         let made = tokio::select! {
-            made = connect_and_bind(&shared) => made,
+            made = connect_and_bind(&shared, bind) => made,
             () = until_stopping(&mut phase) => return,
         };
         match made {
@@ -60,18 +60,18 @@ pub(super) struct Made {
     pub(super) session: Box<dyn Bound>,
 }
 
-async fn connect_and_bind(shared: &Shared) -> Result<Made, NotBound> {
-    match tokio::time::timeout(shared.options.bind_timeout, try_bind(shared)).await {
+async fn connect_and_bind(shared: &Shared, bind: usize) -> Result<Made, NotBound> {
+    match tokio::time::timeout(shared.options.bind_timeout, try_bind(shared, bind)).await {
         Ok(made) => made,
         Err(_) => Err(NotBound::Failed("no bind within the time allowed".to_owned())),
     }
 }
 
-async fn try_bind(shared: &Shared) -> Result<Made, NotBound> {
+async fn try_bind(shared: &Shared, bind: usize) -> Result<Made, NotBound> {
     let options = &shared.options;
     let (mut stream, peer) = connect(options).await.map_err(NotBound::Failed)?;
     let mut out = BytesMut::new();
-    let login = options.login(shared.clock.now(), shared.clock.mono(), &mut out);
+    let login = options.login(bind, shared.clock.now(), shared.clock.mono(), &mut out);
     let mut login = login.map_err(|e| NotBound::Failed(e.to_string()))?;
     loop {
         let failed = |e: std::io::Error| NotBound::Failed(e.to_string());

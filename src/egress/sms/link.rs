@@ -47,6 +47,8 @@ pub(super) struct Link<'a> {
     /// Octets handed to the socket so far.
     written: u64,
     jobs: mpsc::Receiver<Job>,
+    /// Of a link that only receives, the other end of `jobs`: nobody has it, and it stays open.
+    _no_jobs: Option<mpsc::Sender<Job>>,
     unanswered: HashMap<u32, Unanswered>,
     receipts: JoinSet<(DeliveryId, Reaction)>,
 }
@@ -74,7 +76,12 @@ enum Wake {
 
 impl<'a> Link<'a> {
     pub(super) fn new(shared: &'a Arc<Shared>, bind: usize, made: Made) -> Self {
-        let jobs = shared.slots.up(bind, shared.options.window, made.peer);
+        let (no_jobs, jobs) = if made.session.submits() {
+            (None, shared.slots.up(bind, shared.options.window, made.peer))
+        } else {
+            let (sender, jobs) = mpsc::channel(1);
+            (Some(sender), jobs)
+        };
         let (reader, writer) = made.stream.into_split();
         Self {
             shared,
@@ -85,6 +92,7 @@ impl<'a> Link<'a> {
             out: BytesMut::new(),
             written: 0,
             jobs,
+            _no_jobs: no_jobs,
             unanswered: HashMap::new(),
             receipts: JoinSet::new(),
         }

@@ -1,4 +1,4 @@
-//! Carrying texts: one [`Carrier`] is one account at a carrier, over one or more links, by SMPP or CMPP.
+//! Carrying texts: one [`Carrier`] is one account at a carrier, over one or more links, by SMPP, CMPP or SMGP.
 //!
 //! **Promises.**
 //! - Nothing leaves before its attempt is durable: [`Carrier::carry`] demands an
@@ -18,8 +18,8 @@
 //! the attempts concerned. Panics on nothing a carrier says.
 //!
 //! Joined here: `options`, `message` (envelope → parts), `pace` (rate), `slots` (windows), `dial` (connect, bind, again),
-//! `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle), and `protocol`, behind which SMPP and
-//! CMPP are: none of the others knows which of them is spoken.
+//! `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle), and `protocol`, behind which SMPP,
+//! CMPP and SMGP are: none of the others knows which of them is spoken.
 
 mod carrier;
 mod dial;
@@ -36,7 +36,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use carrier::Carrier;
-pub use options::{Cmpp, Options, OptionsError, Protocol, Smpp, Validity};
+pub use options::{Cmpp, Logins, Options, OptionsError, Protocol, Smgp, Smpp, Validity};
 
 use crate::model::Receipt;
 
@@ -52,9 +52,9 @@ pub trait Inbound: Send + Sync {
 /// Why a receipt was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InboundError {
-    /// No room now: answered `ESME_RX_T_APPN`, result 8 in CMPP.
+    /// No room now: answered `ESME_RX_T_APPN`, result 8 in CMPP, status 1 in SMGP.
     Busy,
-    /// Storage has failed or the relay is stopping: answered `ESME_RSYSERR`, result 9 in CMPP.
+    /// Storage has failed or the relay is stopping: answered `ESME_RSYSERR`, result 9 in CMPP, status 1 in SMGP.
     Unavailable,
 }
 

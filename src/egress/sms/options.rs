@@ -11,8 +11,10 @@ use super::protocol::{self, Cut, Login};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Secret, SenderId, SmsText};
 use crate::wire::FieldError;
-use crate::wire::cmpp::auth::NameForm;
-use crate::wire::cmpp::{self, Octets, Submit, Version};
+use crate::wire::cmpp;
+use crate::wire::gateway::Octets;
+use crate::wire::gateway::auth::NameForm;
+use crate::wire::smgp::{self, LoginMode, MSG_TYPE_MT};
 use crate::wire::smpp::{Bind, COctets};
 
 /// Most binds of one account.
@@ -29,17 +31,18 @@ pub struct Options {
     pub address: String,
     /// What is spoken, and what only that knows of.
     pub protocol: Protocol,
-    /// Who we are to the carrier: at most 15 octets in SMPP, 6 in CMPP, which calls it SP_Id.
+    /// Who we are to the carrier: at most 15 octets in SMPP, 6 in CMPP, which calls it SP_Id, 8 in SMGP: ClientID.
     pub system_id: String,
-    /// Our password; SMPP allows 8 octets, up to 64 are sent. CMPP sends none, and hashes whatever it is.
+    /// Our password; SMPP allows 8 octets, up to 64 are sent. CMPP and SMGP send none, and hash whatever it is.
     pub password: Secret,
-    /// Connections, each bound to send and to receive: 1 to 64.
+    /// Connections, each bound to send and to receive unless [`Logins`] says otherwise: 1 to 64.
     pub binds: usize,
     /// Most submissions unanswered on each bind: 1 to 4,096.
     pub window: usize,
     /// Most parts a second over all binds; `None`: until the carrier throttles.
     pub rate: Option<f64>,
-    /// The sender of texts that name none; `None`: the carrier's own. CMPP knows no senders but numbers, and needs one.
+    /// The sender of texts that name none; `None`: the carrier's own. CMPP and SMGP know no senders but
+    /// numbers, and need one.
     pub source: Option<SenderId>,
     /// A link on which nothing was heard for so long is asked whether it lives.
     pub enquire_interval: Duration,
@@ -90,6 +93,8 @@ pub enum Protocol {
     Smpp(Smpp),
     /// CMPP 2.0 or 3.0.
     Cmpp(Cmpp),
+    /// SMGP 3.0 or 1.3.
+    Smgp(Smgp),
 }
 
 impl Default for Protocol {
@@ -121,7 +126,7 @@ impl Default for Smpp {
 #[derive(Clone, Debug)]
 pub struct Cmpp {
     /// 2.0 or 3.0.
-    pub version: Version,
+    pub version: cmpp::Version,
     /// Service_Id: the service, as the account was set up; at most 10 octets.
     pub service_id: String,
     /// Msg_src: whose content it is, at most 6 octets; empty: the SP_Id.
@@ -141,7 +146,7 @@ pub struct Cmpp {
 impl Default for Cmpp {
     fn default() -> Self {
         Self {
-            version: Version::V2,
+            version: cmpp::Version::V2,
             service_id: String::new(),
             msg_src: String::new(),
             fee_user_type: 2,
@@ -149,6 +154,65 @@ impl Default for Cmpp {
             fee_code: "0".to_owned(),
             name_form: NameForm::Bare,
             active_tests_max: 3,
+        }
+    }
+}
+
+/// What only SMGP knows of.
+#[derive(Clone, Debug)]
+pub struct Smgp {
+    /// 3.0 or 1.3.
+    pub version: smgp::Version,
+    /// What the binds log in for.
+    pub logins: Logins,
+    /// ServiceID: the service, as the account was set up; at most 10 octets.
+    pub service_id: String,
+    /// FeeType: `00` free (default), `01` by the message, `02` by the month, `03` by the message up to FixedFee.
+    pub fee_type: String,
+    /// FeeCode: the fee for a message in fen, at most 6 digits; `0` by default.
+    pub fee_code: String,
+    /// FixedFee: the fee for a month, or the most, in fen; at most 6 digits, `0` by default. 1.3 has no such field.
+    pub fixed_fee: String,
+    /// How a ClientID shorter than eight octets is hashed at the login.
+    pub name_form: NameForm,
+    /// How often a silent link is asked whether it lives before it is given up; at least 1.
+    pub active_tests_max: u32,
+}
+
+impl Default for Smgp {
+    fn default() -> Self {
+        Self {
+            version: smgp::Version::V30,
+            logins: Logins::default(),
+            service_id: String::new(),
+            fee_type: "00".to_owned(),
+            fee_code: "0".to_owned(),
+            fixed_fee: "0".to_owned(),
+            name_form: NameForm::Bare,
+            active_tests_max: 3,
+        }
+    }
+}
+
+/// What the binds of an SMGP account log in for, as it was set up there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Logins {
+    /// Each to send and to receive.
+    #[default]
+    Both,
+    /// Each to send: reports come nowhere.
+    Send,
+    /// The first to receive, the others, of which there must be one, to send.
+    Split,
+}
+
+impl Logins {
+    /// What a bind is for.
+    fn of(self, bind: usize) -> LoginMode {
+        match self {
+            Self::Both => LoginMode::Both,
+            Self::Split if bind == 0 => LoginMode::Receive,
+            Self::Send | Self::Split => LoginMode::Send,
         }
     }
 }
@@ -189,9 +253,12 @@ impl Options {
     /// The first setting that is out of bounds.
     pub fn check(&self) -> Result<(), OptionsError> {
         let bad = |option, expected| Err(OptionsError { option, expected });
-        self.login(Timestamp(0), Mono(0), &mut BytesMut::new())?;
+        self.login(0, Timestamp(0), Mono(0), &mut BytesMut::new())?;
         if !(1..=BINDS_MAX).contains(&self.binds) {
             return bad("binds", "1 to 64");
+        }
+        if self.binds == 1 && matches!(self.protocol, Protocol::Smgp(Smgp { logins: Logins::Split, .. })) {
+            return bad("binds", "at least 2: one to receive, the others to send");
         }
         if !(1..=WINDOW_MAX).contains(&self.window) {
             return bad("window", "1 to 4,096");
@@ -211,11 +278,18 @@ impl Options {
         Ok(())
     }
 
-    /// Logs in, by the wall clock and the monotonic one.
-    pub(super) fn login(&self, wall: Timestamp, now: Mono, out: &mut BytesMut) -> Result<Box<dyn Login>, OptionsError> {
+    /// Logs in for bind number `bind`, by the wall clock and the monotonic one.
+    pub(super) fn login(
+        &self,
+        bind: usize,
+        wall: Timestamp,
+        now: Mono,
+        out: &mut BytesMut,
+    ) -> Result<Box<dyn Login>, OptionsError> {
         match &self.protocol {
             Protocol::Smpp(account) => protocol::smpp::login(self, account, now, out),
             Protocol::Cmpp(account) => protocol::cmpp::login(self, account, wall, out),
+            Protocol::Smgp(account) => protocol::smgp::login(self, account, account.logins.of(bind), wall, out),
         }
     }
 
@@ -224,6 +298,7 @@ impl Options {
         match &self.protocol {
             Protocol::Smpp(_) => protocol::smpp::cut(text, reference),
             Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference),
+            Protocol::Smgp(_) => protocol::smgp::cut(text, reference),
         }
     }
 }
@@ -248,9 +323,7 @@ impl Smpp {
 impl Cmpp {
     /// Who we are, at the login.
     pub(super) fn login(&self, system_id: &str, password: &Secret) -> Result<cmpp::session::Login, OptionsError> {
-        if self.active_tests_max == 0 {
-            return Err(OptionsError { option: "active_tests_max", expected: "at least 1" });
-        }
+        check_active_tests(self.active_tests_max)?;
         Ok(cmpp::session::Login {
             name: field("system_id", system_id)?,
             secret: password.clone(),
@@ -260,26 +333,66 @@ impl Cmpp {
     }
 
     /// What all SUBMITs of the account share.
-    pub(super) fn head(&self, system_id: &str, source: Option<&SenderId>) -> Result<Submit, OptionsError> {
-        let src_id = source.and_then(protocol::cmpp::src_id);
-        let src_id =
-            src_id.ok_or(OptionsError { option: "source", expected: "a number: CMPP knows no other senders" })?;
+    pub(super) fn head(&self, system_id: &str, source: Option<&SenderId>) -> Result<cmpp::Submit, OptionsError> {
         let msg_src = if self.msg_src.is_empty() { system_id } else { &self.msg_src };
-        Ok(Submit {
+        Ok(cmpp::Submit {
             registered_delivery: 1,
             service_id: field("service_id", &self.service_id)?,
             fee_user_type: self.fee_user_type,
             msg_src: field("msg_src", msg_src)?,
             fee_type: field("fee_type", &self.fee_type)?,
             fee_code: field("fee_code", &self.fee_code)?,
-            src_id,
-            ..Submit::default()
+            src_id: source_number(source)?,
+            ..cmpp::Submit::default()
         })
     }
 }
 
+impl Smgp {
+    /// Who we are, at a login.
+    pub(super) fn login(
+        &self,
+        system_id: &str,
+        password: &Secret,
+        mode: LoginMode,
+    ) -> Result<smgp::session::Login, OptionsError> {
+        check_active_tests(self.active_tests_max)?;
+        Ok(smgp::session::Login {
+            name: field("system_id", system_id)?,
+            secret: password.clone(),
+            form: self.name_form,
+            mode,
+            version: self.version,
+        })
+    }
+
+    /// What all SUBMITs of the account share.
+    pub(super) fn head(&self, source: Option<&SenderId>) -> Result<smgp::Submit, OptionsError> {
+        Ok(smgp::Submit {
+            msg_type: MSG_TYPE_MT,
+            need_report: 1,
+            service_id: field("service_id", &self.service_id)?,
+            fee_type: field("fee_type", &self.fee_type)?,
+            fee_code: field("fee_code", &self.fee_code)?,
+            fixed_fee: field("fixed_fee", &self.fixed_fee)?,
+            src_term_id: source_number(source)?,
+            ..smgp::Submit::default()
+        })
+    }
+}
+
+fn check_active_tests(most: u32) -> Result<(), OptionsError> {
+    if most == 0 { Err(OptionsError { option: "active_tests_max", expected: "at least 1" }) } else { Ok(()) }
+}
+
+fn source_number(source: Option<&SenderId>) -> Result<Octets<21>, OptionsError> {
+    let expected = "a number: CMPP and SMGP know no other senders";
+    source.and_then(protocol::access_number).ok_or(OptionsError { option: "source", expected })
+}
+
 fn field<const WIDTH: usize>(option: &'static str, text: &str) -> Result<Octets<WIDTH>, OptionsError> {
-    let expected = "fewer octets (6 in system_id, msg_src and fee_code, 10 in service_id, 2 in fee_type) and no NUL";
+    let expected = "fewer octets (6 in CMPP's system_id, 8 in SMGP's, 6 in msg_src, fee_code and fixed_fee, 10 in service_id, \
+                    2 in fee_type) and no NUL";
     Octets::new(option, text).map_err(|_| OptionsError { option, expected })
 }
 
@@ -332,5 +445,38 @@ mod tests {
         assert_eq!(failing(|_, c| c.fee_type = "001".to_owned()), Err("fee_type"));
         assert_eq!(failing(|_, c| c.fee_code = "1000000".to_owned()), Err("fee_code"));
         assert_eq!(failing(|_, c| c.active_tests_max = 0), Err("active_tests_max"));
+    }
+    #[test]
+    fn what_has_no_room_in_smgp_is_refused() {
+        let failing = |change: fn(&mut Options, &mut Smgp)| {
+            let mut options = Options { system_id: "12345678".to_owned(), ..Options::default() };
+            options.source = Some(SenderId::parse("10690001").unwrap());
+            let mut account = Smgp::default();
+            change(&mut options, &mut account);
+            options.protocol = Protocol::Smgp(account);
+            options.check().map_err(|e| e.option)
+        };
+        assert_eq!(failing(|_, _| {}), Ok(()));
+        assert_eq!(failing(|o, _| o.system_id = "123456789".to_owned()), Err("system_id"));
+        assert_eq!(failing(|o, _| o.source = None), Err("source"));
+        assert_eq!(failing(|o, _| o.source = Some(SenderId::parse("Shop").unwrap())), Err("source"));
+        assert_eq!(failing(|_, s| s.service_id = "x".repeat(11)), Err("service_id"));
+        assert_eq!(failing(|_, s| s.fee_type = "001".to_owned()), Err("fee_type"));
+        assert_eq!(failing(|_, s| s.fee_code = "1000000".to_owned()), Err("fee_code"));
+        assert_eq!(failing(|_, s| s.fixed_fee = "1000000".to_owned()), Err("fixed_fee"));
+        assert_eq!(failing(|_, s| s.active_tests_max = 0), Err("active_tests_max"));
+        assert_eq!(failing(|_, s| s.logins = Logins::Split), Err("binds"));
+        assert_eq!(failing(|o, s| (o.binds, s.logins) = (2, Logins::Split)), Ok(()));
+        assert_eq!(failing(|_, s| s.logins = Logins::Send), Ok(()));
+    }
+
+    #[test]
+    fn two_logins_share_the_work() {
+        use LoginMode::{Both, Receive, Send};
+        for (logins, modes) in
+            [(Logins::Both, [Both, Both, Both]), (Logins::Send, [Send; 3]), (Logins::Split, [Receive, Send, Send])]
+        {
+            assert_eq!([0, 1, 2].map(|bind| logins.of(bind)), modes);
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::sms;
 use crate::wire::smpp::{Body, COctets, CommandStatus, Framer, Pdu, ShortMessage, command, esm_class};
 
 mod cmpp;
+mod smgp;
 
 struct Begun;
 impl AttemptBegun for Begun {}

@@ -22,9 +22,9 @@ const BIND_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWERS_MAX: usize = 8_192;
 /// Octets waiting to be written at which reading stops.
 const OUT_BYTES_MAX: usize = 256 * 1024;
-/// Receipts unanswered at a time: CMPP's window, and SMPP sets none.
+/// Receipts unanswered at a time: that of CMPP and SMGP, and SMPP sets none.
 const RECEIPTS_WINDOW: usize = 16;
-/// Highest sequence number: SMPP's, and enough for CMPP.
+/// Highest sequence number: SMPP's, and enough for the others.
 const SEQUENCE_MAX: u32 = 0x7FFF_FFFF;
 
 /// Serves a connection until either side ends it.

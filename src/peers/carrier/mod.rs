@@ -1,11 +1,12 @@
-//! A carrier to try things with: an SMPP 3.4 message centre and CMPP 2.0 and 3.0 gateway on real sockets.
+//! A carrier to try things with: an SMPP 3.4 message centre and a gateway of CMPP 2.0 and 3.0 and of SMGP 3.0 and 1.3, on real
+//! sockets.
 //!
 //! **What.** Tells from a client's first octets what it speaks, takes binds and texts, puts long texts together, hands each whole text to whoever asked for it, and sends
 //! delivery receipts, all as slowly, forgetfully or grumpily as its [`Options`] say. Behind `postrider sink`, the sandbox
 //! and the tests.
 //!
 //! **Promises.** Speaks by the book to well-behaved peers and survives the others. Everything it keeps is bounded: at a
-//! bound it answers "message queue full" ("flow control" in CMPP) or stops reading. A receipt is brought again until it is taken,
+//! bound it answers "message queue full" ("flow control" in CMPP, "busy" in SMGP) or stops reading. A receipt is brought again until it is taken,
 //! at most [`Options::receipt_tries_max`] times. It keeps everything in memory, and its yes is worth as much; it is no
 //! part of the relay.
 //!
@@ -32,6 +33,7 @@ use self::receipts::AllReceipts;
 use crate::clock::{SharedClock, SystemClock};
 use crate::model::{MessageId, Responsibility, Secret};
 use crate::wire::cmpp::SubmitResult;
+use crate::wire::smgp;
 use crate::wire::smpp::CommandStatus;
 
 /// How the simulated carrier behaves.
@@ -55,11 +57,13 @@ pub struct Options {
     pub refuse_status: CommandStatus,
     /// What refused submissions are answered in CMPP.
     pub refuse_result: SubmitResult,
+    /// What refused submissions are answered in SMGP.
+    pub refuse_smgp_status: smgp::Status,
     /// How long after its answer a part's receipt is sent.
     pub receipt_delay: Duration,
     /// The share of receipts that say undeliverable: 0 to 1.
     pub undeliverable_share: f64,
-    /// How message ids are written in SMPP; CMPP's are numbers.
+    /// How message ids are written in SMPP; CMPP's and SMGP's are numbers.
     pub ids: IdForm,
     /// SMPP's receipts also carry `receipted_message_id` and `message_state`.
     pub receipt_tlvs: bool,
@@ -87,6 +91,7 @@ impl Default for Options {
             refuse_share: 0.0,
             refuse_status: CommandStatus::INVALID_DESTINATION,
             refuse_result: SubmitResult::BAD_DESTINATION,
+            refuse_smgp_status: smgp::Status::BAD_DESTINATION,
             receipt_delay: Duration::from_millis(200),
             undeliverable_share: 0.0,
             ids: IdForm::Decimal,

@@ -42,6 +42,7 @@ impl Ord for Waiting {
 pub(super) enum Spoken {
     Smpp,
     Cmpp,
+    Smgp,
 }
 
 /// All that wait, by what their texts came in.
@@ -49,17 +50,19 @@ pub(super) enum Spoken {
 pub(super) struct AllReceipts {
     smpp: Receipts,
     cmpp: Receipts,
+    smgp: Receipts,
 }
 
 impl AllReceipts {
     pub(super) fn new(most: usize) -> Self {
-        Self { smpp: Receipts::new(most), cmpp: Receipts::new(most) }
+        Self { smpp: Receipts::new(most), cmpp: Receipts::new(most), smgp: Receipts::new(most) }
     }
 
     pub(super) fn of(&self, spoken: Spoken) -> &Receipts {
         match spoken {
             Spoken::Smpp => &self.smpp,
             Spoken::Cmpp => &self.cmpp,
+            Spoken::Smgp => &self.smgp,
         }
     }
 }

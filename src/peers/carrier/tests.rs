@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::{Clock, Timestamp};
-use crate::egress::sms::{Carrier, Cmpp, Inbound, InboundError, Options as CarrierOptions, Protocol};
+use crate::egress::sms::{Carrier, Cmpp, Inbound, InboundError, Logins, Options as CarrierOptions, Protocol, Smgp};
 use crate::event::metrics::Metrics;
 use crate::model::{
     Address, AttemptBegun, Class, Consignment, Content, Envelope, Number, Origin, Outcome, PartState, Receipt,
@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::sms;
 use crate::wire::cmpp::Version;
+use crate::wire::gateway::auth::NameForm;
 
 struct Begun;
 impl AttemptBegun for Begun {}
@@ -338,6 +339,60 @@ async fn cmpp_clients_are_throttled_refused_and_kept_out_as_well() {
         let options =
             Options { system_id: system_id.to_owned(), password: Secret::new(password), ..Options::default() };
         let bench = Bench::new(options, 0, cmpp(Version::V2)).await;
+        bench.counted(|c| c.binds_refused >= 2).await;
+        assert!(!bench.carrier.is_up());
+    }
+}
+
+/// Makes a client speak SMGP.
+fn smgp(logins: Logins, version: smgp::Version) -> impl FnOnce(&mut CarrierOptions) {
+    move |o| {
+        o.system_id = "1234".to_owned();
+        o.source = Some(SenderId::parse("10690001").unwrap());
+        o.binds = 2;
+        o.protocol = Protocol::Smgp(Smgp { logins, version, name_form: NameForm::Padded, ..Smgp::default() });
+    }
+}
+
+#[tokio::test]
+async fn an_smgp_client_is_told_by_its_first_octets_and_served_as_well() {
+    for (logins, version) in [(Logins::Both, smgp::Version::V13), (Logins::Split, smgp::Version::V30)] {
+        let options = Options {
+            system_id: "1234".to_owned(),
+            password: Secret::new("secret"),
+            latency: Duration::from_millis(5),
+            ..Options::default()
+        };
+        let mut bench = Bench::new(options, 1, smgp(logins, version)).await;
+        let text = format!("【商店】{}", "货".repeat(67));
+        let outcome = bench.send(&text).await;
+        assert!(matches!(outcome.outcome, Outcome::Relayed(_)), "{outcome:?}");
+        let (source, destination) = ("10690001".to_owned(), "8613800138000".to_owned());
+        assert_eq!(bench.texts.recv().await, Some(ReceivedText { source, destination, text, parts: 2 }));
+        let mut open = ids(&outcome);
+        for _ in 0..2 {
+            let receipt = bench.receipts.recv().await.unwrap();
+            assert_eq!((receipt.state, receipt.text.as_str()), (ReceiptState::Delivered, "stat:DELIVRD err:000"));
+            open.retain(|id| **id != *receipt.carrier_message_id);
+        }
+        assert!(open.is_empty(), "one form of an id in answers and reports: {open:?}");
+        let counts = bench.counted(|c| c.receipts_acknowledged == 2 && c.binds == 2).await;
+        assert_eq!((counts.taken, counts.texts, counts.receipts_put_off), (2, 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn smgp_clients_are_throttled_refused_and_kept_out_as_well() {
+    let options = Options { throttle_first: 1, refuse_share: 1.0, ..Options::default() };
+    let bench = Bench::new(options, 0, smgp(Logins::Both, smgp::Version::V30)).await;
+    assert!(matches!(bench.send("hello").await.outcome, Outcome::Delayed(f) if f.throttled));
+    assert!(matches!(bench.send("hello").await.outcome, Outcome::Failed(_)));
+    let counts = bench.sim.counts();
+    assert_eq!((counts.throttled, counts.refused), (1, 1));
+    for (system_id, password) in [("1234", "other"), ("1235", "secret")] {
+        let options =
+            Options { system_id: system_id.to_owned(), password: Secret::new(password), ..Options::default() };
+        let bench = Bench::new(options, 0, smgp(Logins::Both, smgp::Version::V30)).await;
         bench.counted(|c| c.binds_refused >= 2).await;
         assert!(!bench.carrier.is_up());
     }

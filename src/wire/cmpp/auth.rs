@@ -1,51 +1,21 @@
-//! The authenticators of a login (C3 sections 8.4.1.1 and 8.4.1.2): MD5 of what both sides know, and the time.
-//!
-//! **Does not know** whether MD5 is worth anything; the protocol has nothing else.
+//! The authenticators of a login (C3 sections 8.4.1.1 and 8.4.1.2).
 
-use md5::{Digest, Md5};
+pub use crate::wire::gateway::auth::{Authenticator, NameForm};
+use crate::wire::gateway::auth::{Recipe, server};
 
 use super::time::LoginTime;
 
-/// An authenticator.
-pub type Authenticator = [u8; 16];
-
-/// Octets of NUL between name and secret.
-const ZEROS: [u8; 9] = [0; 9];
-/// Width of Source_Addr.
-const NAME_OCTETS: usize = 6;
-
-/// How a name shorter than its field is hashed. Implementations differ; at six octets there is no difference.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum NameForm {
-    /// As it is.
-    #[default]
-    Bare,
-    /// With the NULs of its field.
-    Padded,
-}
+/// Source_Addr has six octets, and nine NULs follow it.
+const RECIPE: Recipe = Recipe { name_octets: 6, zeros: 9 };
 
 /// AuthenticatorSource: who we are to the gateway.
 pub fn source(name: &[u8], secret: &[u8], time: LoginTime, form: NameForm) -> Authenticator {
-    let padding = match form {
-        NameForm::Bare => 0,
-        NameForm::Padded => NAME_OCTETS.saturating_sub(name.len()),
-    };
-    let mut hash = Md5::new();
-    hash.update(name);
-    hash.update(&ZEROS[..padding]);
-    hash.update(ZEROS);
-    hash.update(secret);
-    hash.update(time.to_string());
-    hash.finalize().into()
+    RECIPE.client(name, secret, time, form)
 }
 
 /// AuthenticatorISMG: who the gateway is to us. `status` as it stands in CONNECT_RESP: one octet in 2.0, four in 3.0.
 pub fn ismg(status: &[u8], source: &Authenticator, secret: &[u8]) -> Authenticator {
-    let mut hash = Md5::new();
-    hash.update(status);
-    hash.update(source);
-    hash.update(secret);
-    hash.finalize().into()
+    server(status, source, secret)
 }
 
 #[cfg(test)]

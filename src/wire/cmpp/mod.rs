@@ -1,11 +1,11 @@
 //! CMPP 2.0 and 3.0 as a service provider (SP) speaks it, sans-I/O: bytes in, PDUs, answers and events out.
 //!
-//! **What.** [`frame`] cuts a byte stream into PDUs, [`pdu`] gives them types in the layout of a [`Version`], [`report`]
-//! reads and writes what a DELIVER brings as a status report, [`msg_id`] is what a report names, [`auth`] makes the
-//! authenticators of a login, [`result`] gives statuses and results a meaning, [`time`] writes times, [`session`] is the
-//! SP's side of a link, one type per state.
+//! **What.** [`pdu`] gives PDUs types in the layout of a [`Version`], [`report`] reads and writes what a DELIVER brings as a
+//! status report, [`msg_id`] is what a report names, [`auth`] makes the authenticators of a login, [`result`] gives statuses
+//! and results a meaning, [`session`] is the SP's side of a link, one type per state. Framing, fields and times are
+//! [`gateway`](super::gateway)'s.
 //!
-//! **Promises.** No input panics and none makes a buffer grow past [`CMPP_PDU_BYTES_MAX`](crate::limits::CMPP_PDU_BYTES_MAX)
+//! **Promises.** No input panics and none makes a buffer grow past [`GATEWAY_PDU_BYTES_MAX`](crate::limits::GATEWAY_PDU_BYTES_MAX)
 //! and one read. A positive SUBMIT_RESP can be written only by whoever holds a
 //! [`Responsibility`](crate::model::Responsibility). All times are China's, UTC+8, whatever the host's zone is.
 //!
@@ -19,18 +19,14 @@
 //! 2.0 had instead.
 
 pub mod auth;
-pub mod frame;
 pub mod msg_id;
-pub mod octets;
 pub mod pdu;
 pub mod report;
 pub mod result;
 pub mod session;
-pub mod time;
 
-pub use frame::{Frame, FrameError, Framer};
+pub use super::gateway::{Frame, FrameError, Framer, Octets, msg_fmt, time};
 pub use msg_id::MsgId;
-pub use octets::Octets;
 pub use pdu::{Body, Connect, ConnectResp, Deliver, Pdu, PduError, Submit};
 pub use report::Report;
 pub use result::{ConnectStatus, SubmitResult};
@@ -73,19 +69,4 @@ pub mod command {
     pub const ACTIVE_TEST: u32 = 0x08;
     /// What every answer's id has.
     pub const RESPONSE: u32 = 0x8000_0000;
-}
-
-/// Highest sequence number we use: some gateways count in signed integers.
-pub const SEQUENCE_MAX: u32 = 0x7FFF_FFFF;
-
-/// `Msg_Fmt` (C3 section 8.4.3.1).
-pub mod msg_fmt {
-    /// ASCII.
-    pub const ASCII: u8 = 0;
-    /// Binary.
-    pub const BINARY: u8 = 4;
-    /// UCS-2: UTF-16, big-endian.
-    pub const UCS2: u8 = 8;
-    /// GBK.
-    pub const GBK: u8 = 15;
 }

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use bytes::{Buf, Bytes};
+
+use crate::wire::FieldError;
+
 /// 64 bits: month 4, day 5, hour 5, minute 6, second 6, gateway 22, sequence 16. No year.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MsgId(pub u64);
@@ -26,6 +30,10 @@ pub struct Fields {
 }
 
 impl MsgId {
+    pub(super) fn read(body: &mut Bytes) -> Result<Self, FieldError> {
+        body.try_get_u64().map(Self).map_err(|_| FieldError { field: "Msg_Id" })
+    }
+
     /// Puts it together; of each field the bits that have room count.
     pub const fn new(fields: Fields) -> Self {
         Self(

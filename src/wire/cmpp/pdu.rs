@@ -7,18 +7,18 @@
 
 mod message;
 
-use std::fmt;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub use self::message::{Deliver, Submit};
 use super::auth::Authenticator;
-use super::frame::{Frame, put_frame};
-use super::octets::{self, Octets, number, octet};
 use super::time::LoginTime;
-use super::{ConnectStatus, MsgId, SubmitResult, Version, command};
+use super::{ConnectStatus, Frame, MsgId, Octets, SubmitResult, Version, command};
 use crate::model::Responsibility;
 use crate::wire::FieldError;
+pub use crate::wire::gateway::Fault;
+use crate::wire::gateway::auth;
+use crate::wire::gateway::frame::put_frame;
+use crate::wire::gateway::octets::{number, octet};
 
 /// CONNECT.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,38 +94,8 @@ pub struct Pdu {
     body: Body,
 }
 
-/// What is wrong with a PDU.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// No such command between a gateway and an SP.
-    Command,
-    /// A field.
-    Field(FieldError),
-}
-
 /// A PDU that cannot be read, with what an answer to it needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PduError {
-    /// Its command id.
-    pub command_id: u32,
-    /// Its sequence number.
-    pub sequence: u32,
-    /// Its Msg_Id, where it starts with one.
-    pub msg_id: MsgId,
-    /// What is wrong.
-    pub fault: Fault,
-}
-
-impl fmt::Display for PduError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.fault {
-            Fault::Command => write!(f, "unknown command 0x{:08X}", self.command_id),
-            Fault::Field(field) => write!(f, "{field} in command 0x{:08X}", self.command_id),
-        }
-    }
-}
-
-impl std::error::Error for PduError {}
+pub type PduError = crate::wire::gateway::PduError<MsgId>;
 
 const CONNECT_RESP: u32 = command::CONNECT | command::RESPONSE;
 const TERMINATE_RESP: u32 = command::TERMINATE | command::RESPONSE;
@@ -288,16 +258,10 @@ fn decode_body(command_id: u32, mut body: Bytes, version: Version) -> Result<Bod
     if body.is_empty() { Ok(read) } else { Err(Fault::Field(FieldError { field: "Total_Length" })) }
 }
 
-fn authenticator(field: &'static str, body: &mut Bytes) -> Result<Authenticator, FieldError> {
-    let mut octets = [0; 16];
-    body.try_copy_to_slice(&mut octets).map_err(|_| FieldError { field })?;
-    Ok(octets)
-}
-
 fn read_connect(body: &mut Bytes) -> Result<Connect, FieldError> {
     Ok(Connect {
         source_addr: Octets::read("Source_Addr", body)?,
-        authenticator_source: authenticator("AuthenticatorSource", body)?,
+        authenticator_source: auth::read("AuthenticatorSource", body)?,
         version: octet("Version", body)?,
         timestamp: LoginTime(number("Timestamp", body)?),
     })
@@ -308,7 +272,7 @@ fn read_connect_resp(body: &mut Bytes) -> Result<ConnectResp, FieldError> {
     let width = if body.len() >= 21 { Version::V3 } else { Version::V2 };
     Ok(ConnectResp {
         status: ConnectStatus(narrow_number("Status", width, body)?),
-        authenticator_ismg: authenticator("AuthenticatorISMG", body)?,
+        authenticator_ismg: auth::read("AuthenticatorISMG", body)?,
         version: octet("Version", body)?,
         width,
     })
@@ -316,7 +280,7 @@ fn read_connect_resp(body: &mut Bytes) -> Result<ConnectResp, FieldError> {
 
 /// So is that of Result.
 fn read_result(body: &mut Bytes) -> Result<(MsgId, SubmitResult), FieldError> {
-    let msg_id = octets::msg_id(body)?;
+    let msg_id = MsgId::read(body)?;
     let width = if body.len() >= 4 { Version::V3 } else { Version::V2 };
     Ok((msg_id, SubmitResult(narrow_number("Result", width, body)?)))
 }

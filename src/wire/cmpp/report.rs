@@ -5,9 +5,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::octets::{self, Octets};
-use super::{MsgId, Version};
+use super::{MsgId, Octets, Version};
 use crate::wire::FieldError;
+use crate::wire::gateway::octets::number;
 
 /// A status report.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -52,12 +52,12 @@ impl Report {
         };
         let body = &mut content.clone();
         Ok(Self {
-            msg_id: octets::msg_id(body)?,
+            msg_id: MsgId::read(body)?,
             stat: Octets::read("Stat", body)?,
             submit_time: Octets::read("Submit_time", body)?,
             done_time: Octets::read("Done_time", body)?,
             dest_terminal_id: Octets::read_narrow("Dest_terminal_Id", terminal_width(version), body)?,
-            smsc_sequence: octets::number("SMSC_sequence", body)?,
+            smsc_sequence: number("SMSC_sequence", body)?,
         })
     }
 

@@ -4,10 +4,8 @@
 //! Open ──CONNECT──▶ Connecting ──CONNECT_RESP──▶ Bound ──TERMINATE──▶ Terminating ──TERMINATE_RESP──▶ (closed)
 //! ```
 //!
-//! **Promises.** Never more than `window` SUBMITs are unanswered, those whose answer is overdue included: a slot is free
-//! again only when the gateway has answered, however late. Sequence numbers run from 1 to 0x7FFFFFFF and none is used twice
-//! at a time. An answer with a sequence number that we did not send completes nothing. Nothing is ever sent twice: C3 section
-//! 7.1 lets a SUBMIT without an answer be repeated, which may double the text.
+//! **Promises.** Those of `link_state` on windows, sequence numbers and strays. Nothing is ever sent twice: C3 section 7.1 lets a
+//! SUBMIT without an answer be repeated, which may double the text.
 //!
 //! **Does not know** sockets or clocks: frames in, octets appended to `out`, time as an argument; [`Bound::wakeup`] says when
 //! [`Bound::tick`] wants to be called.
@@ -16,44 +14,17 @@
 //! wrong AuthenticatorISMG is told and no fault: gateways make it in more than one way.
 
 use std::fmt;
-use std::time::Duration;
 
 use bytes::BytesMut;
 
 use super::auth::{self, Authenticator, NameForm};
 use super::pdu::{Body, Connect, ConnectResp, Deliver, Pdu, PduError, Submit};
 use super::time::LoginTime;
-use super::{ConnectStatus, Frame, MsgId, Octets, SEQUENCE_MAX, SubmitResult, Version, command};
+use super::{ConnectStatus, Frame, MsgId, Octets, SubmitResult, Version, command};
 use crate::clock::Mono;
 use crate::model::Secret;
-use crate::wire::window::Window;
-
-/// Answers to nothing that a link may bring before it is given up as broken.
-const STRAYS_MAX: u32 = 1_000;
-
-/// What a link is allowed and how patient it is; the defaults are those of C3 section 7.1.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Most SUBMITs unanswered at a time; at least 1. The standard's W.
-    pub window: usize,
-    /// A link on which nothing was heard for so long is asked whether it lives. The standard's C.
-    pub active_test_interval: Duration,
-    /// How long an answer may take. The standard's T.
-    pub response_timeout: Duration,
-    /// How often a silent link is asked before it is given up; at least 1. The standard's N.
-    pub active_tests_max: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            window: 16,
-            active_test_interval: Duration::from_secs(180),
-            response_timeout: Duration::from_secs(60),
-            active_tests_max: 3,
-        }
-    }
-}
+use crate::wire::link_state::{Broken, LinkState};
+pub use crate::wire::link_state::{Settings, WindowFull};
 
 /// Who we are.
 #[derive(Clone, Debug)]
@@ -102,6 +73,16 @@ impl fmt::Display for LinkFault {
 }
 
 impl std::error::Error for LinkFault {}
+
+impl From<Broken> for LinkFault {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Silent => Self::Silent,
+            Broken::AnswersMissing => Self::AnswersMissing,
+            Broken::Strays => Self::Strays,
+        }
+    }
+}
 
 /// A connection on which nothing has been said.
 #[derive(Debug)]
@@ -163,7 +144,10 @@ impl Connecting {
         match pdu.into_body() {
             Body::ConnectResp(resp) if resp.status == ConnectStatus::OK => {
                 let gateway_authentic = self.is_authentic(&resp);
-                Ok(ConnectStep::Bound { bound: Bound::new(self.settings, version, now), gateway_authentic })
+                Ok(ConnectStep::Bound {
+                    bound: Bound { version, state: LinkState::new(self.settings, now) },
+                    gateway_authentic,
+                })
             }
             Body::ConnectResp(resp) => Err(LinkFault::Refused(resp.status)),
             // As some message centres do: they ask before they answer.
@@ -211,39 +195,22 @@ pub enum Event {
     Nothing,
 }
 
-/// The window is full: an answer must come first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WindowFull;
-
 /// A session that is logged in.
 #[derive(Debug)]
 pub struct Bound {
-    settings: Settings,
     version: Version,
-    window: Window,
-    last_sequence: u32,
-    /// When something was heard last.
-    heard: Mono,
-    /// When an ACTIVE_TEST was sent that has no answer, and how many there have been since something was heard.
-    asked: Option<(Mono, u32)>,
-    strays: u32,
+    state: LinkState,
 }
 
 impl Bound {
-    fn new(settings: Settings, version: Version, now: Mono) -> Self {
-        let window = Window::default();
-        // 1 was the login.
-        Self { settings, version, window, last_sequence: 1, heard: now, asked: None, strays: 0 }
-    }
-
     /// How many more SUBMITs the window takes.
     pub fn free(&self) -> usize {
-        self.settings.window.saturating_sub(self.window.len())
+        self.state.free()
     }
 
     /// SUBMITs whose answers are awaited, the overdue ones not counted.
     pub fn awaited(&self) -> usize {
-        self.window.awaited()
+        self.state.awaited()
     }
 
     /// Submits; the sequence number joins the answer to it.
@@ -251,12 +218,8 @@ impl Bound {
     /// # Errors
     /// [`WindowFull`]; nothing was written.
     pub fn submit(&mut self, submit: Submit, now: Mono, out: &mut BytesMut) -> Result<u32, WindowFull> {
-        if self.free() == 0 {
-            return Err(WindowFull);
-        }
-        let sequence = self.next_sequence();
+        let sequence = self.state.admit(now)?;
         Pdu::submit(sequence, submit).encode(self.version, out);
-        self.window.insert(sequence, now.plus(self.settings.response_timeout));
         Ok(sequence)
     }
 
@@ -265,8 +228,7 @@ impl Bound {
     /// # Errors
     /// [`LinkFault::Strays`], [`LinkFault::Unreadable`].
     pub fn receive(&mut self, frame: Frame, now: Mono, out: &mut BytesMut) -> Result<Event, LinkFault> {
-        self.heard = now;
-        self.asked = None;
+        self.state.heard(now);
         let pdu = match Pdu::decode(frame, self.version) {
             Ok(pdu) => pdu,
             Err(error) if error.command_id == command::DELIVER => {
@@ -279,9 +241,9 @@ impl Bound {
         };
         let sequence = pdu.sequence();
         match pdu.into_body() {
-            Body::SubmitResp(msg_id, result) => match self.window.remove(sequence) {
+            Body::SubmitResp(msg_id, result) => match self.state.answered(sequence)? {
                 Some(late) => Ok(Event::Answer { sequence, result, msg_id, late }),
-                None => self.stray(),
+                None => Ok(Event::Nothing),
             },
             Body::Deliver(deliver) => Ok(Event::Delivery { sequence, deliver }),
             Body::ActiveTest => {
@@ -295,7 +257,8 @@ impl Bound {
             }
             // Answers to nothing, and requests that only an SP makes; CMPP knows no way to say no to these.
             Body::Connect(_) | Body::ConnectResp(_) | Body::TerminateResp | Body::Submit(_) | Body::DeliverResp(..) => {
-                self.stray()
+                self.state.stray()?;
+                Ok(Event::Nothing)
             }
         }
     }
@@ -311,63 +274,23 @@ impl Bound {
     /// # Errors
     /// [`LinkFault::Silent`], [`LinkFault::AnswersMissing`].
     pub fn tick(&mut self, now: Mono, out: &mut BytesMut) -> Result<Vec<u32>, LinkFault> {
-        if now >= self.next_test() {
-            let tests = self.asked.map_or(0, |(_, tests)| tests);
-            if tests >= self.settings.active_tests_max {
-                return Err(LinkFault::Silent);
-            }
-            let sequence = self.next_sequence();
+        let tick = self.state.tick(now)?;
+        if let Some(sequence) = tick.ask {
             Pdu::active_test(sequence).encode(self.version, out);
-            self.asked = Some((now, tests + 1));
         }
-        let overdue = self.window.expire(now);
-        if self.hopeless_at().is_some_and(|at| now >= at) {
-            // Whoever drives the link settles what is unanswered when it ends, the newly overdue included.
-            return Err(LinkFault::AnswersMissing);
-        }
-        Ok(overdue)
+        Ok(tick.overdue)
     }
 
     /// When [`Bound::tick`] wants to be called next.
     pub fn wakeup(&self) -> Mono {
-        [self.window.next_deadline(), self.hopeless_at()].into_iter().flatten().fold(self.next_test(), Mono::min)
+        self.state.wakeup()
     }
 
     /// Ends the link; nothing can be submitted any more.
     pub fn terminate(mut self, out: &mut BytesMut) -> Terminating {
-        let sequence = self.next_sequence();
+        let sequence = self.state.next_sequence();
         Pdu::terminate(sequence).encode(self.version, out);
         Terminating { sequence, version: self.version }
-    }
-
-    /// When the gateway is asked, or given up, unless it speaks.
-    fn next_test(&self) -> Mono {
-        match self.asked {
-            Some((asked, _)) => asked.plus(self.settings.response_timeout),
-            None => self.heard.plus(self.settings.active_test_interval),
-        }
-    }
-
-    /// Once nothing is awaited but overdue answers take up slots, those get one more response time; then a new link is
-    /// worth more than this one.
-    fn hopeless_at(&self) -> Option<Mono> {
-        let newest = self.window.newest_overdue()?;
-        (self.window.awaited() == 0).then(|| newest.plus(self.settings.response_timeout))
-    }
-
-    fn stray(&mut self) -> Result<Event, LinkFault> {
-        self.strays += 1;
-        if self.strays > STRAYS_MAX { Err(LinkFault::Strays) } else { Ok(Event::Nothing) }
-    }
-
-    fn next_sequence(&mut self) -> u32 {
-        loop {
-            self.last_sequence = if self.last_sequence >= SEQUENCE_MAX { 1 } else { self.last_sequence + 1 };
-            // After a wrap an overdue SUBMIT may still hold a number.
-            if !self.window.contains(self.last_sequence) {
-                return self.last_sequence;
-            }
-        }
     }
 }
 

@@ -21,10 +21,10 @@ pub mod session;
 pub mod status;
 pub mod tlv;
 
+pub use super::tlv::Tlv;
 pub use frame::{Frame, FrameError, Framer};
 pub use pdu::{Address, Bind, BindResp, Body, COctets, Pdu, PduError, ShortMessage, SubmitSmResp};
 pub use status::CommandStatus;
-pub use tlv::Tlv;
 
 /// Command ids (P34 section 5.1.2.1). An answer's id is its request's with the highest bit set.
 pub mod command {
@@ -49,9 +49,6 @@ pub mod command {
     /// `generic_nack`: an answer to no particular request.
     pub const GENERIC_NACK: u32 = RESPONSE;
 }
-
-/// Highest sequence number (P34 section 5.1.4).
-pub const SEQUENCE_MAX: u32 = 0x7FFF_FFFF;
 
 /// Bits of `esm_class` (P34 section 5.2.12).
 pub mod esm_class {

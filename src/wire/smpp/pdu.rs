@@ -10,10 +10,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::frame::{Frame, put_frame};
 use super::status::CommandStatus;
-use super::tlv::{self, Tlv};
+use super::tlv;
 use super::{command, esm_class};
 use crate::model::Responsibility;
 use crate::wire::FieldError;
+use crate::wire::tlv::{Tlv, read_all};
 
 /// Longest `short_message` (P34 section 5.2.21).
 const SHORT_MESSAGE_BYTES_MAX: usize = 254;
@@ -222,7 +223,7 @@ impl ShortMessage {
             return Err(FieldError { field: "sm_length" });
         }
         message.short_message = body.split_to(length);
-        message.tlvs = tlv::read_all(body)?;
+        message.tlvs = read_all(body)?;
         Ok(message)
     }
 
@@ -484,7 +485,7 @@ fn read_bind_resp(status: CommandStatus, mut body: Bytes) -> Result<BindResp, Fi
     if body.is_empty() || status != CommandStatus::OK {
         return Ok(BindResp::default());
     }
-    Ok(BindResp { system_id: COctets::read_last("system_id", &mut body)?, tlvs: tlv::read_all(&mut body)? })
+    Ok(BindResp { system_id: COctets::read_last("system_id", &mut body)?, tlvs: read_all(&mut body)? })
 }
 
 fn octet(field: &'static str, body: &mut Bytes) -> Result<u8, FieldError> {

@@ -6,9 +6,7 @@
 //!
 //! `M` is how the link is bound: [`Bound::submit_sm`] exists only where `M` may submit.
 //!
-//! **Promises.** Never more than `window` submissions are unanswered, those whose answer is overdue included: a slot is
-//! free again only when the carrier has answered, however late. Sequence numbers run from 1 to 0x7FFFFFFF and none is
-//! used twice at a time. An answer with a sequence number that we did not send completes nothing.
+//! **Promises.** Those of `link_state` on windows, sequence numbers and strays.
 //!
 //! **Does not know** sockets or clocks: frames in, octets appended to `out`, time as an argument;
 //! [`Bound::wakeup`] says when [`Bound::tick`] wants to be called.
@@ -23,12 +21,10 @@ use bytes::BytesMut;
 
 use super::pdu::{Bind, Body, COctets, Pdu, PduError, ShortMessage};
 use super::status::CommandStatus;
-use super::{Frame, SEQUENCE_MAX, command};
+use super::{Frame, command};
 use crate::clock::Mono;
-use crate::wire::window::Window;
-
-/// Answers to nothing that a link may bring before it is given up as broken.
-const STRAYS_MAX: u32 = 1_000;
+pub use crate::wire::link_state::WindowFull;
+use crate::wire::link_state::{self, Broken, LinkState};
 
 /// What a link is allowed and how patient it is.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +109,16 @@ impl fmt::Display for LinkFault {
 }
 
 impl std::error::Error for LinkFault {}
+
+impl From<Broken> for LinkFault {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Silent => Self::Silent,
+            Broken::AnswersMissing => Self::AnswersMissing,
+            Broken::Strays => Self::Strays,
+        }
+    }
+}
 
 /// A connection on which nothing has been said.
 #[derive(Debug)]
@@ -207,19 +213,10 @@ pub enum Event {
     Nothing,
 }
 
-/// The window has no free slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WindowFull;
-
 /// A bound session.
 #[derive(Debug)]
 pub struct Bound<M> {
-    settings: Settings,
-    window: Window,
-    last_sequence: u32,
-    heard: Mono,
-    enquired: Option<Mono>,
-    strays: u32,
+    state: LinkState,
     mode: PhantomData<M>,
 }
 
@@ -229,30 +226,31 @@ impl<M: Submits> Bound<M> {
     /// # Errors
     /// [`WindowFull`]; then nothing was written.
     pub fn submit_sm(&mut self, message: ShortMessage, now: Mono, out: &mut BytesMut) -> Result<u32, WindowFull> {
-        if self.free() == 0 {
-            return Err(WindowFull);
-        }
-        let sequence = self.next_sequence();
-        self.window.insert(sequence, now.plus(self.settings.response_timeout));
+        let sequence = self.state.admit(now)?;
         Pdu::submit_sm(sequence, message).encode(out);
         Ok(sequence)
     }
 
     /// Slots free.
     pub fn free(&self) -> usize {
-        self.settings.window.saturating_sub(self.window.len())
+        self.state.free()
     }
 
     /// Submissions that may still be answered in time.
     pub fn awaited(&self) -> usize {
-        self.window.awaited()
+        self.state.awaited()
     }
 }
 
 impl<M: Mode> Bound<M> {
     fn new(settings: Settings, now: Mono) -> Self {
-        let window = Window::default();
-        Self { settings, window, last_sequence: 1, heard: now, enquired: None, strays: 0, mode: PhantomData }
+        let settings = link_state::Settings {
+            window: settings.window,
+            active_test_interval: settings.enquire_interval,
+            response_timeout: settings.response_timeout,
+            active_tests_max: 1,
+        };
+        Self { state: LinkState::new(settings, now), mode: PhantomData }
     }
 
     /// Takes a frame from the carrier.
@@ -260,8 +258,7 @@ impl<M: Mode> Bound<M> {
     /// # Errors
     /// [`LinkFault::Strays`].
     pub fn receive(&mut self, frame: Frame, now: Mono, out: &mut BytesMut) -> Result<Event, LinkFault> {
-        self.heard = now;
-        self.enquired = None;
+        self.state.heard(now);
         let pdu = match Pdu::decode(frame) {
             Ok(pdu) => pdu,
             Err(error) => return self.unreadable(error, out),
@@ -305,51 +302,30 @@ impl<M: Mode> Bound<M> {
     /// # Errors
     /// [`LinkFault::Silent`], [`LinkFault::AnswersMissing`].
     pub fn tick(&mut self, now: Mono, out: &mut BytesMut) -> Result<Vec<u32>, LinkFault> {
-        match self.enquired {
-            Some(asked) if now >= asked.plus(self.settings.response_timeout) => return Err(LinkFault::Silent),
-            None if now >= self.heard.plus(self.settings.enquire_interval) => {
-                let sequence = self.next_sequence();
-                Pdu::enquire_link(sequence).encode(out);
-                self.enquired = Some(now);
-            }
-            _ => {}
+        let tick = self.state.tick(now)?;
+        if let Some(sequence) = tick.ask {
+            Pdu::enquire_link(sequence).encode(out);
         }
-        let overdue = self.window.expire(now);
-        if self.hopeless_at().is_some_and(|at| now >= at) {
-            // Whoever drives the link settles what is unanswered when it ends, the newly overdue included.
-            return Err(LinkFault::AnswersMissing);
-        }
-        Ok(overdue)
+        Ok(tick.overdue)
     }
 
     /// When [`Bound::tick`] wants to be called next.
     pub fn wakeup(&self) -> Mono {
-        let life = match self.enquired {
-            Some(asked) => asked.plus(self.settings.response_timeout),
-            None => self.heard.plus(self.settings.enquire_interval),
-        };
-        [self.window.next_deadline(), self.hopeless_at()].into_iter().flatten().fold(life, Mono::min)
+        self.state.wakeup()
     }
 
     /// Asks to be unbound; nothing can be submitted any more.
     pub fn unbind(mut self, out: &mut BytesMut) -> Unbinding {
-        let sequence = self.next_sequence();
+        let sequence = self.state.next_sequence();
         Pdu::unbind(sequence).encode(out);
         Unbinding { sequence }
     }
 
-    /// Once nothing is awaited but overdue answers take up slots, those get one more response time; then a new link is
-    /// worth more than this one.
-    fn hopeless_at(&self) -> Option<Mono> {
-        let newest = self.window.newest_overdue()?;
-        (self.window.awaited() == 0).then(|| newest.plus(self.settings.response_timeout))
-    }
-
     fn answered(&mut self, sequence: u32, status: CommandStatus, message_id: COctets<65>) -> Result<Event, LinkFault> {
-        match self.window.remove(sequence) {
-            Some(late) => Ok(Event::Answer { sequence, status, message_id, late }),
-            None => self.stray(),
-        }
+        Ok(match self.state.answered(sequence)? {
+            Some(late) => Event::Answer { sequence, status, message_id, late },
+            None => Event::Nothing,
+        })
     }
 
     fn unreadable(&mut self, error: PduError, out: &mut BytesMut) -> Result<Event, LinkFault> {
@@ -365,18 +341,8 @@ impl<M: Mode> Bound<M> {
     }
 
     fn stray(&mut self) -> Result<Event, LinkFault> {
-        self.strays += 1;
-        if self.strays > STRAYS_MAX { Err(LinkFault::Strays) } else { Ok(Event::Nothing) }
-    }
-
-    fn next_sequence(&mut self) -> u32 {
-        loop {
-            self.last_sequence = if self.last_sequence >= SEQUENCE_MAX { 1 } else { self.last_sequence + 1 };
-            // After a wrap an overdue submission may still hold a number.
-            if !self.window.contains(self.last_sequence) {
-                return self.last_sequence;
-            }
-        }
+        self.state.stray()?;
+        Ok(Event::Nothing)
     }
 }
 

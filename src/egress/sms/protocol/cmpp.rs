@@ -3,18 +3,27 @@
 //! A text to one number each: in a group a single bad number refuses all. What a gateway calls a part is kept in decimal, in
 //! answers and in reports alike.
 
-mod cut;
-
 use bytes::BytesMut;
 
-pub(in crate::egress::sms) use self::cut::cut;
 use super::super::options::{Cmpp, Options, OptionsError};
-use super::{Bound, Brought, Closing, DeliveryId, Event, Login, NotBound, Part, Reaction, Step, Verdict, WindowFull};
+use super::cut::{self, AsciiRooms};
+use super::{
+    Bound, Brought, Closing, Cut, DeliveryId, Event, Login, NotBound, Part, Reaction, Step, Verdict, WindowFull,
+    access_number,
+};
 use crate::clock::{Mono, Timestamp};
-use crate::model::{ReceiptState, SenderId};
+use crate::model::{ReceiptState, SmsText};
 use crate::sms::receipt;
 use crate::wire::cmpp::session::{self, ConnectStep, LinkFault};
 use crate::wire::cmpp::{ConnectStatus, Deliver, Framer, MsgId, Octets, Report, Submit, SubmitResult, time};
+
+/// Fewer than 160 octets of ASCII (C3 section 8.4.3.1).
+const ASCII: AsciiRooms = AsciiRooms { whole: 159, part: 153 };
+
+/// A text's octets.
+pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8) -> Cut {
+    cut::cut(text, reference, ASCII)
+}
 
 /// Logs in; the clock is read once for what is hashed and what is sent.
 pub(in crate::egress::sms) fn login(
@@ -91,7 +100,7 @@ impl Bound for Sp {
                 Event::Answer { sequence, verdict: result.into(), message_id: id_of(result, msg_id) }
             }
             session::Event::Delivery { sequence, deliver } => {
-                Event::Delivery(DeliveryId { sequence, msg_id: deliver.msg_id.0 }, brought(&deliver))
+                Event::Delivery(DeliveryId { sequence, msg_id: deliver.msg_id.0.into() }, brought(&deliver))
             }
             session::Event::Refused(error) => Event::Unreadable(error.to_string()),
             session::Event::Terminated => Event::Unbound,
@@ -110,7 +119,8 @@ impl Bound for Sp {
             Reaction::Unavailable | Reaction::PutOff => SubmitResult::OTHER,
             Reaction::Refused => SubmitResult::BAD_STRUCTURE,
         };
-        self.session.answer_delivery(delivery.sequence, MsgId(delivery.msg_id), result, out);
+        let msg_id = MsgId(u64::try_from(delivery.msg_id).unwrap_or_default());
+        self.session.answer_delivery(delivery.sequence, msg_id, result, out);
     }
 
     fn tick(&mut self, now: Mono, out: &mut BytesMut) -> Result<Vec<u32>, String> {
@@ -171,7 +181,7 @@ fn message(head: &Submit, part: &Part) -> Submit {
         tp_udhi: text.cut.udhi.into(),
         msg_fmt: text.cut.coding,
         valid_time: part.valid_until().map(time::absolute).unwrap_or_default(),
-        src_id: text.from.as_ref().and_then(src_id).unwrap_or_else(|| head.src_id.clone()),
+        src_id: text.from.as_ref().and_then(access_number).unwrap_or_else(|| head.src_id.clone()),
         // A number has 15 digits at most.
         destinations: vec![Octets::new("Dest_terminal_Id", text.to.digits()).unwrap_or_default()],
         content: part.octets(),
@@ -179,22 +189,12 @@ fn message(head: &Submit, part: &Part) -> Submit {
     }
 }
 
-/// Src_Id of a sender; none of a name, for which CMPP has no room.
-pub(in crate::egress::sms) fn src_id(from: &SenderId) -> Option<Octets<21>> {
-    let digits = match from {
-        SenderId::International(number) => number.digits(),
-        SenderId::Short(digits) => digits,
-        SenderId::Name(_) => return None,
-    };
-    Octets::new("Src_Id", digits).ok()
-}
-
 fn brought(deliver: &Deliver) -> Brought {
     if !deliver.is_report() {
         return Brought::Handset;
     }
     let Ok(report) = Report::read(&deliver.content) else { return Brought::Unreadable };
-    let (state, words) = receipt::read_stat(report.stat.as_bytes());
+    let (state, words) = receipt::read_stat(report.stat.as_bytes(), None);
     let state = match state {
         Some(state) => state,
         None if is_error(report.stat.as_bytes()) => ReceiptState::Undeliverable,

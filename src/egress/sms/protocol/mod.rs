@@ -1,12 +1,14 @@
 //! What the engine wants of a protocol: how to log in, write a part, read an answer or a delivery, answer it, and part.
 //!
 //! **What.** [`Login`], [`Bound`] and [`Closing`] are the three states of a connection; each takes octets in and gives events
-//! and octets out. `smpp` and `cmpp` put the protocols' own sessions behind them, and their words into those of the engine.
+//! and octets out. `smpp`, `cmpp` and `smgp` put the protocols' own sessions behind them, and their words into those of the engine.
 //!
-//! **Promises.** The engine knows nothing of either protocol, and neither protocol knows of windows of several binds, of
+//! **Promises.** The engine knows nothing of any protocol, and no protocol knows of windows of several binds, of
 //! pace, receipts on their way to disk or reconnecting.
 
 pub(super) mod cmpp;
+mod cut;
+pub(super) mod smgp;
 pub(super) mod smpp;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{EnhancedStatus, Number, ReceiptState, SenderId};
 use crate::wire::Meaning;
+use crate::wire::gateway::Octets;
 
 /// Longest validity asked for; carriers keep no text longer.
 const VALIDITY_MAX: Duration = Duration::from_secs(30 * 86_400);
@@ -68,6 +71,16 @@ impl Part {
     }
 }
 
+/// The number that CMPP and SMGP show as a sender; none of a name, for which they have no room.
+pub(super) fn access_number(from: &SenderId) -> Option<Octets<21>> {
+    let digits = match from {
+        SenderId::International(number) => number.digits(),
+        SenderId::Short(digits) => digits,
+        SenderId::Name(_) => return None,
+    };
+    Octets::new("source", digits).ok()
+}
+
 /// A carrier's word on a part.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Verdict {
@@ -85,8 +98,8 @@ pub(super) struct Verdict {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct DeliveryId {
     sequence: u32,
-    /// CMPP's Msg_Id of the DELIVER; 0 in SMPP, which has none.
-    msg_id: u64,
+    /// What CMPP and SMGP call the DELIVER, in 8 and 10 octets; 0 in SMPP, which has no name for it.
+    msg_id: u128,
 }
 
 /// What a carrier brings.
@@ -194,6 +207,11 @@ pub(super) trait Bound: Send {
 
     /// Parts whose answers are awaited, the overdue ones not counted.
     fn awaited(&self) -> usize;
+
+    /// False of a connection that only brings receipts.
+    fn submits(&self) -> bool {
+        true
+    }
 
     /// Asks to part; nothing can be submitted any more.
     fn close(self: Box<Self>, out: &mut BytesMut) -> Box<dyn Closing>;

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 
 use super::super::count;
-use super::{Over, Party, Said, Shared, Simulated, Submission, Verdict, Waiting, written};
+use super::{Over, Party, Said, Shared, Simulated, Submission, Verdict, Waiting, knows_the_secret, written};
 use crate::clock::Timestamp;
 use crate::model::{MessageId, ReceiptState};
-use crate::wire::cmpp::auth::{self, NameForm};
+use crate::wire::cmpp::auth;
 use crate::wire::cmpp::msg_id::Fields;
 use crate::wire::cmpp::pdu::status_octets;
 use crate::wire::cmpp::{
@@ -72,7 +72,7 @@ impl Gateway {
     fn connect(&mut self, shared: &Shared, sequence: u32, connect: &Connect, out: &mut BytesMut) {
         let (options, version) = (&shared.options, Version::of_octet(connect.version));
         let secret = options.password.expose().as_bytes();
-        let authentic = [NameForm::Bare, NameForm::Padded].into_iter().any(|form| {
+        let authentic = knows_the_secret(|form| {
             let made = auth::source(connect.source_addr.as_bytes(), secret, connect.timestamp, form);
             made == connect.authenticator_source
         });

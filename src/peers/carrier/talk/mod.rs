@@ -5,16 +5,19 @@
 
 mod gateway;
 mod message_centre;
+mod smgw;
 
 use bytes::{Bytes, BytesMut};
 
 use self::gateway::Gateway;
 use self::message_centre::MessageCentre;
+use self::smgw::Smgw;
 use super::receipts::{Spoken, Waiting};
 use super::{Shared, Simulated};
 use crate::clock::Timestamp;
+use crate::wire::gateway::auth::NameForm;
 
-/// Octets after which SMPP and CMPP can be told apart.
+/// Octets after which SMPP, CMPP and SMGP can be told apart.
 const TELLING_OCTETS: usize = 12;
 /// Octets read at once while they cannot.
 const FIRST_READ: usize = 4_096;
@@ -75,6 +78,8 @@ pub(super) enum Talk {
     Smpp(MessageCentre),
     /// CMPP.
     Cmpp(Gateway),
+    /// SMGP.
+    Smgp(Smgw),
 }
 
 impl Talk {
@@ -91,6 +96,7 @@ impl Talk {
             }
             Self::Smpp(centre) => centre.buffer(),
             Self::Cmpp(gateway) => gateway.buffer(),
+            Self::Smgp(smgw) => smgw.buffer(),
         }
     }
 
@@ -100,13 +106,17 @@ impl Talk {
             if octets.len() < TELLING_OCTETS {
                 return Ok(None);
             }
-            *self =
-                if is_cmpp(octets) { Self::Cmpp(Gateway::new(octets)) } else { Self::Smpp(MessageCentre::new(octets)) };
+            *self = match told(octets) {
+                Spoken::Smpp => Self::Smpp(MessageCentre::new(octets)),
+                Spoken::Cmpp => Self::Cmpp(Gateway::new(octets)),
+                Spoken::Smgp => Self::Smgp(Smgw::new(octets)),
+            };
         }
         match self {
             Self::Unknown(_) => Ok(None),
             Self::Smpp(centre) => centre.next(shared, out),
             Self::Cmpp(gateway) => gateway.next(shared, out),
+            Self::Smgp(smgw) => smgw.next(shared, out),
         }
     }
 
@@ -115,6 +125,7 @@ impl Talk {
             Self::Unknown(_) => false,
             Self::Smpp(centre) => centre.is_bound(),
             Self::Cmpp(gateway) => gateway.is_bound(),
+            Self::Smgp(smgw) => smgw.is_bound(),
         }
     }
 
@@ -124,6 +135,7 @@ impl Talk {
             Self::Unknown(_) => false,
             Self::Smpp(centre) => centre.may_receive(),
             Self::Cmpp(gateway) => gateway.is_bound(),
+            Self::Smgp(smgw) => smgw.may_receive(),
         }
     }
 
@@ -131,6 +143,7 @@ impl Talk {
         match self {
             Self::Unknown(_) | Self::Smpp(_) => Spoken::Smpp,
             Self::Cmpp(_) => Spoken::Cmpp,
+            Self::Smgp(_) => Spoken::Smgp,
         }
     }
 
@@ -138,6 +151,7 @@ impl Talk {
     pub(super) fn taken(&self, shared: &Shared, sequence: u32) -> (u64, Bytes) {
         match self {
             Self::Cmpp(gateway) => gateway.taken(shared, sequence),
+            Self::Smgp(smgw) => smgw.taken(shared, sequence),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::taken(shared, sequence),
         }
     }
@@ -146,6 +160,7 @@ impl Talk {
     pub(super) fn refused(&self, shared: &Shared, sequence: u32, verdict: Verdict) -> Bytes {
         match self {
             Self::Cmpp(gateway) => gateway.refused(shared, sequence, verdict),
+            Self::Smgp(smgw) => smgw.refused(shared, sequence, verdict),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::refused(shared, sequence, verdict),
         }
     }
@@ -154,6 +169,7 @@ impl Talk {
     pub(super) fn bring(&self, shared: &Shared, sequence: u32, receipt: &Waiting, now: Timestamp, out: &mut BytesMut) {
         match self {
             Self::Cmpp(gateway) => gateway.bring(shared, sequence, receipt, now, out),
+            Self::Smgp(smgw) => smgw.bring(shared, sequence, receipt, now, out),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::bring(shared, sequence, receipt, now, out),
         }
     }
@@ -162,15 +178,27 @@ impl Talk {
     pub(super) fn unbound(&self, sequence: u32, out: &mut BytesMut) {
         match self {
             Self::Cmpp(gateway) => gateway.terminated(sequence, out),
+            Self::Smgp(smgw) => smgw.exited(sequence, out),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::unbound(sequence, out),
         }
     }
 }
 
-/// Both open with a length and a command, and 1 is CONNECT as well as `bind_receiver`. Behind it stands CMPP's sequence number,
-/// which is not 0, or SMPP's status, which is in every request.
-fn is_cmpp(octets: &[u8]) -> bool {
-    matches!(octets, [_, _, _, _, 0, 0, 0, 1, sequence @ ..] if sequence.iter().take(4).any(|&octet| octet != 0))
+/// Told from the first PDU's header. All open with a length and a command, and 1 is CONNECT and LOGIN as well as `bind_receiver`.
+/// Behind it stands a gateway's sequence number, which is not 0, or SMPP's status, which is in every request. CONNECT has 39
+/// octets, LOGIN 42.
+fn told(octets: &[u8]) -> Spoken {
+    match octets {
+        [_, _, _, _, 0, 0, 0, 1, 0, 0, 0, 0, ..] => Spoken::Smpp,
+        [0, 0, 0, 42, 0, 0, 0, 1, _, _, _, _, ..] => Spoken::Smgp,
+        [_, _, _, _, 0, 0, 0, 1, _, _, _, _, ..] => Spoken::Cmpp,
+        _ => Spoken::Smpp,
+    }
+}
+
+/// True if one of the two forms in which a client may hash its name makes its authenticator.
+fn knows_the_secret(made: impl Fn(NameForm) -> bool) -> bool {
+    [NameForm::Bare, NameForm::Padded].into_iter().any(made)
 }
 
 fn written(write: impl FnOnce(&mut BytesMut)) -> Bytes {
@@ -182,15 +210,22 @@ fn written(write: impl FnOnce(&mut BytesMut)) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{cmpp, smpp};
+    use crate::wire::{cmpp, smgp, smpp};
 
     #[test]
     fn the_first_octets_tell_what_is_spoken() {
         for command in [smpp::command::BIND_RECEIVER, smpp::command::BIND_TRANSMITTER, smpp::command::BIND_TRANSCEIVER]
         {
             let bind = written(|out| smpp::Pdu::bind(command, 1, smpp::Bind::default()).encode(out));
-            assert!(!is_cmpp(&bind), "{command}");
+            assert_eq!(told(&bind), Spoken::Smpp, "{command}");
         }
+        // As long as a LOGIN.
+        let name = smpp::COctets::new("system_id", "x".repeat(15).as_str()).unwrap();
+        let named = |system_type| smpp::Bind { system_id: name.clone(), system_type, ..smpp::Bind::default() };
+        let bind = named(smpp::COctets::new("system_type", "xxxx").unwrap());
+        let bind = written(|out| smpp::Pdu::bind(smpp::command::BIND_RECEIVER, 1, bind).encode(out));
+        assert_eq!((bind.len(), told(&bind)), (42, Spoken::Smpp));
+
         let connect = cmpp::Connect {
             source_addr: cmpp::Octets::default(),
             authenticator_source: [0; 16],
@@ -198,7 +233,16 @@ mod tests {
             timestamp: cmpp::time::LoginTime(0),
         };
         let connect = cmpp::Pdu::connect(1, connect);
-        assert!(is_cmpp(&written(|out| connect.encode(cmpp::Version::V2, out))));
-        assert!(!is_cmpp(&[0; 12]) && !is_cmpp(&[]));
+        assert_eq!(told(&written(|out| connect.encode(cmpp::Version::V2, out))), Spoken::Cmpp);
+        let login = smgp::Login {
+            client_id: smgp::Octets::default(),
+            authenticator_client: [0; 16],
+            login_mode: 2,
+            timestamp: smgp::time::LoginTime(0),
+            client_version: 0x30,
+        };
+        let login = smgp::Pdu::login(1, login);
+        assert_eq!(told(&written(|out| login.encode(smgp::Version::V30, out))), Spoken::Smgp);
+        assert_eq!((told(&[0; 12]), told(&[])), (Spoken::Smpp, Spoken::Smpp));
     }
 }

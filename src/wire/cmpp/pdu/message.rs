@@ -4,9 +4,9 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::super::octets::{self, Octets, octet};
-use super::super::{MsgId, Version};
+use super::super::{MsgId, Octets, Version};
 use crate::wire::FieldError;
+use crate::wire::gateway::octets::{content, octet, put_content};
 
 /// SUBMIT.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -126,24 +126,10 @@ fn put_octet_of_3(value: u8, version: Version, out: &mut BytesMut) {
     }
 }
 
-fn content(body: &mut Bytes) -> Result<Bytes, FieldError> {
-    let length = usize::from(octet("Msg_Length", body)?);
-    if body.len() < length {
-        return Err(FieldError { field: "Msg_Length" });
-    }
-    Ok(body.split_to(length))
-}
-
-fn put_content(content: &Bytes, out: &mut BytesMut) {
-    let length = u8::try_from(content.len()).unwrap_or(u8::MAX);
-    out.put_u8(length);
-    out.put_slice(&content[..usize::from(length)]);
-}
-
 impl Submit {
     pub(super) fn read(version: Version, body: &mut Bytes) -> Result<Self, FieldError> {
         let terminal = |field, body: &mut Bytes| Octets::read_narrow(field, terminal_width(version), body);
-        octets::msg_id(body)?;
+        MsgId::read(body)?;
         let mut submit = Self {
             pk_total: octet("Pk_total", body)?,
             pk_number: octet("Pk_number", body)?,
@@ -168,7 +154,7 @@ impl Submit {
             submit.destinations.push(terminal("Dest_terminal_Id", body)?);
         }
         submit.dest_terminal_type = octet_of_3("Dest_terminal_type", version, body)?;
-        submit.content = content(body)?;
+        submit.content = content("Msg_Length", body)?;
         submit.link_id = Octets::read_narrow("LinkID", link_width(version), body)?;
         Ok(submit)
     }
@@ -207,7 +193,7 @@ impl Deliver {
 
     pub(super) fn read(version: Version, body: &mut Bytes) -> Result<Self, FieldError> {
         Ok(Self {
-            msg_id: octets::msg_id(body)?,
+            msg_id: MsgId::read(body)?,
             dest_id: Octets::read("Dest_Id", body)?,
             service_id: Octets::read("Service_Id", body)?,
             tp_pid: octet("TP_pid", body)?,
@@ -216,7 +202,7 @@ impl Deliver {
             src_terminal_id: Octets::read_narrow("Src_terminal_Id", terminal_width(version), body)?,
             src_terminal_type: octet_of_3("Src_terminal_type", version, body)?,
             registered_delivery: octet("Registered_Delivery", body)?,
-            content: content(body)?,
+            content: content("Msg_Length", body)?,
             link_id: Octets::read_narrow("LinkID", link_width(version), body)?,
         })
     }

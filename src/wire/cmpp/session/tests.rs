@@ -1,9 +1,12 @@
 //! A session at its limits: logins, windows, sequence numbers, timers, peers that lose their place.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::wire::cmpp::Framer;
+use crate::wire::link_state::{SEQUENCE_MAX, STRAYS_MAX};
 
 const SETTINGS: Settings = Settings {
     window: 2,
@@ -171,11 +174,11 @@ fn a_silent_gateway_is_asked_three_times_and_then_given_up() {
 fn sequence_numbers_wrap_and_skip_those_in_use() {
     let out = &mut BytesMut::new();
     let mut session = bound(out);
-    session.last_sequence = SEQUENCE_MAX - 1;
+    session.state.last_sequence = SEQUENCE_MAX - 1;
     assert_eq!(submit(&mut session, 0, out), Ok(SEQUENCE_MAX));
     assert_eq!(submit(&mut session, 0, out), Ok(1));
     session.receive(yes(SEQUENCE_MAX), at(0), out).unwrap();
-    session.last_sequence = SEQUENCE_MAX;
+    session.state.last_sequence = SEQUENCE_MAX;
     assert_eq!(submit(&mut session, 0, out), Ok(2), "1 is still unanswered");
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::link_state::{SEQUENCE_MAX, STRAYS_MAX};
 use crate::wire::smpp::Framer;
 use crate::wire::smpp::frame::put_frame;
 
@@ -130,11 +131,11 @@ fn a_silent_carrier_is_asked_once_and_then_given_up() {
 fn sequence_numbers_wrap_and_skip_those_in_use() {
     let out = &mut BytesMut::new();
     let mut session = bound(out);
-    session.last_sequence = SEQUENCE_MAX - 1;
+    session.state.last_sequence = SEQUENCE_MAX - 1;
     assert_eq!(submit(&mut session, 0, out), Ok(SEQUENCE_MAX));
     assert_eq!(submit(&mut session, 0, out), Ok(1));
     session.receive(raw(0x8000_0004, 0, SEQUENCE_MAX, b"a\0"), at(0), out).unwrap();
-    session.last_sequence = SEQUENCE_MAX;
+    session.state.last_sequence = SEQUENCE_MAX;
     assert_eq!(submit(&mut session, 0, out), Ok(2), "1 is still unanswered");
 }
 

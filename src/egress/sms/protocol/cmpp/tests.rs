@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::Text;
 use super::*;
-use crate::model::{Number, Scope, SmsText};
+use crate::model::{Number, Scope, SenderId};
 use crate::wire::Meaning;
 
 fn part(content: &str, from: Option<&str>, index: usize) -> Part {

@@ -1,4 +1,4 @@
-//! What a PDU's header holds (C3 section 8.2).
+//! What a PDU's header holds: its length, its command, its sequence number.
 //!
 //! The cutting is [`framing`]'s.
 
@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::limits::CMPP_PDU_BYTES_MAX;
+use crate::limits::GATEWAY_PDU_BYTES_MAX;
 use crate::wire::framing::{self, Framed};
 
 /// Octets of a PDU's header.
@@ -26,14 +26,14 @@ pub struct Frame {
 /// A length that cannot be true. The link cannot go on: nobody knows where the next PDU starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameError {
-    /// Total_Length as received.
-    pub total_length: u32,
+    /// The length as received.
+    pub length: u32,
 }
 
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = self.total_length;
-        write!(f, "Total_Length {length} is not between {HEADER_BYTES} and {CMPP_PDU_BYTES_MAX}")
+        let length = self.length;
+        write!(f, "a PDU's length of {length} is not between {HEADER_BYTES} and {GATEWAY_PDU_BYTES_MAX}")
     }
 }
 
@@ -44,11 +44,11 @@ pub type Framer = framing::Framer<Frame>;
 
 impl Framed for Frame {
     const HEADER_BYTES: usize = HEADER_BYTES;
-    const BYTES_MAX: usize = CMPP_PDU_BYTES_MAX;
+    const BYTES_MAX: usize = GATEWAY_PDU_BYTES_MAX;
     type BadLength = FrameError;
 
-    fn bad_length(total_length: u32) -> FrameError {
-        FrameError { total_length }
+    fn bad_length(length: u32) -> FrameError {
+        FrameError { length }
     }
 
     fn of(mut rest: Bytes) -> Self {
@@ -58,7 +58,7 @@ impl Framed for Frame {
 }
 
 /// Writes one PDU: the header, then whatever `body` writes; the length is filled in behind it.
-pub(super) fn put_frame(out: &mut BytesMut, command_id: u32, sequence: u32, body: impl FnOnce(&mut BytesMut)) {
+pub(in crate::wire) fn put_frame(out: &mut BytesMut, command_id: u32, sequence: u32, body: impl FnOnce(&mut BytesMut)) {
     framing::put::<Frame>(out, &[command_id, sequence], body);
 }
 
@@ -69,13 +69,13 @@ mod tests {
 
     #[test]
     fn lengths_are_checked_before_anything_is_stored() {
-        let most = u32::try_from(CMPP_PDU_BYTES_MAX).unwrap();
+        let most = u32::try_from(GATEWAY_PDU_BYTES_MAX).unwrap();
         for bad in [0, 11, most + 1, u32::MAX] {
             let mut framer = Framer::new();
             framer.extend(&bad.to_be_bytes());
-            assert_eq!(framer.next_frame(), Err(FrameError { total_length: bad }));
+            assert_eq!(framer.next_frame(), Err(FrameError { length: bad }));
             framer.extend(&[0; 64]);
-            assert_eq!(framer.next_frame(), Err(FrameError { total_length: bad }), "no way on after a bad length");
+            assert_eq!(framer.next_frame(), Err(FrameError { length: bad }), "no way on after a bad length");
         }
         for good in [12, most] {
             let mut framer = Framer::new();

@@ -1,15 +1,23 @@
-//! From a text to the octets of its parts, in CMPP's alphabets: ASCII where that holds every character and the handset shows
-//! it unchanged, UCS-2 otherwise. There is no GSM alphabet: `é` makes a text UCS-2.
+//! From a text to the octets of its parts, in the alphabets of CMPP and SMGP: ASCII where that holds every character and the
+//! handset shows it unchanged, UCS-2 otherwise. There is no GSM alphabet: `é` makes a text UCS-2.
 //!
-//! **Promises.** No character is lost, no surrogate pair cut. A part of ASCII has at most 159 octets, one of UCS-2 140 (C3
-//! section 8.4.3.1), header included.
+//! **Promises.** No character is lost, no surrogate pair cut. A part of ASCII has as many octets as its [`AsciiRooms`] say, one of
+//! UCS-2 140, header included.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::super::Cut;
+use super::Cut;
 use crate::model::SmsText;
 use crate::sms::gsm7::{self, Septets};
-use crate::wire::cmpp::msg_fmt;
+use crate::wire::gateway::msg_fmt;
+
+/// Characters of ASCII that a text has room for where it is whole, and in each of several parts. The message centre makes GSM of
+/// them, where brackets and the like count as two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AsciiRooms {
+    pub(super) whole: usize,
+    pub(super) part: usize,
+}
 
 /// How a text's characters travel.
 struct Alphabet {
@@ -20,13 +28,15 @@ struct Alphabet {
     put: fn(char, &mut BytesMut),
 }
 
-/// Units are septets: the message centre makes GSM of it, where brackets and the like take two.
-const ASCII: Alphabet = Alphabet {
-    coding: msg_fmt::ASCII,
-    rooms: (159, 153),
-    units: |c| if matches!(gsm7::encode(c), Some(Septets::Escaped(_))) { 2 } else { 1 },
-    put: |c, out| out.put_u8(u8::try_from(c).unwrap_or(b'?')),
-};
+/// Units are septets.
+const fn ascii(rooms: AsciiRooms) -> Alphabet {
+    Alphabet {
+        coding: msg_fmt::ASCII,
+        rooms: (rooms.whole, rooms.part),
+        units: |c| if matches!(gsm7::encode(c), Some(Septets::Escaped(_))) { 2 } else { 1 },
+        put: |c, out| out.put_u8(u8::try_from(c).unwrap_or(b'?')),
+    }
+}
 
 const UCS2: Alphabet = Alphabet {
     coding: msg_fmt::UCS2,
@@ -36,10 +46,10 @@ const UCS2: Alphabet = Alphabet {
 };
 
 /// Takes a text apart; `reference` is the same in all its parts.
-pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8) -> Cut {
+pub(super) fn cut(text: &SmsText, reference: u8, rooms: AsciiRooms) -> Cut {
     let text = text.as_str();
-    let ascii = text.chars().all(|c| c.is_ascii() && gsm7::encode(c).is_some());
-    let alphabet = if ascii { ASCII } else { UCS2 };
+    let is_ascii = text.chars().all(|c| c.is_ascii() && gsm7::encode(c).is_some());
+    let alphabet = if is_ascii { ascii(rooms) } else { UCS2 };
     let units: usize = text.chars().map(alphabet.units).sum();
     let udhi = units > alphabet.rooms.0;
     let contents = if udhi { contents(text, &alphabet, alphabet.rooms.1) } else { contents(text, &alphabet, units) };
@@ -79,8 +89,11 @@ mod tests {
     use crate::sms::{decode, split_header};
     use proptest::prelude::*;
 
+    const CMPP: AsciiRooms = AsciiRooms { whole: 159, part: 153 };
+    const SMGP: AsciiRooms = AsciiRooms { whole: 140, part: 134 };
+
     fn made(text: &str) -> Cut {
-        cut(&SmsText::new(text).unwrap(), 9)
+        cut(&SmsText::new(text).unwrap(), 9, CMPP)
     }
 
     #[test]
@@ -111,12 +124,24 @@ mod tests {
         assert_eq!((two.parts[0].len(), two.parts[1].len()), (140, 14));
     }
 
+    #[test]
+    fn ascii_takes_the_room_that_it_is_given() {
+        let made = |content: String| cut(&SmsText::new(&content).unwrap(), 9, SMGP);
+        let lengths = |content| made(content).parts.iter().map(Bytes::len).collect::<Vec<_>>();
+        assert_eq!(lengths("a".repeat(140)), [140]);
+        assert_eq!(lengths("a".repeat(141)), [140, 13]);
+        assert_eq!(lengths("[".repeat(70)), [70]);
+        assert_eq!(lengths("[".repeat(71)), [73, 10], "67 in a part, behind the header");
+        assert_eq!(lengths("中".repeat(70)), [140]);
+    }
+
     proptest! {
         #[test]
         fn parts_put_together_are_the_text(content in "[a-zA-Z0-9 @\\[\\]^{}~|`é]{1,700}|[ -~]{1,700}|(😀|中|a){1,300}") {
-            let made = made(&content);
+          for (rooms, most) in [(CMPP, 159), (SMGP, 140)] {
+            let made = cut(&SmsText::new(&content).unwrap(), 9, rooms);
             let mut back = String::new();
-            let room = if made.coding == 0 { 159 } else { 140 };
+            let room = if made.coding == 0 { most } else { 140 };
             for (i, part) in made.parts.iter().enumerate() {
                 prop_assert!(part.len() <= room);
                 let (header, octets) = if made.udhi { split_header(part).unwrap() } else { (None, &part[..]) };
@@ -125,7 +150,8 @@ mod tests {
                 }
                 back.push_str(&decode(if made.coding == 0 { 1 } else { 8 }, octets));
             }
-            prop_assert_eq!(back, content);
+            prop_assert_eq!(&back, &content);
+          }
         }
     }
 }

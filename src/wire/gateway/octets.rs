@@ -1,4 +1,4 @@
-//! Fields of fixed width (C3 section 8.1): text at the left, NULs behind it.
+//! Fields of fixed width: text at the left, NULs behind it; and the others that the protocols share.
 //!
 //! **Promises.** A value always fits its field. Reading copies nothing and takes what stands before the first NUL.
 
@@ -6,7 +6,6 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::MsgId;
 use crate::wire::FieldError;
 
 /// A field of `WIDTH` octets.
@@ -42,12 +41,16 @@ impl<const WIDTH: usize> Octets<WIDTH> {
         field
     }
 
-    pub(super) fn read(field: &'static str, body: &mut Bytes) -> Result<Self, FieldError> {
+    pub(in crate::wire) fn read(field: &'static str, body: &mut Bytes) -> Result<Self, FieldError> {
         Self::read_narrow(field, WIDTH, body)
     }
 
     /// Reads a field that is narrower in this version.
-    pub(super) fn read_narrow(field: &'static str, width: usize, body: &mut Bytes) -> Result<Self, FieldError> {
+    pub(in crate::wire) fn read_narrow(
+        field: &'static str,
+        width: usize,
+        body: &mut Bytes,
+    ) -> Result<Self, FieldError> {
         if body.len() < width {
             return Err(FieldError { field });
         }
@@ -56,12 +59,12 @@ impl<const WIDTH: usize> Octets<WIDTH> {
         Ok(Self(value))
     }
 
-    pub(super) fn put(&self, out: &mut BytesMut) {
+    pub(in crate::wire) fn put(&self, out: &mut BytesMut) {
         self.put_narrow(WIDTH, out);
     }
 
     /// Writes it into a field that is narrower in this version; what has no room there is cut off.
-    pub(super) fn put_narrow(&self, width: usize, out: &mut BytesMut) {
+    pub(in crate::wire) fn put_narrow(&self, width: usize, out: &mut BytesMut) {
         let value = &self.0[..self.0.len().min(width)];
         out.put_slice(value);
         out.put_bytes(0, width - value.len());
@@ -80,14 +83,25 @@ impl<const WIDTH: usize> fmt::Debug for Octets<WIDTH> {
     }
 }
 
-pub(super) fn octet(field: &'static str, body: &mut Bytes) -> Result<u8, FieldError> {
+pub(in crate::wire) fn octet(field: &'static str, body: &mut Bytes) -> Result<u8, FieldError> {
     body.try_get_u8().map_err(|_| FieldError { field })
 }
 
-pub(super) fn number(field: &'static str, body: &mut Bytes) -> Result<u32, FieldError> {
+pub(in crate::wire) fn number(field: &'static str, body: &mut Bytes) -> Result<u32, FieldError> {
     body.try_get_u32().map_err(|_| FieldError { field })
 }
 
-pub(super) fn msg_id(body: &mut Bytes) -> Result<MsgId, FieldError> {
-    body.try_get_u64().map(MsgId).map_err(|_| FieldError { field: "Msg_Id" })
+/// Text behind the octet that counts its octets.
+pub(in crate::wire) fn content(field: &'static str, body: &mut Bytes) -> Result<Bytes, FieldError> {
+    let length = usize::from(octet(field, body)?);
+    if body.len() < length {
+        return Err(FieldError { field });
+    }
+    Ok(body.split_to(length))
+}
+
+pub(in crate::wire) fn put_content(content: &Bytes, out: &mut BytesMut) {
+    let length = u8::try_from(content.len()).unwrap_or(u8::MAX);
+    out.put_u8(length);
+    out.put_slice(&content[..usize::from(length)]);
 }

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 
 const EAST: Duration = Duration::from_secs(8 * 3_600);
 
-/// The time of a login, as CONNECT carries and hashes it (C3 section 8.4.1.1): MMDDHHMMSS read as a number.
+/// The time of a login, as it is carried and hashed: MMDDHHMMSS read as a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LoginTime(pub u32);
 
@@ -37,6 +37,11 @@ pub fn minute(at: Timestamp) -> Octets<10> {
     Octets::new("Done_time", digits(at).get(2..12).unwrap_or_default()).unwrap_or_default()
 }
 
+/// When a message came in: `YYYYMMDDhhmmss`.
+pub fn second(at: Timestamp) -> Octets<14> {
+    Octets::new("RecvTime", &digits(at)).unwrap_or_default()
+}
+
 /// Reads a time of a report.
 pub fn read_minute(field: &Octets<10>) -> Option<Timestamp> {
     let text = std::str::from_utf8(field.as_bytes()).ok()?;
@@ -62,6 +67,7 @@ mod tests {
         assert_eq!(LoginTime::at(at), LoginTime(1_124_022_407));
         assert_eq!(absolute(at).to_string(), "261124022407032+");
         assert_eq!(minute(at).to_string(), "2611240224");
+        assert_eq!(second(at).to_string(), "20261124022407");
         assert_eq!(read_minute(&minute(at)), Timestamp::parse_rfc3339("2026-11-23T18:24:00Z"));
         for bad in ["", "261124022", "26112402 4", "2613240224"] {
             assert_eq!(read_minute(&Octets::new("x", bad).unwrap()), None, "{bad}");
