@@ -4,13 +4,16 @@
 
 use libfuzzer_sys::fuzz_target;
 use postrider::model::SmsText;
-use postrider::sms::{Encoding, decode, parts, plan, split_header};
+use postrider::sms::{Alphabet, Encoding, decode, parts, plan, split_header};
 
 fuzz_target!(|input: &[u8]| {
     let Some((&reference, input)) = input.split_first() else { return };
     if let Some((header, content)) = split_header(input) {
         assert!(input.ends_with(content) && content.len() < input.len());
         assert!(header.is_none_or(|found| (1..=found.total).contains(&found.number)));
+    }
+    for alphabet in [Alphabet::Gsm7, Alphabet::Ascii, Alphabet::Latin1, Alphabet::Ucs2, Alphabet::Gbk] {
+        assert!(alphabet.words(input).map_or(0, |words| words.chars().count()) <= input.len());
     }
     for coding in [0, 1, 3, 8, 0xF1] {
         assert!(decode(coding, input).chars().count() <= input.len());

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use super::control::{Which, unexpected};
+use super::opt_outs::sentence;
 use super::output::{BOLD, DIM, NAME, paint, plural, printable, size, state_style};
 use super::{Failure, output};
 use crate::admin::control::{Request, Response};
+use crate::model::Number;
 use crate::queue::view::{AttemptView, MessageView, RecipientView};
 
 /// Say what became of a message: where it is, why it has not gone, what the other side said
@@ -39,7 +41,19 @@ impl Args {
             output::print_json(&messages)?;
             return if messages.is_empty() { Err(Failure::Told) } else { Ok(()) };
         }
-        if messages.is_empty() {
+        // A relay of another version may not know the question; then there is nothing to say.
+        let opt_outs = match Number::parse(&self.what) {
+            Ok(number) => self.which.ask(&Request::OptOuts { number: Some(number.as_str().into()), most: 10 }).ok(),
+            Err(_) => None,
+        };
+        let opt_outs = match opt_outs {
+            Some(Response::OptOuts { opt_outs, .. }) => opt_outs,
+            _ => Vec::new(),
+        };
+        for entry in &opt_outs {
+            output::print(&printable(&format!("{} has {}", entry.number, sentence(entry))))?;
+        }
+        if messages.is_empty() && opt_outs.is_empty() {
             return Err(Failure::Failed(format!(
                 "nothing is known of {}: no such message waits or ended lately",
                 printable(&self.what)

@@ -15,6 +15,7 @@ mod flush;
 mod hash_password;
 mod load;
 mod logging;
+mod opt_outs;
 mod output;
 mod pause;
 mod progress;
@@ -66,6 +67,8 @@ enum Command {
     Steering(steering::Args),
     Warmup(warmup::Args),
     TlsReports(tls_reports::Args),
+    #[command(name = "optouts")]
+    OptOuts(opt_outs::Args),
     HashPassword(hash_password::Args),
     DkimKeygen(dkim_keygen::Args),
     Sink(sink::Args),
@@ -133,6 +136,7 @@ impl Command {
             Self::Steering(args) => args.run(),
             Self::Warmup(args) => args.run(),
             Self::TlsReports(args) => args.run(),
+            Self::OptOuts(args) => args.run(),
             Self::HashPassword(args) => args.run(),
             Self::DkimKeygen(args) => args.run(),
             Self::Sink(args) => args.run(),

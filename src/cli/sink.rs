@@ -23,7 +23,8 @@ use crate::peers::mail_sink::{self, Stage};
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  postrider sink\n  postrider sink --only smtp --smtp 127.0.0.1:2526 --latency 20ms \
-                        --defer-share 0.1\n  postrider sink --only smpp --throttle-share 0.05 --receipt-delay 2s\n\nCounts are \
+                        --defer-share 0.1\n  postrider sink --only smpp --throttle-share 0.05 --receipt-delay 2s\n  postrider sink --only smpp --reply \
+                        +8613800138000=TD\n\nCounts are \
                         printed at the end (Ctrl-C), and on the way with --every."
 )]
 pub(super) struct Args {
@@ -60,6 +61,9 @@ pub(super) struct Args {
     /// How long after a text its receipt comes
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = span)]
     receipt_delay: Duration,
+    /// After a text to this number its handset answers so; may be given several times
+    #[arg(long, value_name = "NUMBER=TEXT")]
+    reply: Vec<carrier::Reply>,
     /// The one system id (in CMPP: SP_Id, in SMGP: ClientID) that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
     #[arg(long, value_name = "NAME")]
     system_id: Option<String>,
@@ -194,6 +198,7 @@ impl Args {
             refuse_share: self.refuse_share,
             receipt_delay: self.receipt_delay,
             undeliverable_share: self.undeliverable_share,
+            replies: self.reply.clone(),
             ..carrier::Options::default()
         })
     }
@@ -258,6 +263,8 @@ fn carrier_counts(end: &CarrierEnd) -> (&'static str, Vec<(&'static str, u64)>) 
         ("queue_full", counts.queue_full),
         ("receipts_sent", counts.receipts_sent),
         ("receipts_acknowledged", counts.receipts_acknowledged),
+        ("replies_acknowledged", counts.replies_acknowledged),
+        ("replies_put_off", counts.replies_put_off),
         ("connections", counts.connections),
         ("binds", counts.binds),
         ("binds_refused", counts.binds_refused),

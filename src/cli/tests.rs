@@ -156,6 +156,24 @@ fn commands_ask_the_relay_and_end_by_its_answer() {
             r#"{"op":"reset_warmup","source":"mta2","provider":"gmail","day":5}"#,
             true,
         ),
+        (
+            &["optouts", "list", "+8613800138000", "--json"],
+            r#"{"kind":"opt_outs","opt_outs":[],"total":0}"#,
+            r#"{"op":"opt_outs","number":"+8613800138000","most":30}"#,
+            true,
+        ),
+        (
+            &["optouts", "add", "+8613800138000", "--signature", "小店"],
+            r#"{"kind":"opt_outs","opt_outs":[],"total":0}"#,
+            r#"{"op":"add_opt_out","entry":{"number":"+8613800138000","signature":"小店","class":"marketing"}}"#,
+            true,
+        ),
+        (
+            &["optouts", "remove", "+8613800138000", "--sender", "10690001", "--class", "marketing"],
+            r#"{"kind":"opt_outs","opt_outs":[],"total":0}"#,
+            r#"{"op":"remove_opt_outs","number":"+8613800138000","whom":{"sender":"10690001"},"class":"marketing"}"#,
+            true,
+        ),
         (&["flush"], r#"{"kind":"error","why":"no"}"#, r#"{"op":"flush"}"#, false),
         (&["explain", "lin@example.net"], none, r#"{"op":"explain","what":"lin@example.net","most":10}"#, false),
         (
@@ -176,8 +194,12 @@ fn commands_ask_the_relay_and_end_by_its_answer() {
 #[test]
 fn steering_wants_reasons_and_selectors() {
     let dir = tempfile::tempdir().unwrap();
-    for line in [&["pause", "--client", "shop"][..], &["pause", "--reason", "x"], &["resume", "7", "--client", "shop"]]
-    {
+    for line in [
+        &["pause", "--client", "shop"][..],
+        &["optouts", "add", "+8613800138000"],
+        &["pause", "--reason", "x"],
+        &["resume", "7", "--client", "shop"],
+    ] {
         assert!(matches!(run(dir.path(), line), Err(Failure::Usage(_))), "{line:?}");
     }
     for line in [
@@ -188,6 +210,8 @@ fn steering_wants_reasons_and_selectors() {
         &["reroute", "--end", "7", "--to", "b:25"],
         &["reroute", "--end", "7", "--client", "shop"],
         &["pause", "--class", "urgent", "--reason", "x"],
+        &["optouts", "add", "+8613800138000", "--signature", "a", "--sender", "b"],
+        &["optouts", "add", "+8613800138000", "--signature", "a", "--class", "urgent"],
         &["warmup", "--day", "5"],
         &["warmup", "--reset", "mta2", "--day", "0"],
     ] {

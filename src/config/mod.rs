@@ -23,6 +23,7 @@ mod queue;
 mod raw;
 mod reader;
 mod relations;
+mod replies;
 mod routing;
 mod server;
 mod sources;
@@ -54,6 +55,7 @@ pub use mistake::{Mistake, Warning};
 pub use outbound_tls::Dane;
 pub use quantity::{parse_bytes, parse_span};
 pub use queue::{Queue, Retry};
+pub use replies::Replies;
 pub use server::{Admin, Auth, Http, Listener, ListenerTls, Server, Tls};
 pub use text_rules::Texts;
 pub use texts::Carrier;
@@ -104,6 +106,8 @@ pub struct Config {
     pub carriers: Vec<Carrier>,
     /// What texts must fit.
     pub texts: Texts,
+    /// What handsets send, and want no more of.
+    pub replies: Replies,
     /// What clients may ask of us.
     pub limits: Limits,
     /// The queue on disk.

@@ -11,7 +11,7 @@ use super::server::{self, Admin, Http, Listener, Server, Tls};
 use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
 use super::warmup::{self, PlanSection};
-use super::{Config, Events, Texts, clients, outbound_tls, routing, text_rules, tls_reports};
+use super::{Config, Events, Replies, Texts, clients, outbound_tls, replies, routing, text_rules, tls_reports};
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
 use crate::policy::texts::{Cap, Registered};
 use crate::policy::{Client, Clients};
@@ -45,6 +45,8 @@ pub(super) struct RawConfig {
     pub(super) sms: Texts,
     pub(super) sms_templates: Vec<Placed<Registered>>,
     pub(super) sms_caps: Vec<Placed<Cap>>,
+    pub(super) replies: crate::dispatch::replies::Options,
+    pub(super) opt_outs: (crate::policy::opt_outs::Words, usize),
     pub(super) limits: Limits,
     pub(super) log: Log,
     pub(super) events: (Option<PathBuf>, u64, usize),
@@ -81,6 +83,8 @@ impl RawConfig {
             sms: root.table("sms", text_rules::sms),
             sms_templates: root.tables("sms_template", text_rules::template),
             sms_caps: root.tables("sms_cap", text_rules::cap),
+            replies: root.table("replies", replies::replies),
+            opt_outs: root.table("opt_outs", replies::opt_outs),
             limits: root.table("limits", bounds::limits),
             log: root.table("log", bounds::log),
             events: root.table("events", bounds::events),
@@ -91,6 +95,8 @@ impl RawConfig {
     /// The usable form. `None` only where a mistake has been reported.
     pub(super) fn into_config(self, file: PathBuf) -> Option<Config> {
         let server = self.server?;
+        let (words, opt_outs_max) = self.opt_outs;
+        let options = crate::dispatch::replies::Options { words, ..self.replies };
         let (events_file, rotate_bytes, keep) = self.events;
         let events_file = events_file.unwrap_or_else(|| server.data_dir.join("events").join("events.jsonl"));
         let outbound_tls = outbound_tls::policies(&self.delivery, self.tls_policies, &self.routes);
@@ -121,6 +127,7 @@ impl RawConfig {
             },
             carriers: values(self.carriers),
             texts: text_rules::texts(self.sms, self.sms_templates, self.sms_caps),
+            replies: Replies { options, opt_outs_max },
             limits: self.limits,
             log: self.log,
             events: Events { file: events_file, rotate_bytes, keep },

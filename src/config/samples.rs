@@ -15,7 +15,7 @@ use crate::mail::dkim::{Algorithm, generate};
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
 
 /// The samples, topic by topic; together they are one configuration.
-const SAMPLES: [(&str, &str); 14] = [
+const SAMPLES: [(&str, &str); 15] = [
     ("server.toml", include_str!("../../config/server.toml")),
     ("tls.toml", include_str!("../../config/tls.toml")),
     ("listeners.toml", include_str!("../../config/listeners.toml")),
@@ -28,6 +28,7 @@ const SAMPLES: [(&str, &str); 14] = [
     ("sources.toml", include_str!("../../config/sources.toml")),
     ("carriers.toml", include_str!("../../config/carriers.toml")),
     ("texts.toml", include_str!("../../config/texts.toml")),
+    ("replies.toml", include_str!("../../config/replies.toml")),
     ("limits.toml", include_str!("../../config/limits.toml")),
     ("storage.toml", include_str!("../../config/storage.toml")),
 ];
@@ -91,6 +92,7 @@ fn the_samples_show_the_defaults() {
         (&rules.caps[..2], shown.texts.numbers_remembered),
         (&defaults.caps[..], small.texts.numbers_remembered)
     );
+    assert_eq!(shown.replies, small.replies);
     assert_eq!(Delivery { allow_private: vec![], ..shown.delivery }, small.delivery);
     assert_eq!(Dns { nameservers: vec![], ..shown.dns }, small.dns);
     let third = shown.sources.sources().find(|source| &*source.name == "mta3").unwrap();

@@ -2,7 +2,7 @@
 //!
 //! **What.** One loop asks the queue which sites have something to pull and sees to it that each has enough hands: for mail,
 //! workers that each own one connection ([`mail`]); for texts, a pump per set of carriers ([`text`]). Another ends what is
-//! overdue; a third delivers reports on TLS ([`tls_reports`]). [`notify`] writes the notifications that follow from an end, which the queue settles in the same batch.
+//! overdue; a third delivers reports on TLS ([`tls_reports`]). What handsets send is dealt with in [`replies`]. [`notify`] writes the notifications that follow from an end, which the queue settles in the same batch.
 //!
 //! **Promises.** A worker holds one lease at a time; every lease is settled or returned. At shutdown no new lease is taken
 //! and those that are out may finish until the deadline; what is cut off then is still in the queue.
@@ -11,13 +11,13 @@
 
 mod mail;
 mod notify;
+pub mod replies;
 mod text;
 mod tls_reports;
 mod turns;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
 use crate::egress::email::{Located, MailEgress};
-use crate::egress::sms::{Carrier, Inbound, InboundError};
+use crate::egress::sms::{Carrier, HandsetMessage, Inbound, InboundError, Taking};
 use crate::model::{Domain, Receipt};
 use crate::queue::steer::{Sweep, Swept};
 use crate::queue::{Ending, MailSite, Queue, SiteWork, Target};
@@ -38,6 +38,7 @@ use crate::schedule::SiteId;
 use crate::storage::AppendError;
 
 pub use notify::Notices;
+pub use replies::Replies;
 pub use tls_reports::Reporting;
 
 /// Carriers by name; swapped when configuration is reloaded.
@@ -56,6 +57,8 @@ pub struct Parts {
     pub connections_max: Arc<AtomicUsize>,
     /// How senders are told; may be changed.
     pub notices: Arc<ArcSwap<Notices>>,
+    /// Whom handsets' messages answer, and who wants no more texts.
+    pub replies: Arc<Replies>,
     /// Time.
     pub clock: SharedClock,
 }
@@ -347,19 +350,28 @@ impl Drop for Hand {
     }
 }
 
-/// Where carriers' receipts go: into the queue, durable before they are answered.
+/// Where goes what carriers bring: receipts into the queue, handsets' messages to [`Replies`]; durable before it is answered.
 #[derive(Debug)]
-pub struct Receipts(pub Queue);
+pub struct Inbox {
+    /// The queue.
+    pub queue: Queue,
+    /// What becomes of handsets' messages.
+    pub replies: Arc<Replies>,
+}
 
-impl Inbound for Receipts {
-    fn receipt(&self, receipt: Receipt) -> Pin<Box<dyn Future<Output = Result<(), InboundError>> + Send + '_>> {
+impl Inbound for Inbox {
+    fn receipt(&self, receipt: Receipt) -> Taking<'_> {
         Box::pin(async move {
-            self.0.receipt(receipt).await.map_err(|e| match e {
+            self.queue.receipt(receipt).await.map_err(|e| match e {
                 AppendError::Full | AppendError::Busy => InboundError::Busy,
                 AppendError::TooLarge | AppendError::Poisoned | AppendError::Body | AppendError::Closed => {
                     InboundError::Unavailable
                 }
             })
         })
+    }
+
+    fn handset(&self, message: HandsetMessage) -> Taking<'_> {
+        Box::pin(self.replies.take(message))
     }
 }

@@ -83,6 +83,10 @@ async fn carry(task: Task, mut lease: Lease, course: Arc<Course>, ready: Arc<Car
                 None => {
                     let other = consignment.progress.as_ref().and_then(|p| another(&task, &course, &p.carrier));
                     let carrier = other.unwrap_or(ready);
+                    if let Some(refusal) = task.parts.replies.refusal(consignment, &carrier) {
+                        let outcomes = lease.outcomes(&refusal);
+                        return lease.settle(outcomes, Vec::new()).await;
+                    }
                     (fresh(carrier.name(), carrier.parts_of(text)), Some(carrier))
                 }
             }
@@ -101,6 +105,7 @@ async fn carry(task: Task, mut lease: Lease, course: Arc<Course>, ready: Arc<Car
     // On an error the lease goes back: nothing was sent.
     let Ok(begun) = lease.begin(progress).await else { return };
     let Ok(consignment) = lease.load().await else { return };
+    task.parts.replies.note_sent(consignment, &carrier);
     let outcome = carrier.carry(&begun, consignment).await;
     lease.settle(vec![outcome], Vec::new()).await;
 }

@@ -140,7 +140,18 @@ impl EventLog {
     /// Waits until every fact recorded so far is in the file and synced; false if that cannot be said, also when facts have
     /// been dropped since the last time.
     pub async fn synced(&self) -> bool {
+        self.synced_since(self.shared.metrics.facts_dropped.get()).await
+    }
+
+    /// Records facts that no record of the queue tells of, and waits until they are in the file and synced; false if that cannot
+    /// be said, and then they may be there all the same. Those who come together share a sync.
+    pub async fn keep(&self, facts: Vec<Fact>) -> bool {
         let dropped = self.shared.metrics.facts_dropped.get();
+        facts.into_iter().for_each(|fact| self.record(fact));
+        self.synced_since(dropped).await
+    }
+
+    async fn synced_since(&self, dropped: u64) -> bool {
         let (answer, answered) = oneshot::channel();
         if self.shared.queue.try_send(Message::Sync(answer)).is_err() {
             return false;
@@ -177,6 +188,8 @@ struct Writer {
     failing: bool,
     /// Bytes written since the last sync.
     unsynced: u64,
+    /// A sync has failed: nobody knows what the disk has, and nothing is said to be synced until the next start.
+    unsure: bool,
 }
 
 /// The file is synced when no fact has come for so long …
@@ -194,7 +207,17 @@ impl Writer {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         let (file, size) = append_to(&options.file)?;
-        Ok(Self { options, metrics, file, size, buffer: Vec::with_capacity(BUFFER_BYTES), failing: false, unsynced: 0 })
+        sync_dir_of(&options.file)?;
+        Ok(Self {
+            options,
+            metrics,
+            file,
+            size,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+            failing: false,
+            unsynced: 0,
+            unsure: false,
+        })
     }
 
     fn run(mut self, facts: &Receiver<Message>) {
@@ -231,15 +254,15 @@ impl Writer {
         }
     }
 
-    /// A sync that fails costs nothing but facts of a power cut, and a start completes those it can.
+    /// A sync that fails costs facts of a power cut, and a start completes those it can.
     fn sync(&mut self) -> bool {
         if std::mem::take(&mut self.unsynced) > 0
             && let Err(e) = self.file.sync_data()
         {
             tracing::warn!(file = %self.options.file.display(), error = %e, "the event file could not be synced");
-            return false;
+            self.unsure = true;
         }
-        true
+        !self.unsure
     }
 
     fn line(&mut self, fact: &Fact) {
@@ -293,6 +316,10 @@ impl Writer {
             fs::remove_file(&self.options.file)?;
         }
         (self.file, self.size) = append_to(&self.options.file)?;
+        if let Err(e) = sync_dir_of(&self.options.file) {
+            tracing::warn!(file = %self.options.file.display(), error = %e, "the directory of the event file could not be synced");
+            self.unsure = true;
+        }
         Ok(())
     }
 }
@@ -311,6 +338,12 @@ fn append_to(path: &Path) -> io::Result<(File, u64)> {
         file.set_len(size)?;
     }
     Ok((file, size))
+}
+
+/// Makes a file's name last: without it what is synced in a new file may be nowhere after a power cut.
+fn sync_dir_of(path: &Path) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
 }
 
 fn numbered(path: &Path, n: u32) -> PathBuf {
@@ -387,6 +420,21 @@ mod tests {
         writer.line(&fact(3));
         writer.flush();
         assert_eq!(metrics.facts_dropped.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_in_the_file_and_what_is_dropped_is_not_said_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("e.jsonl");
+        let metrics = Arc::new(Metrics::new());
+        let log = EventLog::open(Options { file: file.clone(), rotate_bytes: 100, keep: 1 }, metrics.clone()).unwrap();
+        assert!(log.keep(vec![fact(1)]).await);
+        assert_eq!(lines(&file).len(), 1);
+        // A directory that is not empty cannot be renamed over: rotation fails from here on.
+        fs::create_dir_all(dir.path().join("e.jsonl.1/x")).unwrap();
+        assert!(!log.keep(vec![fact(2), fact(3)]).await);
+        log.close();
+        assert!(!log.keep(vec![fact(4)]).await, "nobody writes any more");
     }
 
     #[tokio::test]

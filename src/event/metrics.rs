@@ -95,6 +95,14 @@ pub struct Metrics {
     pub carrier_receipts: IntCounterVec,
     /// Receipts that match no message, by carrier.
     pub carrier_receipts_unmatched: IntCounterVec,
+    /// Messages from handsets, by carrier and result (`matched`, `unmatched`, `put-off`).
+    pub handset_messages: IntCounterVec,
+    /// Parts of handsets' long messages that wait for others.
+    pub handset_parts: IntGauge,
+    /// Opt-outs and their ends, by action (`out`, `in`) and who said so (`reply`, `operator`).
+    pub opt_outs: IntCounterVec,
+    /// Entries of the list of opt-outs.
+    pub opt_out_entries: IntGauge,
     /// Batches made durable.
     pub log_batches: IntCounter,
     /// Bytes written to the log.
@@ -192,6 +200,10 @@ impl Metrics {
                 "Receipts without a message.",
                 &["carrier"],
             ),
+            handset_messages: counters("handset_messages_total", "Messages from handsets.", &["carrier", "result"]),
+            handset_parts: gauge("handset_parts_waiting", "Parts of handsets' messages that wait for others."),
+            opt_outs: counters("opt_outs_total", "Opt-outs and their ends.", &["action", "by"]),
+            opt_out_entries: gauge("opt_outs", "Entries of the list of opt-outs."),
             log_batches: counter("log_batches_total", "Batches made durable."),
             log_bytes: counter("log_bytes_total", "Bytes written to the log."),
             log_sync_seconds: declared(

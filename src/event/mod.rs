@@ -3,8 +3,8 @@
 //! **What.** A [`Fact`] is one thing that happened to one recipient of one message. `queue` makes facts out of the records
 //! it has settled; nobody else logs a message's fate. [`log`] writes them to a rotated file, one JSON object a line.
 //!
-//! **Promises.** Words are those of the events contract (DESIGN section 4). The content of a message never appears; an
-//! `otp` recipient is masked.
+//! **Promises.** Words are those of the events contract (DESIGN section 4). The content of a message of ours never appears; an
+//! `otp` recipient is masked. What handsets send is told in full: the event is where it goes.
 //!
 //! **Does not know** storage, sockets, SMTP or SMPP.
 
@@ -56,11 +56,17 @@ pub enum Kind {
     Warmup,
     /// A report on TLS was sent to a domain, or will not be. About no message in particular.
     TlsReport,
+    /// A handset has sent a message: to a text of ours, where that can be told.
+    Replied,
+    /// A number wants no more texts of somebody.
+    OptedOut,
+    /// A number takes that back.
+    OptedIn,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Accepted,
         Self::Delayed,
         Self::Delivered,
@@ -76,6 +82,9 @@ impl Kind {
         Self::Paused,
         Self::Warmup,
         Self::TlsReport,
+        Self::Replied,
+        Self::OptedOut,
+        Self::OptedIn,
     ];
 
     /// The word in events and metrics.
@@ -96,6 +105,9 @@ impl Kind {
             Self::Paused => "paused",
             Self::Warmup => "warmup",
             Self::TlsReport => "tls_report",
+            Self::Replied => "replied",
+            Self::OptedOut => "opted_out",
+            Self::OptedIn => "opted_in",
         }
     }
 }
@@ -177,6 +189,12 @@ pub struct Fact {
     /// What became of a report on TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_report: Option<TlsReportFact>,
+    /// What a handset has sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handset: Option<HandsetFact>,
+    /// What a number wants no more of, or again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opt_out: Option<OptOutFact>,
 }
 
 impl Fact {
@@ -208,6 +226,8 @@ impl Fact {
             steering: None,
             warmup: None,
             tls_report: None,
+            handset: None,
+            opt_out: None,
         }
     }
 
@@ -221,6 +241,43 @@ impl Fact {
         let of_both = Self::new(time, Kind::Steered, Channel::Email);
         Self { channel: None, steering: Some(steering), ..of_both }
     }
+}
+
+/// A message from a handset as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct HandsetFact {
+    /// The handset's number (masked where the text that it answers is of class `otp`).
+    pub from: String,
+    /// What it was sent to: an access number of ours.
+    pub to: Arc<str>,
+    /// The words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The octets in hex, where they are no words that we can read; the event's `reason` says why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub octets: Option<String>,
+    /// Parts that it came in.
+    pub parts: usize,
+    /// Parts that never came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts_missing: Option<usize>,
+}
+
+/// An opt-out, or its end, as events show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct OptOutFact {
+    /// The number (masked as in [`HandsetFact`]).
+    pub number: String,
+    /// Texts under this signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Arc<str>>,
+    /// Texts that show this sender.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Arc<str>>,
+    /// Texts of this class.
+    pub class: &'static str,
+    /// Who said so: `reply`, or an operator.
+    pub by: Arc<str>,
 }
 
 /// A report on TLS (RFC 8460) as events show it.

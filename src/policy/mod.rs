@@ -1,9 +1,10 @@
 //! What is allowed: who the clients are and what each may send.
 //!
 //! **Promises.** Pure decisions on tables built by `config`; every refusal is a [`Refusal`] with a stable rule id.
-//! **Does not know** sockets, disk, SMTP or HTTP; [`credentials`] alone spends CPU, on a bounded pool.
+//! **Does not know** sockets, SMTP or HTTP; [`credentials`] alone spends CPU, on a bounded pool, [`opt_outs`] alone has a file.
 
 pub mod credentials;
+pub mod opt_outs;
 pub mod texts;
 
 use std::collections::HashMap;

@@ -17,7 +17,7 @@ use crate::route::Routes;
 use crate::schedule::{LaneId, Standing, Ticket};
 
 /// Public states from the least advanced to the last; a message shows the first that any of its recipients is in.
-const STATES: [&str; 11] = [
+const STATES: [&str; 12] = [
     "held",
     "scheduled",
     "queued",
@@ -26,6 +26,7 @@ const STATES: [&str; 11] = [
     "unknown",
     "bounced",
     "undelivered",
+    "rejected",
     "expired",
     "cancelled",
     "delivered",
@@ -101,7 +102,7 @@ impl Queue {
     }
 
     /// Messages that may be to an address, newest first. Looks at every entry: for people, not for programs.
-    async fn ids_to(&self, fingerprint: u64, most: usize) -> Vec<MessageId> {
+    pub(super) async fn ids_to(&self, fingerprint: u64, most: usize) -> Vec<MessageId> {
         let mut found = self.shared.table.lock().history.to(fingerprint, most);
         let newest = |found: &mut Vec<MessageId>| {
             found.sort_unstable_by_key(|id| std::cmp::Reverse(*id));

@@ -59,6 +59,7 @@ pub mod steer;
 pub mod steering;
 mod table;
 mod terms;
+mod texts_to;
 mod upkeep;
 pub mod view;
 
@@ -91,6 +92,7 @@ pub use retry::Retry;
 use steering::file::RulesFile;
 use table::{Now, Table};
 pub use terms::PaceOptions;
+pub use texts_to::TextTo;
 pub use upkeep::Ending;
 pub use view::MessageView;
 

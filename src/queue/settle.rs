@@ -31,7 +31,10 @@ pub(super) fn change_after(
         Outcome::Relayed(_) if is_text => (State::Sent { at: now }, Kind::Sent, None),
         Outcome::Relayed(_) => (State::Ended { end: End::Delivered, at: now }, Kind::Delivered, None),
         Outcome::Failed(failure) => {
-            let end = End::Failed;
+            // Nobody was asked: a rule of ours holds it back for good.
+            let by_us = is_text && failure.is_ours() && failure.rule.is_some();
+            counts = !by_us;
+            let end = if by_us { End::Rejected } else { End::Failed };
             (State::Ended { end, at: now }, end.kind(is_text), Some(failure))
         }
         Outcome::Delayed(failure) if unanswered => {

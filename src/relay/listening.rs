@@ -59,7 +59,7 @@ impl Listening {
         }
         if let (Some(listener), Some(live)) = (&config.http, &core.live.http) {
             let shared = crate::ingress::http::Shared {
-                backend: Live { queue: core.queue.clone(), credentials },
+                backend: Live { queue: core.queue.clone(), credentials, opt_outs: core.opt_outs.clone() },
                 metrics: core.metrics.clone(),
                 clock: core.clock.clone(),
                 tls: core.live.tls.clone(),

@@ -31,7 +31,8 @@ use tokio::task::JoinSet;
 use crate::admin::{Readiness, Reason};
 use crate::clock::{Mono, SharedClock, SystemClock};
 use crate::config::{Config, Mistake};
-use crate::dispatch::{Carriers, Dispatch, Notices, Parts, Receipts, Reporting};
+use crate::dispatch::replies::{self, Replies};
+use crate::dispatch::{Carriers, Dispatch, Inbox, Notices, Parts, Reporting};
 use crate::dns::Resolver;
 use crate::egress::email::{self, MailEgress, PausedSource};
 use crate::egress::sms::Carrier;
@@ -40,6 +41,7 @@ use crate::event::metrics::Metrics;
 use crate::ingress::{http, smtp};
 use crate::mail::dkim::SignerSet;
 use crate::policy::Clients;
+use crate::policy::opt_outs::OptOuts;
 use crate::queue::steering::Rule;
 use crate::queue::{PaceFile, Place, Queue};
 use crate::route::Routes;
@@ -75,6 +77,7 @@ pub struct Relay {
 #[derive(Debug)]
 pub(crate) struct Core {
     queue: Queue,
+    opt_outs: OptOuts,
     events: EventLog,
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -105,6 +108,7 @@ struct Live {
     signers: Arc<ArcSwap<SignerSet>>,
     connections_max: Arc<AtomicUsize>,
     notices: Arc<ArcSwap<Notices>>,
+    replies: Arc<ArcSwap<replies::Options>>,
 }
 
 /// Why a relay did not start, or stopped.
@@ -162,8 +166,10 @@ impl Relay {
             signers: Arc::new(ArcSwap::from_pointee(signers)),
             connections_max: Arc::new(AtomicUsize::new(config.delivery.concurrency)),
             notices: Arc::new(ArcSwap::from_pointee(options::notices(&config))),
+            replies: Arc::new(ArcSwap::from_pointee(config.replies.options.clone())),
         };
         let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics).await?;
+        let (opt_outs, replies) = open_replies(&config, &live, &queue, &events, &clock, &metrics).await?;
         let pace = PaceFile::new(options::pace_file(&config.server.data_dir));
         queue.recall_pace(&pace);
         let resolver =
@@ -177,6 +183,7 @@ impl Relay {
             carriers: carriers.clone(),
             connections_max,
             notices: live.notices.clone(),
+            replies: replies.clone(),
             clock: clock.clone(),
         };
         let core = Arc::new(Core {
@@ -185,6 +192,7 @@ impl Relay {
             carriers,
             parts: parts.clone(),
             queue,
+            opt_outs,
             events,
             metrics,
             readiness: Readiness::starting(),
@@ -205,6 +213,7 @@ impl Relay {
         let listening = listening.serve();
         tokio::spawn(watch_storage(Arc::downgrade(&core)));
         tokio::spawn(refresh_policies(policies));
+        tokio::spawn(Replies::keep_up(Arc::downgrade(&replies)));
         tokio::spawn(tend_warmup(Arc::downgrade(&core)));
         tokio::spawn(keep_pace(Arc::downgrade(&core)));
         core.readiness.clear(Reason::Starting);
@@ -310,6 +319,30 @@ async fn open_queue(
     Ok((queue, events))
 }
 
+/// Opens the list of opt-outs and what handsets' messages wait for each other.
+async fn open_replies(
+    config: &Config,
+    live: &Live,
+    queue: &Queue,
+    events: &EventLog,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+) -> Result<(OptOuts, Arc<Replies>), StartError> {
+    let data_dir = &config.server.data_dir;
+    let (list, parts) = (options::opt_outs_file(data_dir), options::handset_parts_file(data_dir));
+    let (most, options) = (config.replies.opt_outs_max, live.replies.clone());
+    let (queue, events, clock, metrics) = (queue.clone(), events.clone(), clock.clone(), metrics.clone());
+    let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
+        let opt_outs =
+            OptOuts::open(Arc::new(RealDisk), &list, most).map_err(|e| StartError::failed(list.display())(&e))?;
+        let parties = replies::Parties { queue, opt_outs: opt_outs.clone(), events, metrics, clock };
+        let replies = Replies::open(Arc::new(RealDisk), &parts, options, parties)
+            .map_err(|e| StartError::failed(parts.display())(&e))?;
+        Ok((opt_outs, Arc::new(replies)))
+    });
+    opened.await.map_err(|e| StartError::failed("replies")(&e))?
+}
+
 /// How often the taking in of a backlog is told of while it lasts.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -353,7 +386,7 @@ impl Core {
 
     fn start_carrier(&self, options: crate::egress::sms::Options) -> Result<Arc<Carrier>, String> {
         let _runtime = self.runtime.enter();
-        let inbound = Arc::new(Receipts(self.queue.clone()));
+        let inbound = Arc::new(Inbox { queue: self.queue.clone(), replies: self.parts.replies.clone() });
         Carrier::start(options, self.clock.clone(), &self.metrics, inbound).map_err(|e| e.to_string())
     }
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::Core;
-use crate::admin::control::{Operator, Status};
+use crate::admin::control::{Operator, OptOutOrder, Status};
 use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
+use crate::model::{Class, Number};
+use crate::policy::opt_outs::{OptOut, Which, Whom};
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
-use crate::queue::steering::{Order, Rule, Selector, SteerError, Which};
+use crate::queue::steering::{Order, Rule, Selector, SteerError};
 use crate::queue::view::QueueView;
 
 /// How long the overview waits for a backlog that is being taken in.
@@ -43,7 +45,7 @@ impl Operator for Core {
         Ok(rule)
     }
 
-    fn end_rule(&self, action: &str, which: Which, by: &str) -> Result<Rule, SteerError> {
+    fn end_rule(&self, action: &str, which: crate::queue::steering::Which, by: &str) -> Result<Rule, SteerError> {
         let rule = self.runtime.block_on(self.queue.end_rule(action, which, by))?;
         tracing::info!(rule = rule.id, by, "an operator has ended a rule");
         Ok(rule)
@@ -95,6 +97,40 @@ impl Operator for Core {
         Ok(reports as u64)
     }
 
+    fn opt_outs(&self, number: Option<&str>, most: usize) -> Result<(Vec<OptOut>, u64), String> {
+        let Some(number) = number else { return Ok((self.opt_outs.first(most), self.opt_outs.len() as u64)) };
+        let mut entries = self.opt_outs.of(&parse_number(number)?);
+        let total = entries.len() as u64;
+        entries.truncate(most);
+        Ok((entries, total))
+    }
+
+    fn add_opt_out(&self, order: OptOutOrder, by: &str) -> Result<Option<OptOut>, String> {
+        let OptOutOrder { number, whom, class, client } = order;
+        let unknown = client.as_ref().filter(|name| self.live.clients.load().named(name).is_none());
+        if let Some(name) = unknown {
+            return Err(format!("there is no client {name}"));
+        }
+        let number = parse_number(&number)?.as_str().into();
+        let entry = OptOut { number, whom, class, client, since: self.clock.now(), by: by.into() };
+        let is_new = self.runtime.block_on(self.parts.replies.add(entry.clone()))?;
+        tracing::info!(is_new, by, "an operator has put a number on the list of opt-outs");
+        Ok(is_new.then_some(entry))
+    }
+
+    fn remove_opt_outs(
+        &self,
+        number: &str,
+        whom: Option<Whom>,
+        class: Option<Class>,
+        by: &str,
+    ) -> Result<Vec<OptOut>, String> {
+        let which = Which { whom: whom.into_iter().collect(), class, client: None };
+        let removed = self.runtime.block_on(self.parts.replies.remove(&parse_number(number)?, which, by))?;
+        tracing::info!(entries = removed.len(), by, "an operator has taken entries off the list of opt-outs");
+        Ok(removed)
+    }
+
     fn reload(&self) -> Result<Vec<String>, String> {
         Core::reload(self)
     }
@@ -109,4 +145,8 @@ impl Operator for Core {
             listeners: self.listeners.lock().clone(),
         }
     }
+}
+
+fn parse_number(number: &str) -> Result<Number, String> {
+    Number::parse(number).map_err(|e| e.to_string())
 }

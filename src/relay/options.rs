@@ -27,6 +27,10 @@ const WARMUP: &str = "warmup.json";
 const PACE: &str = "pace.json";
 /// Where what became of TLS sessions is kept, and the reports that wait.
 const TLS_REPORTS: &str = "tls-reports.jsonl";
+/// Who wants no more texts.
+const OPT_OUTS: &str = "opt-outs.jsonl";
+/// The parts of handsets' messages that wait for each other.
+const HANDSET_PARTS: &str = "handset-parts.jsonl";
 /// Where the bound addresses stand once the relay is ready.
 pub(super) const LISTENERS: &str = "listeners.json";
 
@@ -73,6 +77,14 @@ fn pace(delivery: &config::Delivery) -> PaceOptions {
 
 pub(super) fn pace_file(data_dir: &Path) -> PathBuf {
     data_dir.join(PACE)
+}
+
+pub(super) fn opt_outs_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(OPT_OUTS)
+}
+
+pub(super) fn handset_parts_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(HANDSET_PARTS)
 }
 
 pub(super) fn storage(config: &Config) -> storage::Options {

@@ -69,6 +69,7 @@ impl Core {
         live.email.store(Arc::new(options::email(&new)));
         live.connections_max.store(new.delivery.concurrency, Ordering::Relaxed);
         live.notices.store(Arc::new(options::notices(&new)));
+        live.replies.store(Arc::new(new.replies.options.clone()));
         live.routes.store(Arc::new(new.routes.clone()));
         self.queue.reconfigure(options::queue(&new, false));
         let mut notes: Vec<String> = warnings.iter().map(ToString::to_string).collect();
@@ -124,6 +125,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[dane] trust_anchors", old.dane.anchors == new.dane.anchors),
         ("[log]", format!("{:?}", old.log) == format!("{:?}", new.log)),
         ("[events]", format!("{:?}", old.events) == format!("{:?}", new.events)),
+        ("[replies] joining", old.replies.options.joining_max == new.replies.options.joining_max),
+        ("[opt_outs] entries", old.replies.opt_outs_max == new.replies.opt_outs_max),
         ("[history]", format!("{:?}", old.history) == format!("{:?}", new.history)),
     ];
     let changed = same.into_iter().filter(|(_, same)| !same);

@@ -10,6 +10,11 @@ pub fn split_signature(text: &str) -> Option<(&str, &str)> {
     (!signature.is_empty() && !signature.contains('【')).then_some((signature, rest))
 }
 
+/// The signature at a text's head, without its brackets.
+pub fn signature(text: &str) -> Option<&str> {
+    split_signature(text).map(|(signature, _)| signature)
+}
+
 /// A letter, digit or mark of full width (U+FF01 to U+FF5E, and the ideographic space) in half width; others as they are.
 pub fn half_width(c: char) -> char {
     match c {

@@ -1,7 +1,8 @@
 //! Text content: alphabets, parts and receipts. Pure.
 //!
 //! **What.** [`plan`] says how a text will travel (for prices and previews), [`parts`] makes the octets that travel,
-//! [`transliterate`] writes a text so that it takes less room, [`reassemble`] and [`receipt`] read what comes back.
+//! [`transliterate`] writes a text so that it takes less room, [`reassemble`], [`join`], [`words`] and [`receipt`] read what comes
+//! back.
 //!
 //! **Promises.** No character is lost: a text that the GSM alphabet cannot hold goes as UCS-2. Neither an escape pair nor
 //! a surrogate pair is cut. `plan` and `parts` always agree on the number of parts.
@@ -12,12 +13,15 @@
 
 mod chinese;
 pub mod gsm7;
+pub mod join;
 mod parts;
 mod reassemble;
 pub mod receipt;
 mod transliterate;
+mod words;
 
-pub use chinese::{half_width, split_signature};
+pub use chinese::{half_width, signature, split_signature};
 pub use parts::{Encoding, Parts, Plan, outside_gsm7, parts, plan};
 pub use reassemble::{Concatenation, decode, split_header};
 pub use transliterate::{look_alike, transliterate};
+pub use words::Alphabet;

@@ -22,6 +22,7 @@ mod pacing;
 mod peers;
 mod power_cut;
 mod refusals;
+mod replies;
 mod retries;
 mod routing;
 mod rules;

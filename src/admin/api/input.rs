@@ -3,6 +3,8 @@
 //! **Promises.** A body is read within bounds of size, time and memory. Fields that nobody reads are refused, all of them by
 //! name.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use serde::Deserialize;
@@ -11,8 +13,11 @@ use serde_json::error::Category;
 use serde_json::{Map, Value};
 
 use super::App;
+use crate::admin::control::OptOutOrder;
 use crate::ingress::http::body::Bounds;
 use crate::ingress::http::problem::{Faults, Kind, Problem};
+use crate::model::Class;
+use crate::policy::opt_outs::Whom;
 use crate::queue::steer::Sentence;
 use crate::queue::steering::{Action, Order, Selector};
 
@@ -56,6 +61,44 @@ pub(super) struct Domains {
 impl Default for Domains {
     fn default() -> Self {
         Self { domains: 30 }
+    }
+}
+
+/// `GET /v1/opt-outs`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OptOutsOf {
+    /// Whose; everybody's if it is missing.
+    #[serde(default)]
+    pub(super) number: Option<Arc<str>>,
+    /// Most entries listed.
+    #[serde(default = "opt_outs_listed")]
+    pub(super) limit: usize,
+}
+
+fn opt_outs_listed() -> usize {
+    30
+}
+
+/// `DELETE /v1/opt-outs/{number}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OptOutsNamed {
+    #[serde(default)]
+    signature: Option<Arc<str>>,
+    #[serde(default)]
+    sender: Option<Arc<str>>,
+    #[serde(default)]
+    pub(super) class: Option<Class>,
+}
+
+impl OptOutsNamed {
+    /// Whose texts; everybody's if nobody is named.
+    pub(super) fn whom(&self) -> Result<Option<Whom>, Problem> {
+        match (self.signature.clone(), self.sender.clone()) {
+            (Some(_), Some(_)) => Err(Problem::field("sender", "name a signature or a sender, not both")),
+            (signature, sender) => Ok(signature.map(Whom::Signature).or(sender.map(Whom::Sender))),
+        }
     }
 }
 
@@ -120,6 +163,12 @@ impl Ordered for Flush {
 impl Ordered for WarmupReset {
     fn fields(&self) -> &'static [&'static str] {
         &["source", "provider", "day"]
+    }
+}
+
+impl Ordered for OptOutOrder {
+    fn fields(&self) -> &'static [&'static str] {
+        &["number", "signature", "sender", "class", "client"]
     }
 }
 

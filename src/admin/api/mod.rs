@@ -33,8 +33,8 @@ use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{MethodRouter, delete, get, post};
 use tokio::sync::Semaphore;
 
-use self::input::{Body, Domains, Explained, Flush, Lanes, Parameters, WarmupReset};
-use super::control::{self, Operator, RESPONSE_BYTES_MAX, Request, Response, Unserved};
+use self::input::{Body, Domains, Explained, Flush, Lanes, OptOutsNamed, OptOutsOf, Parameters, WarmupReset};
+use super::control::{self, Operator, OptOutOrder, RESPONSE_BYTES_MAX, Request, Response, Unserved};
 use super::http::Options;
 use crate::event::metrics::Metrics;
 use crate::ingress::http::body::BodyMemory;
@@ -73,7 +73,7 @@ struct App {
 }
 
 /// Every route served.
-fn routes() -> [(Method, &'static str, MethodRouter<App>); 16] {
+fn routes() -> [(Method, &'static str, MethodRouter<App>); 19] {
     [
         (Method::GET, "/status", get(async |asker: Asker| asker.ask(Request::Status).await)),
         (Method::GET, "/queue", get(queue)),
@@ -90,6 +90,9 @@ fn routes() -> [(Method, &'static str, MethodRouter<App>); 16] {
         (Method::POST, "/warmup", post(reset_warmup)),
         (Method::GET, "/tls-reports", get(tls_reports)),
         (Method::POST, "/tls-reports", post(async |asker: Asker| asker.ask(Request::SendTlsReports).await)),
+        (Method::GET, "/opt-outs", get(opt_outs)),
+        (Method::POST, "/opt-outs", post(add_opt_out)),
+        (Method::DELETE, "/opt-outs/{number}", delete(remove_opt_outs)),
         (Method::POST, "/reload", post(async |asker: Asker| asker.ask(Request::Reload).await)),
     ]
 }
@@ -261,6 +264,23 @@ async fn reset_warmup(asker: Asker, Body(reset): Body<WarmupReset>) -> Result<Ht
 
 async fn tls_reports(asker: Asker, Parameters(asked): Parameters<Domains>) -> Result<HttpResponse, Problem> {
     asker.ask(Request::TlsReports { domains: asked.domains }).await
+}
+
+async fn opt_outs(asker: Asker, Parameters(asked): Parameters<OptOutsOf>) -> Result<HttpResponse, Problem> {
+    asker.ask(Request::OptOuts { number: asked.number, most: asked.limit }).await
+}
+
+async fn add_opt_out(asker: Asker, Body(entry): Body<OptOutOrder>) -> Result<HttpResponse, Problem> {
+    asker.ask(Request::AddOptOut { entry }).await
+}
+
+async fn remove_opt_outs(
+    asker: Asker,
+    number: Result<Path<Arc<str>>, PathRejection>,
+    Parameters(named): Parameters<OptOutsNamed>,
+) -> Result<HttpResponse, Problem> {
+    let Path(number) = number.map_err(|_| Problem::field("number", "not a number"))?;
+    asker.ask(Request::RemoveOptOuts { number, whom: named.whom()?, class: named.class }).await
 }
 
 /// Most requests served at a time.

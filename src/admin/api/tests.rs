@@ -92,7 +92,7 @@ async fn nothing_is_served_without_the_token() {
         assert_eq!(ask(&router, method, path, &[], vec![b'x'; 1_000_000]).await.status, 401, "{method} {path}");
     }
     for (method, path, _) in routes() {
-        let path = format!("/v1{}", path.replace("{id}", "1").replace("{rule}", "1"));
+        let path = format!("/v1{}", path.replace("{id}", "1").replace("{rule}", "1").replace("{number}", "1"));
         assert_eq!(ask(&router, method.as_str(), &path, &[], "").await.status, 401, "{method} {path}");
     }
 }
@@ -165,6 +165,16 @@ async fn each_route_answers_what_the_control_socket_would() {
     assert_eq!((status, &json["kind"], &json["domains_total"]), (200, &json!("tls_reports"), &json!(5)));
     let (status, json) = asked("POST", "/v1/tls-reports", Value::Null).await;
     assert_eq!((status, &json["detail"]), (422, &json!("no reports are sent")));
+    let (_, json) = get("/v1/opt-outs?number=%2B8613800138000&limit=5").await;
+    assert_eq!((&json["kind"], &json["total"]), (&json!("opt_outs"), &json!(5)));
+    assert_eq!(json["opt_outs"][0]["signature"], "小店");
+    let entry = json!({"number": "+8613800138000", "sender": "10690001", "class": "marketing"});
+    let (_, json) = asked("POST", "/v1/opt-outs", entry).await;
+    assert_eq!((&json["opt_outs"][0]["sender"], &json["total"]), (&json!("10690001"), &json!(1)));
+    assert_eq!(json["opt_outs"][0]["by"], "admin-api (192.0.2.7)");
+    let removed = asked("DELETE", "/v1/opt-outs/+8613800138000?signature=%E5%B0%8F%E5%BA%97", Value::Null).await;
+    assert_eq!((removed.0, &removed.1["total"]), (200, &json!(1)));
+    assert_eq!(asked("DELETE", "/v1/opt-outs/+86?signature=a&sender=b", Value::Null).await.0, 422);
     let (status, json) = asked("POST", "/v1/reload", Value::Null).await;
     assert_eq!((status, &json["errors"][0]["detail"]), (422, &json!("relay.toml:3: unknown key")));
     assert_eq!(get("/v1/nowhere").await.0, 404);

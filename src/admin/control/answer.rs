@@ -10,6 +10,7 @@ use std::fmt;
 
 use super::protocol::{Request, Response};
 use super::server::Operator;
+use crate::policy::opt_outs::OptOut;
 use crate::queue::steer::Swept;
 use crate::queue::steering::SteerError;
 
@@ -74,11 +75,29 @@ pub fn answer<O: Operator + ?Sized>(
         Request::SendTlsReports => {
             Response::TlsReportsDue { reports: operator.send_tls_reports(by).map_err(Unserved::Cannot)? }
         }
+        Request::OptOuts { number, most } => {
+            let (opt_outs, total) =
+                operator.opt_outs(number.as_deref(), most.min(OPT_OUTS_MAX)).map_err(Unserved::Cannot)?;
+            Response::OptOuts { opt_outs, total }
+        }
+        Request::AddOptOut { entry } => {
+            opt_outs(operator.add_opt_out(entry, by).map_err(Unserved::Cannot)?.into_iter().collect())
+        }
+        Request::RemoveOptOuts { number, whom, class } => {
+            opt_outs(operator.remove_opt_outs(&number, whom, class, by).map_err(Unserved::Cannot)?)
+        }
         Request::Reload => Response::Reloaded { notes: operator.reload().map_err(Unserved::Cannot)? },
         Request::Status => Response::Status(operator.status()),
     })
 }
 
+fn opt_outs(opt_outs: Vec<OptOut>) -> Response {
+    let total = opt_outs.len() as u64;
+    Response::OptOuts { opt_outs, total }
+}
+
+/// Most entries of the list of opt-outs in one answer.
+const OPT_OUTS_MAX: usize = 100_000;
 /// Most lanes in one answer.
 pub(super) const LANES_MAX: usize = 10_000;
 /// Most domains in one answer.

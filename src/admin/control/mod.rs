@@ -24,7 +24,7 @@ pub(super) mod tests;
 pub use answer::{Unserved, answer};
 pub use client::{ControlError, call, call_telling};
 pub(super) use protocol::RESPONSE_BYTES_MAX;
-pub use protocol::{ListenerStatus, Request, Response, Status};
+pub use protocol::{ListenerStatus, OptOutOrder, Request, Response, Status};
 pub use server::{ControlSocket, Operator};
 
 /// The socket's name in the data directory.

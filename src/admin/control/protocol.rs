@@ -1,10 +1,14 @@
 //! What is said on the control socket.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::admin::Reason;
 use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
+use crate::model::{Class, ClientName};
+use crate::policy::opt_outs::{OptOut, Whom};
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
 use crate::queue::steering::{Order, Rule, Selector, Which};
@@ -74,6 +78,30 @@ pub enum Request {
     },
     /// End the period of TLS reports and send them. Answered by [`Response::TlsReportsDue`].
     SendTlsReports,
+    /// Who has opted out of texts. Answered by [`Response::OptOuts`].
+    OptOuts {
+        /// Of this number only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<Arc<str>>,
+        /// Most entries to list.
+        most: usize,
+    },
+    /// Put a number on the list of opt-outs. Answered by [`Response::OptOuts`]: the entry, if it is new.
+    AddOptOut {
+        /// Whose, of what.
+        entry: OptOutOrder,
+    },
+    /// Take entries off the list. Answered by [`Response::OptOuts`]: those that were taken off.
+    RemoveOptOuts {
+        /// The number.
+        number: Arc<str>,
+        /// Those about this signature or sender only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        whom: Option<Whom>,
+        /// Those of this class only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<Class>,
+    },
     /// Read the configuration again. Answered by [`Response::Reloaded`].
     Reload,
     /// How the relay is. Answered by [`Response::Status`].
@@ -127,6 +155,13 @@ pub enum Response {
         /// How many.
         reports: u64,
     },
+    /// Who has opted out of texts.
+    OptOuts {
+        /// Entries, by number.
+        opt_outs: Vec<OptOut>,
+        /// As many fit in all.
+        total: u64,
+    },
     /// The new configuration is in force.
     Reloaded {
         /// What cannot change without a restart, a sentence each.
@@ -139,6 +174,21 @@ pub enum Response {
         /// Why.
         why: String,
     },
+}
+
+/// An entry that an operator wants on the list of opt-outs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OptOutOrder {
+    /// The number.
+    pub number: Arc<str>,
+    /// Of whom it wants no more.
+    #[serde(flatten)]
+    pub whom: Whom,
+    /// Of which class.
+    pub class: Class,
+    /// Of which client; of all if it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientName>,
 }
 
 /// How a relay is.

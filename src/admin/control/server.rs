@@ -18,10 +18,14 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::answer::answer;
-use super::protocol::{RESPONSE_BYTES_MAX, RequestLine, Response, ResponseLine, Status, VERSION, read_request};
+use super::protocol::{
+    OptOutOrder, RESPONSE_BYTES_MAX, RequestLine, Response, ResponseLine, Status, VERSION, read_request,
+};
 use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
 use crate::ingress::http::listen::told_to_stop;
+use crate::model::Class;
+use crate::policy::opt_outs::{OptOut, Whom};
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
 use crate::queue::steering::{Order, Rule, Selector, SteerError, Which};
@@ -83,6 +87,30 @@ pub trait Operator: Send + Sync + 'static {
     /// # Errors
     /// Why none will be sent.
     fn send_tls_reports(&self, by: &str) -> Result<u64, String>;
+
+    /// Who has opted out of texts, of one number or of the first by number; at most `most` entries, and how many fit in all.
+    ///
+    /// # Errors
+    /// If it is no number.
+    fn opt_outs(&self, number: Option<&str>, most: usize) -> Result<(Vec<OptOut>, u64), String>;
+
+    /// Puts a number on the list of opt-outs; the entry, if it was not there.
+    ///
+    /// # Errors
+    /// Why it is not on the list.
+    fn add_opt_out(&self, order: OptOutOrder, by: &str) -> Result<Option<OptOut>, String>;
+
+    /// Takes a number's entries off the list, all of them or those that are named; what that was.
+    ///
+    /// # Errors
+    /// Why they are not off the list.
+    fn remove_opt_outs(
+        &self,
+        number: &str,
+        whom: Option<Whom>,
+        class: Option<Class>,
+        by: &str,
+    ) -> Result<Vec<OptOut>, String>;
 
     /// Reads the configuration again; returns what cannot change without a restart, a sentence each.
     ///

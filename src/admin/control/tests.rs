@@ -18,6 +18,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::egress::email::TlsReportsView;
 use crate::egress::email::WarmupView;
+use crate::model::Class;
+use crate::policy::opt_outs::{OptOut, Whom};
 use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, SentenceEnd, Swept};
 use crate::queue::steering::{Action, Order, Rule, Selector, SteerError, Which};
@@ -102,6 +104,26 @@ impl Operator for Fake {
         Err("no reports are sent".to_owned())
     }
 
+    fn opt_outs(&self, number: Option<&str>, most: usize) -> Result<(Vec<OptOut>, u64), String> {
+        Ok((number.map(opt_out).into_iter().collect(), most as u64))
+    }
+
+    fn add_opt_out(&self, order: OptOutOrder, by: &str) -> Result<Option<OptOut>, String> {
+        let OptOutOrder { number, whom, class, client } = order;
+        Ok(Some(OptOut { number, whom, class, client, since: Timestamp(1), by: by.into() }))
+    }
+
+    fn remove_opt_outs(
+        &self,
+        number: &str,
+        whom: Option<Whom>,
+        class: Option<Class>,
+        _by: &str,
+    ) -> Result<Vec<OptOut>, String> {
+        assert_eq!((whom, class), (Some(Whom::Signature("小店".into())), None));
+        Ok(vec![opt_out(number)])
+    }
+
     fn reload(&self) -> Result<Vec<String>, String> {
         Err("relay.toml:3: unknown key".to_owned())
     }
@@ -116,6 +138,11 @@ impl Operator for Fake {
             listeners: Vec::new(),
         }
     }
+}
+
+fn opt_out(number: &str) -> OptOut {
+    let (whom, by) = (Whom::Signature("小店".into()), "reply".into());
+    OptOut { number: number.into(), whom, class: Class::Marketing, client: None, since: Timestamp(1), by }
 }
 
 async fn ask(path: &Path, request: Request) -> Result<Response, ControlError> {
@@ -151,6 +178,17 @@ async fn an_operator_is_answered_until_the_relay_stops() {
     assert_eq!(ask(&path, Request::Warmup).await.unwrap(), Response::Warmup { sources: Vec::new() });
     let reset = Request::ResetWarmup { source: "mta9".to_owned(), provider: None, day: 1 };
     assert_eq!(ask(&path, reset).await.unwrap_err().to_string(), "no source mta9");
+    let listed =
+        ask(&path, Request::OptOuts { number: Some("+8613800138000".into()), most: usize::MAX }).await.unwrap();
+    assert_eq!(listed, Response::OptOuts { opt_outs: vec![opt_out("+8613800138000")], total: 100_000 });
+    let (number, whom): (Arc<str>, _) = ("+8613800138000".into(), Whom::Signature("小店".into()));
+    let entry = OptOutOrder { number: number.clone(), whom: whom.clone(), class: Class::Marketing, client: None };
+    let Response::OptOuts { opt_outs, total: 1 } = ask(&path, Request::AddOptOut { entry }).await.unwrap() else {
+        panic!()
+    };
+    assert!(opt_outs[0].whom == whom && opt_outs[0].by.starts_with("uid "), "{opt_outs:?}");
+    let off = Request::RemoveOptOuts { number, whom: Some(whom), class: None };
+    assert!(matches!(ask(&path, off).await.unwrap(), Response::OptOuts { total: 1, .. }));
     let Response::Status(status) = ask(&path, Request::Status).await.unwrap() else { panic!() };
     assert!(status.ready);
 

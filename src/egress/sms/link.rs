@@ -1,7 +1,7 @@
 //! One bound connection: parts out, answers and receipts in.
 //!
 //! **Promises.** Ends only after every part handed to it has its [`PartAnswer`]. What waits to be written is bounded; a
-//! carrier that does not read is found out by being asked whether it lives. At most `receipts_max` receipts are on their way to disk; at
+//! carrier that does not read is found out by being asked whether it lives. At most `receipts_max` receipts and messages from handsets are on their way to disk; at
 //! that limit nothing is read until one is done.
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::InboundError;
 use super::carrier::{Phase, Shared};
 use super::dial::Made;
-use super::protocol::{Bound, Brought, DeliveryId, Event, Reaction, Verdict};
+use super::protocol::{Bound, Brought, DeliveryId, Event, FromHandset, Reaction, Verdict};
 use super::slots::{Job, PartAnswer, Slot};
 use crate::model::Receipt;
 use crate::wire::Meaning;
@@ -61,6 +61,16 @@ struct Unanswered {
     answer: Option<oneshot::Sender<PartAnswer>>,
     /// Held until the carrier answers, however late.
     _slot: Slot,
+}
+
+impl From<Result<(), InboundError>> for Reaction {
+    fn from(taken: Result<(), InboundError>) -> Self {
+        match taken {
+            Ok(()) => Self::Taken,
+            Err(InboundError::Busy) => Self::Busy,
+            Err(InboundError::Unavailable) => Self::Unavailable,
+        }
+    }
 }
 
 /// What woke the link.
@@ -261,12 +271,7 @@ impl<'a> Link<'a> {
         let (shared, carrier) = (self.shared, &self.shared.options.name);
         let (id, state, words) = match brought {
             Brought::Receipt { id, state, words } => (id, state, words),
-            Brought::Handset => {
-                // Nobody keeps what handsets send yet; the carrier shall.
-                tracing::warn!(%carrier, "a message from a handset was put off");
-                shared.series.receipts.with_label_values(&[carrier, "handset-message"]).inc();
-                return self.session.answer_delivery(delivery, Reaction::PutOff, &mut self.out);
-            }
+            Brought::Handset(read) => return self.take_handset(delivery, read),
             Brought::Unreadable => {
                 self.count_unreadable("no id");
                 return self.session.answer_delivery(delivery, Reaction::Refused, &mut self.out);
@@ -282,20 +287,26 @@ impl<'a> Link<'a> {
         let (inbound, name) = (Arc::clone(&shared.inbound), Arc::clone(carrier));
         let counted = shared.series.receipts.with_label_values(&[carrier, receipt.state.as_str()]);
         self.receipts.spawn(async move {
-            let reaction = match inbound.receipt(receipt).await {
-                Ok(()) => {
-                    counted.inc();
-                    Reaction::Taken
-                }
-                Err(error) => {
-                    tracing::warn!(carrier = %name, %error, "a receipt was put off");
-                    match error {
-                        InboundError::Busy => Reaction::Busy,
-                        InboundError::Unavailable => Reaction::Unavailable,
-                    }
-                }
-            };
-            (delivery, reaction)
+            let taken = inbound.receipt(receipt).await;
+            if let Err(error) = &taken {
+                tracing::warn!(carrier = %name, %error, "a receipt was put off");
+            } else {
+                counted.inc();
+            }
+            (delivery, taken.into())
+        });
+    }
+
+    fn take_handset(&mut self, delivery: DeliveryId, read: FromHandset) {
+        let (shared, carrier) = (self.shared, &self.shared.options.name);
+        let message = read.message(carrier, shared.clock.now());
+        let (inbound, name) = (Arc::clone(&shared.inbound), Arc::clone(carrier));
+        self.receipts.spawn(async move {
+            let taken = inbound.handset(message).await;
+            if let Err(error) = &taken {
+                tracing::warn!(carrier = %name, %error, "a message from a handset was put off");
+            }
+            (delivery, taken.into())
         });
     }
 

@@ -9,20 +9,20 @@
 //!   A part counts as sent as soon as its first octet may have reached the socket.
 //! - A receipt is answered yes only after [`Inbound::receipt`] said that it is durable; until then the carrier keeps it.
 //!   Receipts are taken concurrently, so that one sync serves many.
-//! - A message from a handset is answered with an error that keeps it there and counted: nobody keeps it yet, and nothing is
-//!   answered yes that is not kept.
+//! - So is a message from a handset, or a part of one, and [`Inbound::handset`].
 //!
 //! **Does not know** the queue, routing between carriers or retry times.
 //!
 //! **Fails how.** A link that breaks is made again with growing, jittered pauses; what it left unanswered is reported by
 //! the attempts concerned. Panics on nothing a carrier says.
 //!
-//! Joined here: `options`, `message` (envelope → parts), `pace` (rate), `slots` (windows), `dial` (connect, bind, again),
-//! `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle), and `protocol`, behind which SMPP,
-//! CMPP and SMGP are: none of the others knows which of them is spoken.
+//! Joined here: `options`, `message` (envelope → parts), `handset` (what comes back), `pace` (rate), `slots` (windows), `dial`
+//! (connect, bind, again), `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle), and `protocol`,
+//! behind which SMPP, CMPP and SMGP are: none of the others knows which of them is spoken.
 
 mod carrier;
 mod dial;
+mod handset;
 mod link;
 mod message;
 mod options;
@@ -36,6 +36,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use carrier::Carrier;
+pub use handset::HandsetMessage;
 pub use options::{Cmpp, Logins, Options, OptionsError, Protocol, Smgp, Smpp, Validity};
 
 use crate::model::Receipt;
@@ -46,10 +47,19 @@ pub trait Inbound: Send + Sync {
     ///
     /// # Errors
     /// [`InboundError`]; the carrier is told to bring it again.
-    fn receipt(&self, receipt: Receipt) -> Pin<Box<dyn Future<Output = Result<(), InboundError>> + Send + '_>>;
+    fn receipt(&self, receipt: Receipt) -> Taking<'_>;
+
+    /// Takes a message from a handset, or a part of one; returns once it is durable.
+    ///
+    /// # Errors
+    /// [`InboundError`]; the carrier is told to bring it again.
+    fn handset(&self, message: HandsetMessage) -> Taking<'_>;
 }
 
-/// Why a receipt was not taken.
+/// Something is being made durable.
+pub type Taking<'a> = Pin<Box<dyn Future<Output = Result<(), InboundError>> + Send + 'a>>;
+
+/// Why a receipt or a message from a handset was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InboundError {
     /// No room now: answered `ESME_RX_T_APPN`, result 8 in CMPP, status 1 in SMGP.
@@ -61,8 +71,8 @@ pub enum InboundError {
 impl fmt::Display for InboundError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Busy => "no room for the receipt",
-            Self::Unavailable => "receipts cannot be stored",
+            Self::Busy => "no room for it now",
+            Self::Unavailable => "it cannot be stored",
         })
     }
 }

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::{ClientName, Envelope, MessageId, Responsibility, Secret, Submission};
-use crate::policy::Client;
 use crate::policy::credentials::{Credentials, CredentialsError};
+use crate::policy::opt_outs::{OptOuts, Wanted};
+use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, Accepted, MessageView, Queue};
 
 /// The layers below, as seen from here; a trait so that tests need neither disk nor argon2.
@@ -22,6 +23,9 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         envelope: &Envelope,
     ) -> impl Future<Output = Result<Option<Self::Accepted>, AcceptError>> + Send;
+
+    /// May this text be sent, for all that its number has opted out of?
+    fn may_send(&self, text: Wanted<'_>) -> Result<(), Refusal>;
 
     /// What is known of a message of that client.
     fn message(&self, id: MessageId, client: &ClientName) -> impl Future<Output = Option<MessageView>> + Send;
@@ -58,6 +62,8 @@ pub struct Live {
     pub queue: Queue,
     /// Who the clients are.
     pub credentials: Credentials,
+    /// Who wants no more texts.
+    pub opt_outs: OptOuts,
 }
 
 impl Backend for Live {
@@ -69,6 +75,10 @@ impl Backend for Live {
 
     async fn accepted_before(&self, envelope: &Envelope) -> Result<Option<Accepted>, AcceptError> {
         self.queue.accepted_before(envelope).await
+    }
+
+    fn may_send(&self, text: Wanted<'_>) -> Result<(), Refusal> {
+        self.opt_outs.may_send(text)
     }
 
     async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {

@@ -16,8 +16,9 @@ use super::problem::{Faults, Kind, Problem};
 use super::settings::{RawSettings, Settings, not_after};
 use crate::model::{Address, Channel, Content, Number, Origin, Recipient, SenderId, SmsText, TextOrigin};
 use crate::policy::Refusal;
+use crate::policy::opt_outs::Wanted;
 use crate::policy::texts::{self, Capped, Counted};
-use crate::sms::{plan, split_signature, transliterate};
+use crate::sms::{plan, signature, transliterate};
 
 /// Send a text
 ///
@@ -36,6 +37,7 @@ use crate::sms::{plan, split_signature, transliterate};
 )]
 pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Request) -> Result<Response, Problem> {
     let (intake, text) = read::<_, Number>(&app, request).await?;
+    check_opt_outs(&app, &intake, &text)?;
     let told = TextReply { parts: plan(&text.words).count, transliterated: text.transliterated };
     let counted = count(&app, &intake, &text);
     let origin = Origin::Text(TextOrigin { from: text.from });
@@ -48,7 +50,7 @@ pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Reque
         Err(capped) => {
             let before = app.shared.backend.accepted_before(&envelope).await.map_err(refused)?;
             return before.map(|yes| answer(&yes, envelope.send_at.is_some(), Some(told))).ok_or_else(|| {
-                app.shared.metrics.text_refusals.with_label_values(&[&*client.name, CAP_RULE]).inc();
+                count_refusal(&app, &intake, CAP_RULE);
                 capped
             });
         }
@@ -63,7 +65,7 @@ pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Reque
 /// Counts a text to its number, if there have not been enough.
 fn count<B: Backend>(app: &App<B>, intake: &Intake, text: &Text<Number>) -> Result<Counted, Problem> {
     let shown = text.from.as_ref().map(ToString::to_string).unwrap_or_default();
-    let signature = split_signature(text.words.as_str()).map_or(&*shown, |(signature, _)| signature);
+    let signature = signature(text.words.as_str()).unwrap_or(&shown);
     let class = text.settings.class.unwrap_or_default();
     let wanted = texts::Text { client: &intake.client.name, to: &text.to, class, signature };
     let now = intake.received_at;
@@ -72,6 +74,23 @@ fn count<B: Backend>(app: &App<B>, intake: &Intake, text: &Text<Number>) -> Resu
         Problem::ruled(Kind::Limited, CAP_RULE, format!("no more than {limit}: one more from {until} on"))
             .retry_after(until.since(now))
     })
+}
+
+fn count_refusal<B: Backend>(app: &App<B>, intake: &Intake, rule: &str) {
+    app.shared.metrics.text_refusals.with_label_values(&[&*intake.client.name, rule]).inc();
+}
+
+/// A number that has opted out of such texts gets none.
+fn check_opt_outs<B: Backend>(app: &App<B>, intake: &Intake, text: &Text<Number>) -> Result<(), Problem> {
+    let wanted = Wanted {
+        number: &text.to,
+        class: text.settings.class.unwrap_or_default(),
+        client: &intake.client.name,
+        signature: signature(text.words.as_str()),
+        sender: text.from.as_ref(),
+    };
+    app.shared.backend.may_send(wanted).inspect_err(|refusal| count_refusal(app, intake, refusal.rule))?;
+    Ok(())
 }
 
 /// Reads a request whose client is allowed what it asks for.
@@ -83,9 +102,7 @@ pub(super) async fn read<B: Backend, To: Destination>(
     let request: SmsRequest = json::read(&intake.body, |value| SmsRequest::deserialize(value).map(drop))?;
     let transliterate = request.transliterate.unwrap_or(intake.client.transliterate);
     let text = Text::<To>::read(request, &intake)?;
-    let ruled = text.ruled(&intake).inspect_err(|refusal| {
-        app.shared.metrics.text_refusals.with_label_values(&[&*intake.client.name, refusal.rule]).inc();
-    })?;
+    let ruled = text.ruled(&intake).inspect_err(|refusal| count_refusal(app, &intake, refusal.rule))?;
     Ok((intake, ruled.written(transliterate)))
 }
 
@@ -225,8 +242,8 @@ fn number_expected(error: crate::model::AddressError) -> &'static str {
 }
 
 /// The words as they will travel, with the signature in front.
-fn words(text: Option<String>, signature: Option<String>, faults: &mut Faults) -> Option<SmsText> {
-    let signature = signature.map(|s| {
+fn words(text: Option<String>, signed: Option<String>, faults: &mut Faults) -> Option<SmsText> {
+    let signature = signed.map(|s| {
         let fits = (1..=SIGNATURE_CHARS_MAX).contains(&s.chars().count());
         let plain = !s.chars().any(|c| c.is_control() || matches!(c, '【' | '】'));
         if fits && plain {

@@ -1,27 +1,24 @@
 //! Putting long texts together again.
 
-use std::collections::{HashMap, VecDeque};
-
 use super::ReceivedText;
 use super::talk::Submission;
+use crate::clock::Timestamp;
 use crate::sms;
+use crate::sms::join::{Incomplete, Joiner, Taken};
 
 /// Most texts of which some part is missing; beyond it the oldest is forgotten, as a handset would.
 const INCOMPLETE_MAX: usize = 4_096;
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Key {
-    source: String,
-    destination: String,
-    reference: u16,
-    total: u8,
+/// The texts of which some part is missing, by source and destination.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    incomplete: Joiner<(String, String), String>,
 }
 
-/// The texts of which some part is missing.
-#[derive(Debug, Default)]
-pub(super) struct Assembly {
-    incomplete: HashMap<Key, Vec<Option<String>>>,
-    oldest_first: VecDeque<Key>,
+impl Default for Assembly {
+    fn default() -> Self {
+        Self { incomplete: Joiner::new(INCOMPLETE_MAX) }
+    }
 }
 
 impl Assembly {
@@ -31,31 +28,17 @@ impl Assembly {
         let split = if part.udhi { sms::split_header(&part.octets) } else { None };
         let (concatenation, content) = split.unwrap_or((None, &part.octets));
         let text = sms::decode(part.coding, content);
-        let Some(part) = concatenation.filter(|c| c.total > 1) else {
+        let Some(place) = concatenation.filter(|c| c.total > 1) else {
             return Some(ReceivedText { source, destination, text, parts: 1 });
         };
-        let key = Key { source, destination, reference: part.reference, total: part.total };
-        if !self.incomplete.contains_key(&key) {
-            self.make_room();
-            self.oldest_first.push_back(key.clone());
+        let who = (source.clone(), destination.clone());
+        if !self.incomplete.has_room(&Incomplete { who: who.clone(), reference: place.reference, total: place.total }) {
+            self.incomplete.oldest();
         }
-        let parts = self.incomplete.entry(key.clone()).or_insert_with(|| vec![None; usize::from(part.total)]);
-        parts[usize::from(part.number) - 1] = Some(text);
-        if parts.iter().any(Option::is_none) {
-            return None;
-        }
-        let parts = self.incomplete.remove(&key)?;
-        self.oldest_first.retain(|k| *k != key);
-        let count = parts.len();
-        let text = parts.into_iter().flatten().collect();
-        Some(ReceivedText { source: key.source, destination: key.destination, text, parts: count })
-    }
-
-    fn make_room(&mut self) {
-        while self.oldest_first.len() >= INCOMPLETE_MAX {
-            if let Some(oldest) = self.oldest_first.pop_front() {
-                self.incomplete.remove(&oldest);
-            }
+        // Nothing here goes by time.
+        match self.incomplete.take(who, place, text, Timestamp(0)) {
+            Taken::Whole(parts) => Some(ReceivedText { source, destination, text: parts.concat(), parts: parts.len() }),
+            Taken::Waiting | Taken::Displaced(_) => None,
         }
     }
 }
@@ -78,7 +61,7 @@ mod tests {
         assert_eq!(assembly.take(&part(made.parts[1].clone(), true)), None);
         let whole = assembly.take(&part(made.parts[0].clone(), true)).unwrap();
         assert_eq!((whole.text, whole.parts), (content, 2));
-        assert!(assembly.incomplete.is_empty() && assembly.oldest_first.is_empty());
+        assert!(assembly.incomplete.is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::receipts::Waiting;
 use super::talk::{Over, Said, Submission, Talk, Verdict};
-use super::{Shared, count};
+use super::{ReceivedText, Shared, count};
 use crate::clock::Mono;
 use crate::model::ReceiptState;
 
@@ -151,6 +151,7 @@ impl Connection {
         let whole = shared.assembly.lock().take(&submission);
         if let Some(text) = whole {
             count(&shared.counters.texts);
+            self.reply(&submission, &text);
             if let Some(received) = &shared.options.received {
                 // Nobody listens any more: the text is counted all the same.
                 let _ = received.send(text).await;
@@ -167,9 +168,31 @@ impl Connection {
                 submitted: shared.clock.now(),
                 source: submission.source,
                 destination: submission.destination,
+                reply: None,
             });
         }
         answer
+    }
+
+    /// The handset that got a whole text may have something to say.
+    fn reply(&self, last: &Submission, text: &ReceivedText) {
+        let shared = &self.shared;
+        for reply in shared.options.replies.iter().filter(|reply| reply.number == text.destination) {
+            let reference = u8::try_from(shared.ids.fetch_add(1, Ordering::Relaxed) & 0xFF).unwrap_or_default();
+            for part in reply.parts(reference) {
+                shared.receipts.of(self.talk.spoken()).put(Waiting {
+                    spoken: self.talk.spoken(),
+                    due: shared.clock.mono().plus(shared.options.latency).plus(shared.options.receipt_delay),
+                    id: shared.ids.fetch_add(1, Ordering::Relaxed),
+                    tries: 0,
+                    state: ReceiptState::Delivered,
+                    submitted: shared.clock.now(),
+                    source: last.source.clone(),
+                    destination: last.destination.clone(),
+                    reply: Some(part),
+                });
+            }
+        }
     }
 
     fn release_answers(&mut self, now: Mono) {
@@ -190,8 +213,10 @@ impl Connection {
             self.last_sequence = if self.last_sequence >= SEQUENCE_MAX { 1 } else { self.last_sequence + 1 };
             let at = self.shared.clock.now();
             self.talk.bring(&self.shared, self.last_sequence, &receipt, at, &mut self.out);
+            if receipt.reply.is_none() {
+                count(&self.shared.counters.receipts_sent);
+            }
             self.outstanding.by_sequence.insert(self.last_sequence, receipt);
-            count(&self.shared.counters.receipts_sent);
         }
     }
 
@@ -215,7 +240,12 @@ impl Outstanding {
     fn answered(&mut self, sequence: u32, taken: bool) {
         let Some(receipt) = self.by_sequence.remove(&sequence) else { return };
         if taken {
-            count(&self.shared.counters.receipts_acknowledged);
+            let counters = &self.shared.counters;
+            count(if receipt.reply.is_some() {
+                &counters.replies_acknowledged
+            } else {
+                &counters.receipts_acknowledged
+            });
         } else {
             self.put_off(receipt);
         }
@@ -228,7 +258,7 @@ impl Outstanding {
             count(&counters.receipts_given_up);
             return;
         }
-        count(&counters.receipts_put_off);
+        count(if receipt.reply.is_some() { &counters.replies_put_off } else { &counters.receipts_put_off });
         receipt.due = self.shared.clock.mono().plus(options.receipt_retry);
         self.shared.receipts.of(receipt.spoken).put(receipt);
     }

@@ -2,7 +2,7 @@
 //! sockets.
 //!
 //! **What.** Tells from a client's first octets what it speaks, takes binds and texts, puts long texts together, hands each whole text to whoever asked for it, and sends
-//! delivery receipts, all as slowly, forgetfully or grumpily as its [`Options`] say. Behind `postrider sink`, the sandbox
+//! delivery receipts and what handsets answer, all as slowly, forgetfully or grumpily as its [`Options`] say. Behind `postrider sink`, the sandbox
 //! and the tests.
 //!
 //! **Promises.** Speaks by the book to well-behaved peers and survives the others. Everything it keeps is bounded: at a
@@ -14,6 +14,7 @@
 
 mod assembly;
 mod connection;
+mod handsets;
 mod receipts;
 mod talk;
 
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
+pub use self::handsets::Reply;
 use self::receipts::AllReceipts;
 use crate::clock::{SharedClock, SystemClock};
 use crate::model::{MessageId, Responsibility, Secret};
@@ -75,6 +77,8 @@ pub struct Options {
     pub receipts_waiting_max: usize,
     /// Most connections at a time; more are closed at once.
     pub connections_max: usize,
+    /// What handsets answer to texts.
+    pub replies: Vec<Reply>,
     /// Where each whole text goes; while it has no room, reading stops.
     pub received: Option<mpsc::Sender<ReceivedText>>,
 }
@@ -100,6 +104,7 @@ impl Default for Options {
             receipt_tries_max: 20,
             receipts_waiting_max: 100_000,
             connections_max: 64,
+            replies: Vec::new(),
             received: None,
         }
     }
@@ -174,8 +179,12 @@ counts! {
     receipts_acknowledged,
     /// Receipts answered otherwise, or cut off.
     receipts_put_off,
-    /// Receipts brought as often as allowed, in vain.
+    /// Receipts, and parts of replies, brought as often as allowed, in vain.
     receipts_given_up,
+    /// Parts of replies answered yes.
+    replies_acknowledged,
+    /// Parts of replies answered otherwise, or cut off.
+    replies_put_off,
 }
 
 /// A running or ready carrier simulator.

@@ -1,4 +1,4 @@
-//! The receipts that wait to be sent, over whichever connection can.
+//! The receipts, and the parts of what handsets answer, that wait to be sent, over whichever connection can.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::handsets::ReplyPart;
 use super::talk::Party;
 use crate::clock::{Mono, Timestamp};
 use crate::model::ReceiptState;
@@ -23,6 +24,8 @@ pub(super) struct Waiting {
     pub(super) submitted: Timestamp,
     pub(super) source: Party,
     pub(super) destination: Party,
+    /// It is no receipt: the handset at the destination sends this.
+    pub(super) reply: Option<ReplyPart>,
 }
 
 impl PartialOrd for Waiting {

@@ -1,6 +1,5 @@
 //! The simulator and our own client, over real sockets.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::{Clock, Timestamp};
-use crate::egress::sms::{Carrier, Cmpp, Inbound, InboundError, Logins, Options as CarrierOptions, Protocol, Smgp};
+use crate::egress::sms::{
+    Carrier, Cmpp, HandsetMessage, Inbound, InboundError, Logins, Options as CarrierOptions, Protocol, Smgp, Taking,
+};
 use crate::event::metrics::Metrics;
 use crate::model::{
     Address, AttemptBegun, Class, Consignment, Content, Envelope, Number, Origin, Outcome, PartState, Receipt,
@@ -23,19 +24,35 @@ use crate::wire::gateway::auth::NameForm;
 struct Begun;
 impl AttemptBegun for Begun {}
 
-/// Hands receipts to the test; the first few are put off.
+/// Hands receipts and handsets' messages to the test; the first few are put off.
 struct Sink {
     receipts: mpsc::Sender<Receipt>,
+    handsets: mpsc::Sender<HandsetMessage>,
     put_off: AtomicU32,
 }
 
+impl Sink {
+    fn is_put_off(&self) -> bool {
+        self.put_off.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+    }
+}
+
 impl Inbound for Sink {
-    fn receipt(&self, receipt: Receipt) -> Pin<Box<dyn Future<Output = Result<(), InboundError>> + Send + '_>> {
+    fn receipt(&self, receipt: Receipt) -> Taking<'_> {
         Box::pin(async move {
-            if self.put_off.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            if self.is_put_off() {
                 return Err(InboundError::Busy);
             }
             self.receipts.send(receipt).await.map_err(|_| InboundError::Unavailable)
+        })
+    }
+
+    fn handset(&self, message: HandsetMessage) -> Taking<'_> {
+        Box::pin(async move {
+            if self.is_put_off() {
+                return Err(InboundError::Busy);
+            }
+            self.handsets.send(message).await.map_err(|_| InboundError::Unavailable)
         })
     }
 }
@@ -44,6 +61,7 @@ struct Bench {
     sim: Arc<CarrierSim>,
     carrier: Arc<Carrier>,
     receipts: mpsc::Receiver<Receipt>,
+    handsets: mpsc::Receiver<HandsetMessage>,
     texts: mpsc::Receiver<ReceivedText>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
@@ -65,10 +83,11 @@ impl Bench {
         };
         change(&mut client);
         let (sender, receipts) = mpsc::channel(1_000);
-        let sink = Arc::new(Sink { receipts: sender, put_off: AtomicU32::new(put_off) });
+        let (heard, handsets) = mpsc::channel(1_000);
+        let sink = Arc::new(Sink { receipts: sender, handsets: heard, put_off: AtomicU32::new(put_off) });
         let carrier = Carrier::start(client, SystemClock::shared(), &Metrics::new(), sink).unwrap();
         let (stop, running) = Self::run(&sim);
-        Self { sim, carrier, receipts, texts, stop: Some(stop), running }
+        Self { sim, carrier, receipts, handsets, texts, stop: Some(stop), running }
     }
 
     fn run(sim: &Arc<CarrierSim>) -> (oneshot::Sender<()>, JoinHandle<()>) {
@@ -230,7 +249,8 @@ async fn a_receipt_survives_the_link_it_was_sent_on() {
     let options = Options { receipt_retry: Duration::from_millis(1), ..Options::default() };
     let mut bench = Bench::new(options, 0, |_| {}).await;
     let (full, mut receipts) = mpsc::channel(1);
-    let sink = Arc::new(Sink { receipts: full.clone(), put_off: AtomicU32::new(0) });
+    let (handsets, _none) = mpsc::channel(1);
+    let sink = Arc::new(Sink { receipts: full.clone(), handsets, put_off: AtomicU32::new(0) });
     let client = bench.carrier.options().clone();
     bench.carrier.shutdown(Duration::from_secs(5)).await;
     bench.carrier = Carrier::start(client, SystemClock::shared(), &Metrics::new(), sink).unwrap();
@@ -395,5 +415,36 @@ async fn smgp_clients_are_throttled_refused_and_kept_out_as_well() {
         let bench = Bench::new(options, 0, smgp(Logins::Both, smgp::Version::V30)).await;
         bench.counted(|c| c.binds_refused >= 2).await;
         assert!(!bench.carrier.is_up());
+    }
+}
+
+#[tokio::test]
+async fn handsets_answer_and_are_brought_again_until_they_are_taken() {
+    let long = "快递😀".repeat(30);
+    for spoken in ["smpp", "cmpp2", "cmpp3", "smgp"] {
+        let replies = vec!["+8613800138000=TD".parse().unwrap(), format!("8613800138000={long}").parse().unwrap()];
+        let options = Options { replies, receipt_retry: Duration::from_millis(1), ..Options::default() };
+        let mut bench = Bench::new(options, 2, |o| {
+            let cmpp = |version| Protocol::Cmpp(Cmpp { version, ..Cmpp::default() });
+            match spoken {
+                "cmpp2" => o.protocol = cmpp(Version::V2),
+                "cmpp3" => o.protocol = cmpp(Version::V3),
+                "smgp" => return smgp(Logins::Both, smgp::Version::V30)(o),
+                _ => return,
+            }
+            o.source = Some(SenderId::parse("10690001").unwrap());
+        })
+        .await;
+        bench.send("hello").await;
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            heard.push(bench.handsets.recv().await.unwrap());
+        }
+        assert!(heard.iter().all(|message| &*message.from == "+8613800138000"), "{heard:?}");
+        heard.sort_by_key(|message| message.place.map(|place| place.number));
+        assert_eq!(&heard[0].octets[..], b"TD");
+        let octets = [&heard[1].octets[..], &heard[2].octets[..]].concat();
+        assert_eq!(sms::Alphabet::Ucs2.words(&octets), Ok(long.clone()), "{spoken}");
+        bench.counted(|counts| counts.replies_acknowledged == 3).await;
     }
 }

@@ -2,6 +2,12 @@
 
 /// `receipted_message_id`.
 pub const RECEIPTED_MESSAGE_ID: u16 = 0x001E;
+/// `sar_msg_ref_num`: what the parts of a message share.
+pub const SAR_MSG_REF_NUM: u16 = 0x020C;
+/// `sar_total_segments`: how many parts there are.
+pub const SAR_TOTAL_SEGMENTS: u16 = 0x020E;
+/// `sar_segment_seqnum`: which part it is, from 1.
+pub const SAR_SEGMENT_SEQNUM: u16 = 0x020F;
 /// `message_payload`: a message too long for `short_message`.
 pub const MESSAGE_PAYLOAD: u16 = 0x0424;
 /// `message_state`.

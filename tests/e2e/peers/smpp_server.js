@@ -5,12 +5,13 @@
 // Parts are printed as {"pdu":"submit_sm", "to", "from", "data_coding", "esm_class", "udh": HEX, "text", "status", "id", "at_ms"};
 // receipts' answers as {"pdu":"deliver_sm_resp", "id", "status"}. Lines on standard input steer it:
 // {"throttle": 5} answers the next five submit_sm ESME_RTHROTTLED, {"receipts": "DELIVRD"} sends such receipts at once from
-// now on, also for the parts taken before; {"receipts": null} sends none.
+// now on, also for the parts taken before; {"receipts": null} sends none. {"deliver": {"source_addr", …, "message", "udh": HEX}} sends a
+// handset's message with these fields at once; its answer is printed as {"pdu":"deliver_sm_resp", "id": "handset", "status"}.
 'use strict';
 const readline = require('readline');
 const smpp = require('smpp');
 
-const state = { throttle: 0, receipts: null, taken: 0, owed: [] };
+const state = { throttle: 0, receipts: null, taken: 0, owed: [], session: null };
 const tell = (what) => process.stdout.write(JSON.stringify(what) + '\n');
 
 function receipt(session, part) {
@@ -22,8 +23,14 @@ function receipt(session, part) {
   }, (answer) => tell({ pdu: 'deliver_sm_resp', id: part.id, status: answer.command_status }));
 }
 
+function deliver({ message, udh, ...fields }) {
+  const content = udh ? { udh: Buffer.from(udh, 'hex'), message } : message;
+  state.session.deliver_sm({ ...fields, short_message: content },
+    (answer) => tell({ pdu: 'deliver_sm_resp', id: 'handset', status: answer.command_status }));
+}
+
 const server = smpp.createServer((session) => {
-  const bind = (pdu) => { tell({ pdu: 'bind', system_id: pdu.system_id, password: pdu.password }); session.send(pdu.response({ system_id: 'carrier' })); };
+  const bind = (pdu) => { state.session = session; tell({ pdu: 'bind', system_id: pdu.system_id, password: pdu.password }); session.send(pdu.response({ system_id: 'carrier' })); };
   session.on('bind_transceiver', bind).on('bind_transmitter', bind).on('bind_receiver', bind);
   session.on('enquire_link', (pdu) => session.send(pdu.response()));
   session.on('unbind', (pdu) => { session.send(pdu.response()); session.close(); });
@@ -51,7 +58,9 @@ server.listen(Number(process.argv[2]), '127.0.0.1', () => tell({ listening: serv
 
 readline.createInterface({ input: process.stdin })
   .on('line', (line) => {
-    Object.assign(state, JSON.parse(line));
+    const { deliver: sent, ...rest } = JSON.parse(line);
+    Object.assign(state, rest);
+    if (sent) deliver(sent);
     if (state.receipts) { state.owed.splice(0).forEach(([session, part]) => receipt(session, part)); }
     tell({ steered: true });
   })

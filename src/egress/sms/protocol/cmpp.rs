@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use super::super::options::{Cmpp, Options, OptionsError};
 use super::cut::{self, AsciiRooms};
 use super::{
-    Bound, Brought, Closing, Cut, DeliveryId, Event, Login, NotBound, Part, Reaction, Step, Verdict, WindowFull,
-    access_number,
+    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Reaction, Step, Verdict,
+    WindowFull, access_number, gateway_alphabet, gateway_number,
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SmsText};
@@ -116,7 +116,7 @@ impl Bound for Sp {
         let result = match reaction {
             Reaction::Taken => SubmitResult::OK,
             Reaction::Busy => SubmitResult::FLOW_CONTROL,
-            Reaction::Unavailable | Reaction::PutOff => SubmitResult::OTHER,
+            Reaction::Unavailable => SubmitResult::OTHER,
             Reaction::Refused => SubmitResult::BAD_STRUCTURE,
         };
         let msg_id = MsgId(u64::try_from(delivery.msg_id).unwrap_or_default());
@@ -191,7 +191,7 @@ fn message(head: &Submit, part: &Part) -> Submit {
 
 fn brought(deliver: &Deliver) -> Brought {
     if !deliver.is_report() {
-        return Brought::Handset;
+        return Brought::Handset(from_handset(deliver));
     }
     let Ok(report) = Report::read(&deliver.content) else { return Brought::Unreadable };
     let (state, words) = receipt::read_stat(report.stat.as_bytes(), None);
@@ -201,6 +201,12 @@ fn brought(deliver: &Deliver) -> Brought {
         None => ReceiptState::Unknown,
     };
     Brought::Receipt { id: report.msg_id.to_string(), state, words }
+}
+
+fn from_handset(deliver: &Deliver) -> FromHandset {
+    let (from, to) = (deliver.src_terminal_id.to_string(), deliver.dest_id.to_string());
+    let alphabet = gateway_alphabet(deliver.msg_fmt);
+    FromHandset::new(gateway_number(from), to, alphabet, deliver.tp_udhi & 1 != 0, deliver.content.clone())
 }
 
 /// `MB:0012` and its like (C3 section 8.4.5.1): a part of the network that answered with an error. `MA:` (no answer) and

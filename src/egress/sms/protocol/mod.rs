@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::HandsetMessage;
 use crate::clock::{Mono, Timestamp};
 use crate::model::{EnhancedStatus, Number, ReceiptState, SenderId};
+use crate::sms::{self, Alphabet, Concatenation};
 use crate::wire::Meaning;
-use crate::wire::gateway::Octets;
+use crate::wire::gateway::{Octets, msg_fmt};
 
 /// Longest validity asked for; carriers keep no text longer.
 const VALIDITY_MAX: Duration = Duration::from_secs(30 * 86_400);
@@ -107,10 +109,82 @@ pub(super) struct DeliveryId {
 pub(super) enum Brought {
     /// A receipt: the id of the part, what became of it, the carrier's own words.
     Receipt { id: String, state: ReceiptState, words: String },
-    /// A message from a handset.
-    Handset,
+    /// A message from a handset, or a part of one.
+    Handset(FromHandset),
     /// A receipt that nothing could match.
     Unreadable,
+}
+
+/// What a handset has sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct FromHandset {
+    /// From whom: with a `+` where it is an international number.
+    from: String,
+    /// To what.
+    to: String,
+    /// What its octets mean.
+    alphabet: Alphabet,
+    /// Which part of which message it is.
+    place: Option<Concatenation>,
+    /// The octets, without their header.
+    octets: Bytes,
+}
+
+impl FromHandset {
+    /// `octets` starts with a user data header if `udhi` says so; one that makes no sense is left where it is.
+    fn new(from: String, to: String, alphabet: Alphabet, udhi: bool, octets: Bytes) -> Self {
+        let split = if udhi { sms::split_header(&octets) } else { None };
+        let (place, octets) = match split {
+            Some((place, content)) => (place.filter(|place| place.total > 1), octets.slice_ref(content)),
+            None => (None, octets),
+        };
+        Self { from, to, alphabet, place, octets }
+    }
+
+    /// As the engine hands it on.
+    pub(super) fn message(self, carrier: &Arc<str>, received_at: Timestamp) -> HandsetMessage {
+        let Self { from, to, alphabet, place, octets } = self;
+        let (from, to) = (shown(&from).into(), shown(&to).into());
+        HandsetMessage { carrier: Arc::clone(carrier), from, to, alphabet, place, octets, received_at }
+    }
+}
+
+/// What the gateways of CMPP and SMGP call an alphabet.
+fn gateway_alphabet(format: u8) -> Alphabet {
+    match format {
+        msg_fmt::ASCII => Alphabet::Ascii,
+        msg_fmt::UCS2 => Alphabet::Ucs2,
+        msg_fmt::GBK => Alphabet::Gbk,
+        other => Alphabet::Other(other),
+    }
+}
+
+/// Gateways write eleven digits, with 86 in front or without (C3 section 8.4.5.1); a pseudonym is no number.
+fn gateway_number(written: String) -> String {
+    let digits = written.trim_start_matches('+');
+    match digits {
+        _ if !digits.bytes().all(|b| b.is_ascii_digit()) || digits.len() < 11 => written,
+        _ if is_chinese_mobile(digits) => format!("+86{digits}"),
+        _ => international(digits),
+    }
+}
+
+/// An address as it may be shown: what carriers write there is theirs to choose.
+fn shown(address: &str) -> String {
+    address.chars().filter(|c| !c.is_control()).take(ADDRESS_CHARS_MAX).collect()
+}
+
+/// Octets of the longest address: CMPP 3.0's.
+const ADDRESS_CHARS_MAX: usize = 32;
+
+/// An international number without its `+`, as carriers write it.
+fn international(digits: &str) -> String {
+    format!("+{}", digits.trim_start_matches('+').trim_start_matches('0'))
+}
+
+/// Eleven digits that are a number of a mobile in China, without the country's code.
+fn is_chinese_mobile(digits: &str) -> bool {
+    digits.len() == 11 && digits.starts_with('1') && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// How a delivery is answered.
@@ -122,8 +196,6 @@ pub(super) enum Reaction {
     Busy,
     /// It cannot be stored: bring it again.
     Unavailable,
-    /// Nobody keeps such messages: bring it again, or keep it.
-    PutOff,
     /// It makes no sense.
     Refused,
 }

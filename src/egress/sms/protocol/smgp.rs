@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use super::super::options::{Options, OptionsError, Smgp};
 use super::cut::{self, AsciiRooms};
 use super::{
-    Bound, Brought, Closing, Cut, DeliveryId, Event, Login, NotBound, Part, Reaction, Step, Verdict, WindowFull,
-    access_number,
+    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Reaction, Step, Verdict,
+    WindowFull, access_number, gateway_alphabet, gateway_number,
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SmsText};
@@ -116,7 +116,7 @@ impl Bound for Sp {
     fn answer_delivery(&mut self, delivery: DeliveryId, reaction: Reaction, out: &mut BytesMut) {
         let status = match reaction {
             Reaction::Taken => Status::OK,
-            Reaction::Busy | Reaction::Unavailable | Reaction::PutOff => Status::BUSY,
+            Reaction::Busy | Reaction::Unavailable => Status::BUSY,
             Reaction::Refused => Status::BAD_STRUCTURE,
         };
         self.session.answer_delivery(delivery.sequence, id_from(delivery.msg_id), status, out);
@@ -207,7 +207,7 @@ fn message(head: &Submit, part: &Part) -> Submit {
 
 fn brought(deliver: &Deliver) -> Brought {
     if !deliver.is_report() {
-        return Brought::Handset;
+        return Brought::Handset(from_handset(deliver));
     }
     let Ok(report) = Report::read(&deliver.content) else { return Brought::Unreadable };
     let (state, words) = receipt::read_stat(report.stat.as_bytes(), Some(report.err.as_bytes()));
@@ -215,6 +215,12 @@ fn brought(deliver: &Deliver) -> Brought {
     let words = why.map_or_else(|| words.clone(), |why| format!("{words} ({why})"));
     // A word nobody knows leaves open what became of the text, whatever the reason.
     Brought::Receipt { id: report.msg_id.to_string(), state: state.unwrap_or(ReceiptState::Unknown), words }
+}
+
+fn from_handset(deliver: &Deliver) -> FromHandset {
+    let (from, to) = (deliver.src_term_id.to_string(), deliver.dest_term_id.to_string());
+    let (alphabet, udhi) = (gateway_alphabet(deliver.msg_format), deliver.parts.tp_udhi & 1 != 0);
+    FromHandset::new(gateway_number(from), to, alphabet, udhi, deliver.content.clone())
 }
 
 #[cfg(test)]

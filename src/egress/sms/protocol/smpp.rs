@@ -1,14 +1,15 @@
 //! SMPP 3.4 as the engine's protocol.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::super::options::{Options, OptionsError, Smpp, Validity};
 use super::{
-    Bound, Brought, Closing, Cut, DeliveryId, Event, Login, NotBound, Part, Reaction, Step, Verdict, WindowFull,
+    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Reaction, Step, Verdict,
+    WindowFull, international, is_chinese_mobile,
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SenderId, SmsText};
-use crate::sms::{self, receipt};
+use crate::sms::{self, Alphabet, Concatenation, receipt};
 use crate::wire::smpp::session::{self, BindStep, LinkFault, Transceiver};
 use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, esm_class, tlv};
 
@@ -96,7 +97,7 @@ impl Bound for Esme {
     fn answer_delivery(&mut self, delivery: DeliveryId, reaction: Reaction, out: &mut BytesMut) {
         let status = match reaction {
             Reaction::Taken => CommandStatus::OK,
-            Reaction::Busy | Reaction::PutOff => CommandStatus::TEMPORARY_APPLICATION_ERROR,
+            Reaction::Busy => CommandStatus::TEMPORARY_APPLICATION_ERROR,
             Reaction::Unavailable => CommandStatus::SYSTEM_ERROR,
             Reaction::Refused => CommandStatus::PERMANENT_APPLICATION_ERROR,
         };
@@ -192,7 +193,66 @@ fn validity(form: Validity, now: Timestamp, until: Timestamp) -> COctets<17> {
 }
 
 fn brought(message: &ShortMessage) -> Brought {
-    if message.is_receipt() { read_receipt(message).unwrap_or(Brought::Unreadable) } else { Brought::Handset }
+    if message.is_receipt() {
+        read_receipt(message).unwrap_or(Brought::Unreadable)
+    } else {
+        Brought::Handset(from_handset(message))
+    }
+}
+
+fn from_handset(message: &ShortMessage) -> FromHandset {
+    let udhi = message.esm_class & esm_class::UDHI != 0;
+    let octets = Bytes::copy_from_slice(message.octets());
+    let (from, to) = (number(&message.source), written(&message.destination));
+    let mut read = FromHandset::new(from, to, alphabet(message.data_coding), udhi, octets);
+    read.place = read.place.or_else(|| sar(message));
+    read
+}
+
+/// The parts' places where no header says them (P34 sections 5.3.2.22 to 24).
+fn sar(message: &ShortMessage) -> Option<Concatenation> {
+    let &[high, low] = message.tlv(tlv::SAR_MSG_REF_NUM)? else { return None };
+    let (&[total], &[number]) = (message.tlv(tlv::SAR_TOTAL_SEGMENTS)?, message.tlv(tlv::SAR_SEGMENT_SEQNUM)?) else {
+        return None;
+    };
+    let makes_sense = total > 1 && (1..=total).contains(&number);
+    makes_sense.then_some(Concatenation { reference: u16::from_be_bytes([high, low]), total, number })
+}
+
+/// P34 section 5.2.19. What 0 stands for is the carrier's to say; letters and digits are the same in all that it may be.
+fn alphabet(data_coding: u8) -> Alphabet {
+    match data_coding {
+        // The last two forms carry message classes (3GPP TS 23.038 section 4), and waiting indications.
+        0 | 0xC0..=0xDF | 0xF0..=0xF3 => Alphabet::Gsm7,
+        1 => Alphabet::Ascii,
+        3 => Alphabet::Latin1,
+        8 | 0xE0..=0xEF => Alphabet::Ucs2,
+        other => Alphabet::Other(other),
+    }
+}
+
+/// A handset's number: international unless its type says otherwise; a national one is taken for one of China.
+fn number(address: &smpp::Address) -> String {
+    let text = address.address.to_string();
+    let digits = text.trim_start_matches('+');
+    match address.ton {
+        _ if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) => text,
+        NATIONAL if is_chinese_mobile(digits) => format!("+86{digits}"),
+        // A short number is one of the carrier's services.
+        _ if digits.len() < 7 => text,
+        _ => international(digits),
+    }
+}
+
+/// Type of number of a national number (P34 section 5.2.5).
+const NATIONAL: u8 = 2;
+
+/// One of our own numbers as the carrier writes it.
+fn written(address: &smpp::Address) -> String {
+    match (address.ton, address.address.to_string()) {
+        (1, text) if text.starts_with(|c: char| c.is_ascii_digit()) => format!("+{text}"),
+        (_, text) => text,
+    }
 }
 
 fn read_receipt(message: &ShortMessage) -> Option<Brought> {
@@ -218,6 +278,69 @@ mod tests {
     use super::super::Text;
     use super::*;
     use crate::model::Number;
+
+    fn deliver(change: impl FnOnce(&mut ShortMessage)) -> FromHandset {
+        let address = |ton, text| smpp::Address { ton, npi: 1, address: COctets::new("address", text).unwrap() };
+        let mut message = ShortMessage {
+            source: address(1, "8613800138000"),
+            destination: address(0, "10690001"),
+            short_message: Bytes::from_static(b"TD"),
+            ..ShortMessage::default()
+        };
+        change(&mut message);
+        match brought(&message) {
+            Brought::Handset(read) => read,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_handsets_message_is_read_wherever_it_travels() {
+        let place = |reference, total, number| Some(Concatenation { reference, total, number });
+        let plain = deliver(|_| {});
+        assert_eq!((plain.from.as_str(), plain.to.as_str()), ("+8613800138000", "10690001"));
+        assert_eq!((plain.alphabet, plain.place, &plain.octets[..]), (Alphabet::Gsm7, None, &b"TD"[..]));
+        let with_header = deliver(|m| {
+            (m.esm_class, m.data_coding) = (esm_class::UDHI, 8);
+            m.short_message = Bytes::from_static(&[5, 0, 3, 9, 2, 1, 0x90, 0x00]);
+        });
+        assert_eq!((with_header.alphabet, with_header.place), (Alphabet::Ucs2, place(9, 2, 1)));
+        assert_eq!(&with_header.octets[..], [0x90, 0x00]);
+        let payload = deliver(|m| {
+            m.short_message = Bytes::new();
+            m.tlvs = vec![
+                smpp::Tlv::new(tlv::MESSAGE_PAYLOAD, &b"STOP"[..]),
+                smpp::Tlv::new(tlv::SAR_MSG_REF_NUM, &[1, 2][..]),
+                smpp::Tlv::new(tlv::SAR_TOTAL_SEGMENTS, &[3][..]),
+                smpp::Tlv::new(tlv::SAR_SEGMENT_SEQNUM, &[2][..]),
+            ];
+        });
+        assert_eq!((&payload.octets[..], payload.place), (&b"STOP"[..], place(0x102, 3, 2)));
+        // What makes no sense stays a message of its own.
+        let odd = deliver(|m| (m.esm_class, m.short_message) = (esm_class::UDHI, Bytes::from_static(&[200, 1])));
+        assert_eq!((odd.place, &odd.octets[..]), (None, &[200, 1][..]));
+        let alone = deliver(|m| {
+            m.esm_class = esm_class::UDHI;
+            m.short_message = Bytes::from_static(&[5, 0, 3, 9, 1, 1, b'T']);
+        });
+        assert_eq!((alone.place, &alone.octets[..]), (None, &b"T"[..]));
+    }
+
+    #[test]
+    fn numbers_of_handsets_are_international() {
+        let number = |ton, text| number(&smpp::Address { ton, npi: 1, address: COctets::new("a", text).unwrap() });
+        for (ton, text, expected) in [
+            (1, "8613800138000", "+8613800138000"),
+            (0, "+8613800138000", "+8613800138000"),
+            (0, "13105551234", "+13105551234"),
+            (2, "13800138000", "+8613800138000"),
+            (0, "10086", "10086"),
+            (5, "CMCC", "CMCC"),
+            (1, "", ""),
+        ] {
+            assert_eq!(number(ton, text), expected, "{ton} {text}");
+        }
+    }
 
     #[test]
     fn validity_never_reaches_past_the_expiry() {

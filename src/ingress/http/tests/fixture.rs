@@ -16,14 +16,19 @@ use super::super::body::BodyMemory;
 use super::super::*;
 use crate::clock::{ManualClock, Timestamp};
 use crate::model::{
-    Channel, ClientName, Content, Envelope, MailOrigin, MessageId, Origin, Responsibility, Secret, SenderId, Submission,
+    Channel, Class, ClientName, Content, Envelope, MailOrigin, MessageId, Origin, Responsibility, Secret, SenderId,
+    Submission,
 };
-use crate::policy::Client;
 use crate::policy::credentials::CredentialsError;
+use crate::policy::opt_outs::{RULE, Wanted};
+use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, MessageView};
 
 /// What time it is in all these tests: 2026-11-23T06:24:00Z.
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_415_040);
+
+/// Wants no marketing of anybody.
+pub(super) const OPTED_OUT: &str = "+8613800138099";
 
 /// Remembers what it accepted. Keys: `KEY` for the client "shop", `OTHER` for "other", `PLAIN` for "plain", whose texts
 /// are transliterated, `SIGNED` for "signed", whose signature is 小店; shop's password is "secret".
@@ -93,6 +98,12 @@ impl Backend for Fake {
         let key = (envelope.client.clone(), own.key.clone());
         let earlier = self.0.lock().replays.get(&key).copied();
         Ok(earlier.filter(|(print, _)| *print == own.fingerprint).map(|(_, id)| Taken { id, replayed: true }))
+    }
+
+    fn may_send(&self, text: Wanted<'_>) -> Result<(), Refusal> {
+        let refused = text.number.as_str() == OPTED_OUT && text.class == Class::Marketing;
+        let refusal = || Refusal { rule: RULE, detail: format!("{:?} {:?}", text.signature, text.sender) };
+        if refused { Err(refusal()) } else { Ok(()) }
     }
 
     async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::fixture::{NOW, Running, recipients};
+use super::fixture::{NOW, OPTED_OUT, Running, recipients};
 use crate::model::{Class, Content, Origin, SenderId};
 use crate::queue::AcceptError;
 
@@ -157,4 +157,20 @@ async fn refusals_of_the_queue_have_their_status() {
     let no_route = relay.post("/v1/sms", body).await;
     no_route.assert_problem(422, "invalid-fields");
     assert_eq!(no_route.fields(), ["to"]);
+}
+
+#[tokio::test]
+async fn a_number_that_has_opted_out_gets_no_marketing_and_still_its_codes() {
+    let relay = Running::start();
+    for (class, status) in [("marketing", 403), ("otp", 202), ("transactional", 202)] {
+        let body = json!({"to": OPTED_OUT, "text": "hello", "signature": "小店", "class": class, "from": "10690001"});
+        let reply = relay.post("/v1/sms", &body.to_string()).await;
+        assert_eq!(reply.status, status, "{class}: {reply:?}");
+        if status == 403 {
+            assert_eq!(reply.body["rule"], "opted-out");
+            let detail = reply.body["detail"].as_str().unwrap();
+            assert!(detail.contains("小店") && detail.contains("10690001"), "asked with all that counts: {detail}");
+        }
+    }
+    assert_eq!(relay.fake.accepted().len(), 2);
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 
 use super::super::count;
+use super::super::handsets::ReplyPart;
 use super::{Over, Party, Said, Shared, Simulated, Submission, Verdict, Waiting, knows_the_secret, written};
 use crate::clock::Timestamp;
 use crate::model::{MessageId, ReceiptState};
@@ -136,6 +137,27 @@ impl Gateway {
             src_terminal_id: report.dest_terminal_id.clone(),
             registered_delivery: 1,
             content: report.write(self.layout()),
+            ..Deliver::default()
+        };
+        Pdu::deliver(sequence, deliver).encode(self.layout(), out);
+    }
+
+    /// The DELIVER of what a handset says to the sender of a text.
+    pub(super) fn bring_reply(
+        &self,
+        shared: &Shared,
+        sequence: u32,
+        to: &Waiting,
+        reply: &ReplyPart,
+        out: &mut BytesMut,
+    ) {
+        let deliver = Deliver {
+            msg_id: next_id(shared),
+            dest_id: Octets::new("Dest_Id", &to.source.number).unwrap_or_default(),
+            src_terminal_id: Octets::new("Src_terminal_Id", &to.destination.number).unwrap_or_default(),
+            tp_udhi: u8::from(reply.udhi),
+            msg_fmt: reply.coding,
+            content: reply.octets.clone(),
             ..Deliver::default()
         };
         Pdu::deliver(sequence, deliver).encode(self.layout(), out);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 
 use super::super::count;
+use super::super::handsets::ReplyPart;
 use super::{Over, Party, Said, Shared, Simulated, Submission, Verdict, Waiting, written};
 use crate::clock::Timestamp;
 use crate::model::{MessageId, ReceiptState};
@@ -157,6 +158,19 @@ pub(super) fn bring(shared: &Shared, sequence: u32, receipt: &Waiting, now: Time
         esm_class: esm_class::RECEIPT,
         short_message: text.into(),
         tlvs,
+        ..ShortMessage::default()
+    };
+    Pdu::deliver_sm(sequence, message).encode(out);
+}
+
+/// The `deliver_sm` of what a handset says to the sender of a text.
+pub(super) fn bring_reply(sequence: u32, to: &Waiting, reply: &ReplyPart, out: &mut BytesMut) {
+    let message = ShortMessage {
+        source: address(&to.destination),
+        destination: address(&to.source),
+        esm_class: if reply.udhi { esm_class::UDHI } else { 0 },
+        data_coding: reply.coding,
+        short_message: reply.octets.clone(),
         ..ShortMessage::default()
     };
     Pdu::deliver_sm(sequence, message).encode(out);

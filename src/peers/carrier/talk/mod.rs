@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use self::gateway::Gateway;
 use self::message_centre::MessageCentre;
 use self::smgw::Smgw;
+use super::handsets::ReplyPart;
 use super::receipts::{Spoken, Waiting};
 use super::{Shared, Simulated};
 use crate::clock::Timestamp;
@@ -167,10 +168,22 @@ impl Talk {
 
     /// Brings a receipt.
     pub(super) fn bring(&self, shared: &Shared, sequence: u32, receipt: &Waiting, now: Timestamp, out: &mut BytesMut) {
+        if let Some(reply) = &receipt.reply {
+            return self.bring_reply(shared, sequence, receipt, reply, out);
+        }
         match self {
             Self::Cmpp(gateway) => gateway.bring(shared, sequence, receipt, now, out),
             Self::Smgp(smgw) => smgw.bring(shared, sequence, receipt, now, out),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::bring(shared, sequence, receipt, now, out),
+        }
+    }
+
+    /// Brings what the handset at the receipt's destination says.
+    fn bring_reply(&self, shared: &Shared, sequence: u32, to: &Waiting, reply: &ReplyPart, out: &mut BytesMut) {
+        match self {
+            Self::Cmpp(gateway) => gateway.bring_reply(shared, sequence, to, reply, out),
+            Self::Smgp(smgw) => smgw.bring_reply(shared, sequence, to, reply, out),
+            Self::Unknown(_) | Self::Smpp(_) => message_centre::bring_reply(sequence, to, reply, out),
         }
     }
 

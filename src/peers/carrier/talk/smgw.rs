@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 
 use super::super::count;
+use super::super::handsets::ReplyPart;
 use super::{Over, Party, Said, Shared, Simulated, Submission, Verdict, Waiting, knows_the_secret, written};
 use crate::clock::Timestamp;
 use crate::model::{MessageId, ReceiptState};
 use crate::wire::smgp::{
-    Body, Deliver, Framer, Login, LoginMode, MsgId, Octets, Pdu, Report, Status, Submit, Version, auth, msg_fmt, time,
+    Body, Deliver, Framer, Login, LoginMode, MsgId, Octets, Parts, Pdu, Report, Status, Submit, Version, auth, msg_fmt,
+    time,
 };
 
 /// An SMGP connection.
@@ -143,6 +145,28 @@ impl Smgw {
             src_term_id: Octets::new("SrcTermID", &receipt.destination.number).unwrap_or_default(),
             dest_term_id: Octets::new("DestTermID", &receipt.source.number).unwrap_or_default(),
             content: report.write(),
+            ..Deliver::default()
+        };
+        Pdu::deliver(sequence, deliver).encode(self.layout(), out);
+    }
+
+    /// The DELIVER of what a handset says to the sender of a text.
+    pub(super) fn bring_reply(
+        &self,
+        shared: &Shared,
+        sequence: u32,
+        to: &Waiting,
+        reply: &ReplyPart,
+        out: &mut BytesMut,
+    ) {
+        let deliver = Deliver {
+            msg_id: MsgId::of_number(next_id(shared)),
+            msg_format: reply.coding,
+            recv_time: time::second(shared.clock.now()),
+            src_term_id: Octets::new("SrcTermID", &to.destination.number).unwrap_or_default(),
+            dest_term_id: Octets::new("DestTermID", &to.source.number).unwrap_or_default(),
+            content: reply.octets.clone(),
+            parts: Parts { tp_udhi: u8::from(reply.udhi), ..Parts::default() },
             ..Deliver::default()
         };
         Pdu::deliver(sequence, deliver).encode(self.layout(), out);

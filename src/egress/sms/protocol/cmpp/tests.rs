@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::Text;
 use super::*;
 use crate::model::{Number, Scope, SenderId};
+use crate::sms::Alphabet;
 use crate::wire::Meaning;
 
 fn part(content: &str, from: Option<&str>, index: usize) -> Part {
@@ -84,7 +85,41 @@ fn reports_are_read_whatever_their_version() {
             assert_eq!(brought(&deliver), Brought::Receipt { id: "13498315584936345601".to_owned(), state, words });
         }
     }
-    assert_eq!(brought(&Deliver::default()), Brought::Handset);
     let short = Deliver { registered_delivery: 1, content: vec![0; 59].into(), ..Deliver::default() };
     assert_eq!(brought(&short), Brought::Unreadable);
+}
+
+#[test]
+fn a_handsets_message_is_read_in_each_alphabet() {
+    use crate::sms::Concatenation;
+    let read = |from: &str, msg_fmt, tp_udhi, content: &'static [u8]| {
+        let deliver = Deliver {
+            src_terminal_id: Octets::new("Src_terminal_Id", from).unwrap(),
+            dest_id: Octets::new("Dest_Id", "1069000188").unwrap(),
+            msg_fmt,
+            tp_udhi,
+            content: content.into(),
+            ..Deliver::default()
+        };
+        match brought(&deliver) {
+            Brought::Handset(read) => read,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (from, expected) in [
+        ("13800138000", "+8613800138000"),
+        ("8613800138000", "+8613800138000"),
+        ("+8613800138000", "+8613800138000"),
+        ("10086", "10086"),
+        ("pseudonym0000001", "pseudonym0000001"),
+    ] {
+        let read = read(from, 0, 0, b"TD");
+        assert_eq!((read.from.as_str(), read.to.as_str()), (expected, "1069000188"));
+        assert_eq!((read.alphabet, read.place, &read.octets[..]), (Alphabet::Ascii, None, &b"TD"[..]));
+    }
+    let long = read("13800138000", 8, 1, &[6, 8, 4, 1, 2, 2, 2, 0x90, 0x00]);
+    assert_eq!(long.place, Some(Concatenation { reference: 0x102, total: 2, number: 2 }));
+    assert_eq!((long.alphabet, &long.octets[..]), (Alphabet::Ucs2, &[0x90, 0x00][..]));
+    assert_eq!(read("13800138000", 15, 0, &[0xCD, 0xCB]).alphabet.words(&[0xCD, 0xCB, 0xB6, 0xA9]).unwrap(), "退订");
+    assert_eq!(read("13800138000", 4, 0, b"x").alphabet, Alphabet::Other(4));
 }

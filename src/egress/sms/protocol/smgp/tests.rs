@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::super::Text;
 use super::*;
 use crate::model::{Number, Scope, SenderId};
+use crate::sms::Alphabet;
 use crate::wire::Meaning;
 
 const ID: MsgId = MsgId(*b"\x01\x00\x61\x01\x16\x17\x00\x01\x23\x45");
@@ -74,7 +76,21 @@ fn reports_are_read_with_their_reason() {
         let (id, words) = ("01006101161700012345".to_owned(), words.to_owned());
         assert_eq!(brought(&deliver), Brought::Receipt { id, state, words });
     }
-    assert_eq!(brought(&Deliver::default()), Brought::Handset);
+    let reply = Deliver {
+        msg_format: 8,
+        src_term_id: Octets::new("SrcTermID", "8613800138000").unwrap(),
+        dest_term_id: Octets::new("DestTermID", "10690001").unwrap(),
+        content: Bytes::from_static(&[5, 0, 3, 7, 2, 1, 0x90, 0x00]),
+        parts: Parts { tp_udhi: 1, ..Parts::default() },
+        ..Deliver::default()
+    };
+    let Brought::Handset(read) = brought(&reply) else { panic!("{reply:?}") };
+    let message = read.message(&"smgp".into(), Timestamp(1));
+    assert_eq!((&*message.from, &*message.to, message.alphabet), ("+8613800138000", "10690001", Alphabet::Ucs2));
+    assert_eq!(
+        (message.place.map(|p| (p.reference, p.total, p.number)), &message.octets[..]),
+        (Some((7, 2, 1)), &[0x90, 0x00][..])
+    );
     let short = Deliver { is_report: 1, content: vec![0; 121].into(), ..Deliver::default() };
     assert_eq!(brought(&short), Brought::Unreadable);
 }

@@ -1,0 +1,96 @@
+//! `[replies]`, `[opt_outs]`: what handsets send, and what they want no more of.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::mistake::{Fault, shortened};
+use super::reader::Section;
+use super::{quantity, value};
+use crate::dispatch::replies::Options;
+use crate::policy::opt_outs::Words;
+
+/// `[replies]` and `[opt_outs]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replies {
+    /// How long parts wait, how many texts are remembered, which words mean what.
+    pub options: Options,
+    /// Entries that the list of opt-outs may hold.
+    pub opt_outs_max: usize,
+}
+
+/// `[replies]`, without the words.
+pub(super) fn replies(section: &mut Section<'_>) -> Options {
+    let default = Options::default();
+    let join_within = quantity::span(Duration::from_secs(1)..=Duration::from_secs(7 * 86_400));
+    Options {
+        join_within: section.or("join_within", default.join_within, join_within),
+        joining_max: section.or("joining", default.joining_max, value::count(1..=100_000)),
+        remembered: section.or("remembered", default.remembered, value::count(0..=100_000_000)),
+        words: default.words,
+    }
+}
+
+/// `[opt_outs]`: the words, and how many entries there may be.
+pub(super) fn opt_outs(section: &mut Section<'_>) -> (Words, usize) {
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let out = section.list("words", word).unwrap_or_else(|| owned(&Words::OUT));
+    let back = section.list("words_back", word).unwrap_or_else(|| owned(&Words::BACK));
+    let folded: Vec<String> = out.iter().map(|word| Words::fold(word)).collect();
+    if let Some(both) = back.iter().find(|word| folded.contains(&Words::fold(word))) {
+        let wrong = format!("\"{}\" is among the words as well: it cannot mean both", shortened(both));
+        let key = if section.notes.has(&section.key_of("words_back")) { "words_back" } else { "words" };
+        section.mistake(key, wrong, "leave it out of one of the two");
+    }
+    let entries = section.or("entries", ENTRIES, value::count(1..=100_000_000));
+    (Words::new(out, back), entries)
+}
+
+/// Entries of the list where nothing is said: some 450 MB of memory and 750 MB of disk once they are there.
+const ENTRIES: usize = 5_000_000;
+
+/// A word, or a few: what a message has to be, and nothing else.
+fn word(value: &DeValue<'_>) -> Result<String, Fault> {
+    const RIGHT: &str = r#"a word of 1 to 40 letters or digits, such as "TD""#;
+    let text = value::as_text(value, RIGHT)?;
+    let folded = Words::fold(text);
+    let good = !folded.is_empty() && text.chars().count() <= 40;
+    let wrong = || Fault::new(format!("bad word \"{}\"", shortened(text)), format!("expected {RIGHT}"));
+    good.then(|| text.to_owned()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{GOOD, good, mistakes};
+    use crate::policy::opt_outs::Wish;
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let long = format!("[opt_outs]\nwords = [\"{}\"]\n", "x".repeat(41));
+        for (text, said) in [
+            ("[replies]\njoin_within = \"0s\"\n", "replies.join_within: "),
+            ("[replies]\njoining = 0\n", "replies.joining: 0 is out of range"),
+            ("[opt_outs]\nwords = [\"TD\", \"…\"]\n", "opt_outs.words[1]: bad word \"…\""),
+            (&long, "expected a word of 1 to 40 letters or digits"),
+            ("[opt_outs]\nwords_back = [\"ｔｄ\"]\n", "opt_outs.words_back: \"ｔｄ\" is among the words as well"),
+            ("[opt_outs]\nwords = [\"start\"]\n", "opt_outs.words: \"START\" is among the words as well"),
+            ("[opt_outs]\nentries = 0\n", "opt_outs.entries: 0 is out of range"),
+        ] {
+            assert!(mistakes(text).contains(said), "{text}: {}", mistakes(text));
+        }
+    }
+
+    #[test]
+    fn words_of_ones_own_replace_the_usual_ones() {
+        assert_eq!(good(GOOD).0.replies.options, Options::default());
+        let some = format!("{GOOD}[opt_outs]\nwords = [\"Pare\"]\nentries = 7\n[replies]\nremembered = 0\n");
+        let read = good(&some).0.replies;
+        assert_eq!((read.opt_outs_max, read.options.remembered), (7, 0));
+        let words = read.options.words;
+        assert_eq!(
+            [words.wish("PARE"), words.wish("TD"), words.wish("START")],
+            [Some(Wish::Out), None, Some(Wish::Back)]
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! What handsets write: octets to words, without guessing.
+//!
+//! **Promises.** [`Alphabet::words`] gives words only where every octet has a meaning; else it says why not, and the caller keeps
+//! the octets. No input panics.
+//!
+//! **Does not know** in which numbers a protocol names an alphabet.
+
+use super::gsm7;
+
+/// The alphabet of a message from a handset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Alphabet {
+    /// GSM 7-bit, a septet an octet (3GPP TS 23.038).
+    Gsm7,
+    /// US-ASCII.
+    Ascii,
+    /// ISO 8859-1.
+    Latin1,
+    /// UCS-2, which is written as UTF-16, big-endian.
+    Ucs2,
+    /// GBK.
+    Gbk,
+    /// None that we read, by the protocol's own number: binary, as a rule.
+    Other(u8),
+}
+
+impl Alphabet {
+    /// The words that octets stand for.
+    ///
+    /// # Errors
+    /// Why they are none, in words for people.
+    pub fn words(self, octets: &[u8]) -> Result<String, String> {
+        let outside = |name: &str| format!("an octet is not {name}");
+        match self {
+            Self::Gsm7 if octets.is_ascii() => Ok(gsm7::decode(octets)),
+            Self::Gsm7 => Err(outside("in the GSM alphabet")),
+            Self::Ascii if octets.is_ascii() => Ok(octets.iter().map(|&octet| char::from(octet)).collect()),
+            Self::Ascii => Err(outside("ASCII")),
+            Self::Latin1 => Ok(octets.iter().map(|&octet| char::from(octet)).collect()),
+            Self::Ucs2 => utf16(octets).ok_or_else(|| "it is not UTF-16".to_owned()),
+            Self::Gbk => gbk(octets).ok_or_else(|| outside("GBK")),
+            Self::Other(number) => Err(format!("coding {number} is no text")),
+        }
+    }
+
+    /// A word for it, which [`Alphabet::named`] reads.
+    pub fn name(self) -> String {
+        match self {
+            Self::Gsm7 => "gsm7".to_owned(),
+            Self::Ascii => "ascii".to_owned(),
+            Self::Latin1 => "latin1".to_owned(),
+            Self::Ucs2 => "ucs2".to_owned(),
+            Self::Gbk => "gbk".to_owned(),
+            Self::Other(number) => number.to_string(),
+        }
+    }
+
+    /// The alphabet of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let known = [Self::Gsm7, Self::Ascii, Self::Latin1, Self::Ucs2, Self::Gbk];
+        known.into_iter().find(|alphabet| alphabet.name() == name).or_else(|| name.parse().ok().map(Self::Other))
+    }
+}
+
+fn utf16(octets: &[u8]) -> Option<String> {
+    let (pairs, []) = octets.as_chunks::<2>() else { return None };
+    char::decode_utf16(pairs.iter().map(|pair| u16::from_be_bytes(*pair))).collect::<Result<_, _>>().ok()
+}
+
+/// The characters of GBK's two octets: 126 rows from 0x81 on of 190 columns from 0x40 on, without 0x7F; two octets each, the
+/// lower first, 0 where there is none. Made of the mapping that Python's codec `gbk` has.
+const GBK: &[u8; 126 * 190 * 2] = include_bytes!("gbk.bin");
+
+fn gbk(octets: &[u8]) -> Option<String> {
+    let mut text = String::with_capacity(octets.len());
+    let mut octets = octets.iter().copied();
+    while let Some(octet) = octets.next() {
+        if octet.is_ascii() {
+            text.push(char::from(octet));
+            continue;
+        }
+        let row = usize::from(octet.checked_sub(0x81).filter(|&row| row < 126)?);
+        let column = usize::from(match octets.next()? {
+            second @ 0x40..=0x7E => second - 0x40,
+            second @ 0x80..=0xFE => second - 0x41,
+            _ => return None,
+        });
+        let at = (row * 190 + column) * 2;
+        let unit = u16::from_le_bytes([*GBK.get(at)?, *GBK.get(at + 1)?]);
+        text.push(char::from_u32(u32::from(unit)).filter(|&c| c != '\0')?);
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_alphabet_says_what_it_means_or_why_not() {
+        for (alphabet, octets, words) in [
+            (Alphabet::Gsm7, &b"\x00TD\x1b\x65"[..], Ok("@TD€")),
+            (Alphabet::Gsm7, &[0x80], Err("an octet is not in the GSM alphabet")),
+            (Alphabet::Ascii, b"T@_", Ok("T@_")),
+            (Alphabet::Ascii, &[0xE9], Err("an octet is not ASCII")),
+            (Alphabet::Latin1, &[0xE9], Ok("é")),
+            (Alphabet::Ucs2, &[0x90, 0x00, 0x8B, 0xA2], Ok("退订")),
+            (Alphabet::Ucs2, &[0xD8, 0x3D, 0xDE, 0x00], Ok("😀")),
+            (Alphabet::Ucs2, &[0x90], Err("it is not UTF-16")),
+            (Alphabet::Ucs2, &[0xD8, 0x3D], Err("it is not UTF-16")),
+            (Alphabet::Gbk, &[b'T', 0xCD, 0xCB, 0xB6, 0xA9], Ok("T退订")),
+            // The first of the table, the one behind 0x7F, one of its last row.
+            (Alphabet::Gbk, &[0x81, 0x40, 0x81, 0x80, 0xFE, 0x4F], Ok("丂亐\u{FA29}")),
+            (Alphabet::Gbk, &[0xCD], Err("an octet is not GBK")),
+            (Alphabet::Gbk, &[0x81, 0x7F], Err("an octet is not GBK")),
+            (Alphabet::Gbk, &[0xFF, 0x40], Err("an octet is not GBK")),
+            (Alphabet::Other(4), b"x", Err("coding 4 is no text")),
+        ] {
+            let read = alphabet.words(octets);
+            assert_eq!(read.as_deref().map_err(String::as_str), words, "{alphabet:?} {octets:02x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_panic_and_names_read_back(octets in proptest::collection::vec(any::<u8>(), 0..200), number: u8) {
+            use Alphabet::*;
+            for alphabet in [Gsm7, Ascii, Latin1, Ucs2, Gbk, Other(number)] {
+                let _ = alphabet.words(&octets);
+                prop_assert_eq!(Alphabet::named(&alphabet.name()), Some(alphabet));
+            }
+        }
+    }
+}
