@@ -9,7 +9,9 @@
 //! and twenty clients. Then three things are measured, each with as many tickets standing there all the time:
 //! *put back*: a ticket, chosen at random, gets a new due time; *come due*: time goes on in steps in which 16 tickets come
 //! due, which are pulled and put back with a new due time four hours ahead, all of which counts; *replace*: a ticket, chosen
-//! at random, is removed and a new one added. The processor's time is measured, and rounds of the sizes are interleaved, so
+//! at random, is removed and a new one added. Beside them stands the limit: *memory*, a cache line chosen at random out of as
+//! much memory as the schedule holds, read and written, each after the one before; what a schedule costs more with more
+//! tickets than that does is its own doing. The processor's time is measured, and rounds of the sizes are interleaved, so
 //! that a noisy neighbour meets all of them in the same way; the median is printed, with the least and the most.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
@@ -39,7 +41,11 @@ const STEP: usize = 16;
 const ROUNDS: usize = 9;
 /// Operations measured in a round.
 const OPERATIONS: usize = 200_000;
-const MEASURED: [&str; 3] = ["put back", "come due", "replace"];
+const KINDS: usize = 4;
+const MEASURED: [&str; KINDS] = ["put back", "come due", "replace", "memory"];
+
+/// As much as a processor fetches at a time.
+type CacheLine = [u64; 8];
 
 /// A schedule of some size, and the time in it.
 struct Filled {
@@ -50,6 +56,8 @@ struct Filled {
     now: Mono,
     chance: Chance,
     bytes_each: f64,
+    /// As much memory again, for the limit.
+    bare: Vec<CacheLine>,
 }
 
 impl Filled {
@@ -67,14 +75,16 @@ impl Filled {
             .collect();
         let tickets = Vec::with_capacity(entries);
         let (now, chance) = (Mono(1_000_000), Chance(0x5eed));
-        let mut filled = Self { schedule, sites, lanes, tickets, now, chance, bytes_each: 0.0 };
+        let mut filled = Self { schedule, sites, lanes, tickets, now, chance, bytes_each: 0.0, bare: Vec::new() };
         // The list of handles is the benchmark's own: its pages are touched before memory is looked at.
         filled.tickets.resize(entries, filled.schedule.add_parked(0, filled.now, filled.now));
         let before = resident();
         for n in 0..entries {
             filled.tickets[n] = filled.add(n as u32);
         }
-        filled.bytes_each = resident().saturating_sub(before) as f64 / entries as f64;
+        let held = resident().saturating_sub(before);
+        filled.bytes_each = held as f64 / entries as f64;
+        filled.bare = vec![[1; 8]; (held / size_of::<CacheLine>()).max(1)];
         filled
     }
 
@@ -120,6 +130,19 @@ impl Filled {
         operations
     }
 
+    /// Where it goes next depends on what it has read: nothing can be fetched ahead.
+    fn memory(&mut self, operations: usize) -> usize {
+        let (mut read, last) = (0, self.bare.len() - 1);
+        for _ in 0..operations {
+            let at = self.chance.below(last + 1) ^ (read & 1) as usize;
+            let line = &mut self.bare[at.min(last)];
+            line[0] = line[0].wrapping_add(read | 1);
+            read = line[0];
+        }
+        std::hint::black_box(read);
+        operations
+    }
+
     /// Brings other tickets to the front of the list: those that the next operations are about.
     fn choose(&mut self, operations: usize) {
         for at in 0..operations {
@@ -129,10 +152,10 @@ impl Filled {
     }
 
     /// Nanoseconds for one operation of each kind.
-    fn round(&mut self) -> [f64; 3] {
+    fn round(&mut self) -> [f64; KINDS] {
         // A small schedule does not turn over many times in a round: its time would fly.
         let operations = OPERATIONS.min(self.tickets.len());
-        [Self::put_back, Self::come_due, Self::replace].map(|measured| {
+        [Self::put_back, Self::come_due, Self::replace, Self::memory].map(|measured| {
             self.choose(operations);
             let start = processor_time();
             let done = measured(self, operations);
@@ -198,7 +221,7 @@ fn main() {
         filled.round();
         all.push(filled);
     }
-    let mut times = vec![[const { Vec::new() }; 3]; all.len()];
+    let mut times = vec![[const { Vec::new() }; KINDS]; all.len()];
     for _ in 0..ROUNDS {
         for (filled, times) in all.iter_mut().zip(&mut times) {
             for (kind, time) in times.iter_mut().zip(filled.round()) {
@@ -216,7 +239,7 @@ fn main() {
     }
     for (one, other) in [(3, 2), (3, 1)] {
         if let (Some(more), Some(less)) = (medians.get(one), medians.get(other)) {
-            let ratios = [0, 1, 2].map(|kind| format!("{:>26.2}", more[kind] / less[kind]));
+            let ratios = [0, 1, 2, 3].map(|kind| format!("{:>26.2}", more[kind] / less[kind]));
             println!("{:>4}M/{:>4}k {}", sizes[one] / 1_000_000, sizes[other] / 1_000, ratios.concat());
         }
     }
