@@ -16,7 +16,7 @@ use crate::config::parse_span;
 use crate::model::Secret;
 use crate::net::tls::server_config;
 use crate::peers::arrivals::ArrivalList;
-use crate::peers::carrier;
+use crate::peers::carrier::{self, Fault, Faults};
 use crate::peers::mail_sink::{self, Stage};
 
 /// Be the far end: an SMTP server that takes every mail and a carrier that takes every text by SMPP, CMPP or SMGP, and keep none
@@ -24,7 +24,7 @@ use crate::peers::mail_sink::{self, Stage};
 #[command(
     after_help = "Examples:\n  postrider sink\n  postrider sink --only smtp --smtp 127.0.0.1:2526 --latency 20ms \
                         --defer-share 0.1\n  postrider sink --only smpp --throttle-share 0.05 --receipt-delay 2s\n  postrider sink --only smpp --reply \
-                        +8613800138000=TD\n\nCounts are \
+                        +8613800138000=TD\n  postrider sink --only smpp --fault silence=5 --fault twice\n\nCounts are \
                         printed at the end (Ctrl-C), and on the way with --every."
 )]
 pub(super) struct Args {
@@ -64,6 +64,9 @@ pub(super) struct Args {
     /// After a text to this number its handset answers so; may be given several times
     #[arg(long, value_name = "NUMBER=TEXT")]
     reply: Vec<carrier::Reply>,
+    /// Do something wrong with texts on purpose; may be given more than once
+    #[arg(long = "fault", value_name = "FAULT", long_help = fault_help())]
+    faults: Vec<Fault>,
     /// The one system id (in CMPP: SP_Id, in SMGP: ClientID) that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
     #[arg(long, value_name = "NAME")]
     system_id: Option<String>,
@@ -199,6 +202,7 @@ impl Args {
             receipt_delay: self.receipt_delay,
             undeliverable_share: self.undeliverable_share,
             replies: self.reply.clone(),
+            faults: Faults(self.faults.clone()),
             ..carrier::Options::default()
         })
     }
@@ -268,8 +272,13 @@ fn carrier_counts(end: &CarrierEnd) -> (&'static str, Vec<(&'static str, u64)>) 
         ("connections", counts.connections),
         ("binds", counts.binds),
         ("binds_refused", counts.binds_refused),
+        ("faults", counts.faults),
     ];
     ("smpp", rows)
+}
+
+fn fault_help() -> String {
+    format!("Do something wrong with texts on purpose; may be given more than once:\n{}", Fault::help().trim_end())
 }
 
 /// A duration on the command line.

@@ -8,6 +8,7 @@
 mod support;
 
 mod admin_api;
+mod carrier_faults;
 mod cmpp;
 mod configuration;
 mod crash;

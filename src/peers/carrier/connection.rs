@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::faults::{ANSWER_LAG, Fault, GATHERED_FOR, Gate};
 use super::receipts::Waiting;
 use super::talk::{Over, Said, Submission, Talk, Verdict};
 use super::{ReceivedText, Shared, count};
@@ -27,15 +28,17 @@ const RECEIPTS_WINDOW: usize = 16;
 /// Highest sequence number: SMPP's, and enough for the others.
 const SEQUENCE_MAX: u32 = 0x7FFF_FFFF;
 
-/// Serves a connection until either side ends it.
-pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+/// Serves a connection until either side ends it; `link` is its number.
+pub(super) async fn serve(stream: TcpStream, link: u64, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
     let opened = shared.clock.mono();
     let mut connection = Connection {
+        link,
         reader,
         writer,
         talk: Talk::new(),
+        gate: Gate::new(&shared.options.faults),
         out: BytesMut::new(),
         answers: VecDeque::new(),
         bind_deadline: opened.plus(BIND_TIMEOUT),
@@ -49,10 +52,12 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 struct Connection {
+    link: u64,
     shared: Arc<Shared>,
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     talk: Talk,
+    gate: Gate,
     out: BytesMut,
     /// Answers held back, with the time each is due.
     answers: VecDeque<(Mono, Bytes)>,
@@ -78,6 +83,7 @@ impl Connection {
             }
             self.release_answers(now);
             self.bring_receipts(now);
+            let passes = self.gate.passes(&self.out, now);
             let rest = self.wakeup(now);
             let room = self.answers.len() < ANSWERS_MAX && self.out.len() < OUT_BYTES_MAX;
             tokio::select! {
@@ -86,8 +92,12 @@ impl Connection {
                         return Err(Over);
                     }
                 }
-                written = self.writer.write_buf(&mut self.out), if !self.out.is_empty() => {
-                    written.map_err(|_| Over)?;
+                written = self.writer.write(&self.out[..passes]), if passes > 0 => {
+                    let octets = written.map_err(|_| Over)?;
+                    self.out.advance(octets);
+                    if self.gate.passed(octets, shared.clock.mono()) {
+                        count(&shared.counters.faults);
+                    }
                 }
                 () = added => {}
                 () = tokio::time::sleep(rest) => {}
@@ -98,15 +108,20 @@ impl Connection {
     async fn act(&mut self, said: Said) -> Result<(), Over> {
         match said {
             Said::Submission(sequence, submission) => {
-                let answer = match self.judge() {
+                let nth = self.shared.counters.submissions.fetch_add(1, Ordering::Relaxed) + 1;
+                let answer = match self.judge(nth) {
                     None => self.take(sequence, submission).await,
                     Some(verdict) => self.talk.refused(&self.shared, sequence, verdict),
                 };
-                self.hold_back(answer);
+                if self.shared.options.faults.silences(nth) {
+                    count(&self.shared.counters.faults);
+                } else {
+                    self.hold_back(answer)?;
+                }
             }
             Said::Impossible(sequence, verdict) => {
                 let answer = self.talk.refused(&self.shared, sequence, verdict);
-                self.hold_back(answer);
+                self.hold_back(answer)?;
             }
             Said::ReceiptAnswered { sequence, taken } => self.outstanding.answered(sequence, taken),
             Said::Unbind(sequence) => {
@@ -120,15 +135,25 @@ impl Connection {
         Ok(())
     }
 
-    fn hold_back(&mut self, answer: Bytes) {
-        self.answers.push_back((self.shared.clock.mono().plus(self.shared.options.latency), answer));
+    /// Holds the answer to a part back until it is due.
+    fn hold_back(&mut self, answer: Bytes) -> Result<(), Over> {
+        let (options, shared) = (&self.shared.options, &self.shared);
+        let mut latency = options.latency;
+        for (fault, least) in [(Fault::ReceiptBeforeAnswer, ANSWER_LAG), (Fault::OutOfOrder, GATHERED_FOR)] {
+            latency = if options.faults.has(fault) { latency.max(least) } else { latency };
+        }
+        self.answers.push_back((shared.clock.mono().plus(latency), answer));
+        if options.faults.closes(self.answers.len()) && !shared.has_closed.swap(true, Ordering::Relaxed) {
+            count(&shared.counters.faults);
+            return Err(Over);
+        }
+        Ok(())
     }
 
-    /// Why this part is not taken.
-    fn judge(&self) -> Option<Verdict> {
+    /// Why the `nth` part of all is not taken.
+    fn judge(&self, nth: u64) -> Option<Verdict> {
         let (options, counters) = (&self.shared.options, &self.shared.counters);
-        let before = counters.submissions.fetch_add(1, Ordering::Relaxed);
-        if before < options.throttle_first || fastrand::f64() < options.throttle_share {
+        if nth <= options.throttle_first || fastrand::f64() < options.throttle_share {
             count(&counters.throttled);
             return Some(Verdict::Throttled);
         }
@@ -158,10 +183,13 @@ impl Connection {
             }
         }
         if submission.wants_receipt {
-            let undeliverable = fastrand::f64() < shared.options.undeliverable_share;
-            shared.receipts.of(self.talk.spoken()).put(Waiting {
+            let (options, now) = (&shared.options, shared.clock.mono());
+            let undeliverable = fastrand::f64() < options.undeliverable_share;
+            let early = shared.plays(Fault::ReceiptBeforeAnswer);
+            let receipt = Waiting {
                 spoken: self.talk.spoken(),
-                due: shared.clock.mono().plus(shared.options.latency).plus(shared.options.receipt_delay),
+                link: self.link,
+                due: if early { now } else { now.plus(options.latency).plus(options.receipt_delay) },
                 id,
                 tries: 0,
                 state: if undeliverable { ReceiptState::Undeliverable } else { ReceiptState::Delivered },
@@ -169,7 +197,12 @@ impl Connection {
                 source: submission.source,
                 destination: submission.destination,
                 reply: None,
-            });
+            };
+            let receipts = shared.receipts.of(receipt.spoken);
+            if shared.plays(Fault::Twice) {
+                receipts.put(receipt.clone());
+            }
+            receipts.put(receipt);
         }
         answer
     }
@@ -182,6 +215,7 @@ impl Connection {
             for part in reply.parts(reference) {
                 shared.receipts.of(self.talk.spoken()).put(Waiting {
                     spoken: self.talk.spoken(),
+                    link: self.link,
                     due: shared.clock.mono().plus(shared.options.latency).plus(shared.options.receipt_delay),
                     id: shared.ids.fetch_add(1, Ordering::Relaxed),
                     tries: 0,
@@ -196,11 +230,21 @@ impl Connection {
     }
 
     fn release_answers(&mut self, now: Mono) {
+        let is_due = self.answers.front().is_some_and(|(due, _)| *due <= now);
+        if is_due && self.answers.len() > 1 && self.shared.plays(Fault::OutOfOrder) {
+            // Those that are not due yet make the disorder.
+            self.answers.drain(..).rev().for_each(|(_, answer)| self.out.extend_from_slice(&answer));
+        }
         while self.answers.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, answer)) = self.answers.pop_front() {
                 self.out.extend_from_slice(&answer);
             }
         }
+    }
+
+    /// The link whose receipts are not brought here.
+    fn not_of(&self) -> Option<u64> {
+        self.shared.options.faults.has(Fault::ReceiptOnAnotherLink).then_some(self.link)
     }
 
     fn may_bring(&self) -> bool {
@@ -209,7 +253,7 @@ impl Connection {
 
     fn bring_receipts(&mut self, now: Mono) {
         while self.may_bring() {
-            let Some(receipt) = self.shared.receipts.of(self.talk.spoken()).take(now) else { return };
+            let Some(receipt) = self.shared.receipts.of(self.talk.spoken()).take(now, self.not_of()) else { return };
             self.last_sequence = if self.last_sequence >= SEQUENCE_MAX { 1 } else { self.last_sequence + 1 };
             let at = self.shared.clock.now();
             self.talk.bring(&self.shared, self.last_sequence, &receipt, at, &mut self.out);
@@ -217,15 +261,18 @@ impl Connection {
                 count(&self.shared.counters.receipts_sent);
             }
             self.outstanding.by_sequence.insert(self.last_sequence, receipt);
+            let _ = self.shared.plays(Fault::ReceiptOnAnotherLink);
         }
     }
 
     /// How long nothing happens unless somebody speaks.
     fn wakeup(&self, now: Mono) -> Duration {
         let answer = self.answers.front().map(|(due, _)| *due);
-        let receipt = if self.may_bring() { self.shared.receipts.of(self.talk.spoken()).next_due() } else { None };
+        let receipts = self.shared.receipts.of(self.talk.spoken());
+        let receipt = if self.may_bring() { receipts.next_due(self.not_of()) } else { None };
+        let gate = self.gate.opens().filter(|opens| *opens > now);
         let bind = if self.talk.is_bound() { None } else { Some(self.bind_deadline) };
-        let first = [answer, receipt, bind].into_iter().flatten().min();
+        let first = [answer, receipt, bind, gate].into_iter().flatten().min();
         first.map_or(Duration::from_secs(3_600), |first| first.since(now))
     }
 }

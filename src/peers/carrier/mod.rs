@@ -2,10 +2,11 @@
 //! sockets.
 //!
 //! **What.** Tells from a client's first octets what it speaks, takes binds and texts, puts long texts together, hands each whole text to whoever asked for it, and sends
-//! delivery receipts and what handsets answer, all as slowly, forgetfully or grumpily as its [`Options`] say. Behind `postrider sink`, the sandbox
+//! delivery receipts and what handsets answer, all as slowly, forgetfully, grumpily or [wrongly](Fault) as its [`Options`] say. Behind
+//! `postrider sink`, the sandbox
 //! and the tests.
 //!
-//! **Promises.** Speaks by the book to well-behaved peers and survives the others. Everything it keeps is bounded: at a
+//! **Promises.** Speaks by the book, unless asked not to, to well-behaved peers and survives the others. Everything it keeps is bounded: at a
 //! bound it answers "message queue full" ("flow control" in CMPP, "busy" in SMGP) or stops reading. A receipt is brought again until it is taken,
 //! at most [`Options::receipt_tries_max`] times. It keeps everything in memory, and its yes is worth as much; it is no
 //! part of the relay.
@@ -14,6 +15,7 @@
 
 mod assembly;
 mod connection;
+mod faults;
 mod handsets;
 mod receipts;
 mod talk;
@@ -21,7 +23,7 @@ mod talk;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,6 +32,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
+pub use self::faults::{Fault, Faults};
 pub use self::handsets::Reply;
 use self::receipts::AllReceipts;
 use crate::clock::{SharedClock, SystemClock};
@@ -79,6 +82,8 @@ pub struct Options {
     pub connections_max: usize,
     /// What handsets answer to texts.
     pub replies: Vec<Reply>,
+    /// What it does wrong.
+    pub faults: Faults,
     /// Where each whole text goes; while it has no room, reading stops.
     pub received: Option<mpsc::Sender<ReceivedText>>,
 }
@@ -105,6 +110,7 @@ impl Default for Options {
             receipts_waiting_max: 100_000,
             connections_max: 64,
             replies: Vec::new(),
+            faults: Faults::default(),
             received: None,
         }
     }
@@ -185,6 +191,8 @@ counts! {
     replies_acknowledged,
     /// Parts of replies answered otherwise, or cut off.
     replies_put_off,
+    /// Times that something was done wrong on purpose.
+    faults,
 }
 
 /// A running or ready carrier simulator.
@@ -202,6 +210,8 @@ struct Shared {
     receipts: AllReceipts,
     assembly: Mutex<Assembly>,
     ids: AtomicU64,
+    /// A link was closed on purpose.
+    has_closed: AtomicBool,
 }
 
 /// The simulator's responsibility for a text: it has it in memory, and that is all it claims.
@@ -228,6 +238,7 @@ impl CarrierSim {
             counters: Counters::default(),
             receipts,
             assembly: Mutex::new(Assembly::default()),
+            has_closed: AtomicBool::new(false),
             ids: AtomicU64::new(fastrand::u64(0x1000_0000..0x8000_0000)),
         };
         Ok(Self { listener, shared: Arc::new(shared) })
@@ -259,8 +270,8 @@ impl CarrierSim {
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) if connections.len() < self.shared.options.connections_max => {
-                        count(&self.shared.counters.connections);
-                        connections.spawn(connection::serve(stream, Arc::clone(&self.shared)));
+                        let link = self.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+                        connections.spawn(connection::serve(stream, link, Arc::clone(&self.shared)));
                     }
                     Ok(_) => {}
                     // Out of descriptors, mostly: others must close first.

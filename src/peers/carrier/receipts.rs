@@ -1,7 +1,6 @@
 //! The receipts, and the parts of what handsets answer, that wait to be sent, over whichever connection can.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -16,6 +15,8 @@ use crate::model::ReceiptState;
 pub(super) struct Waiting {
     pub(super) due: Mono,
     pub(super) spoken: Spoken,
+    /// The link that the part came over.
+    pub(super) link: u64,
     /// The part's id.
     pub(super) id: u64,
     /// Times it was brought before.
@@ -26,18 +27,6 @@ pub(super) struct Waiting {
     pub(super) destination: Party,
     /// It is no receipt: the handset at the destination sends this.
     pub(super) reply: Option<ReplyPart>,
-}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.due, self.id).cmp(&(other.due, other.id))
-    }
 }
 
 /// What is spoken on a connection; a receipt goes back in what its text came in.
@@ -70,43 +59,61 @@ impl AllReceipts {
     }
 }
 
+/// By when they are due, and in the order in which they were put.
+#[derive(Debug, Default)]
+struct Queue {
+    receipts: BTreeMap<(Mono, u64), Waiting>,
+    puts: u64,
+}
+
 /// All of one protocol that wait.
 #[derive(Debug)]
 pub(super) struct Receipts {
-    waiting: Mutex<BinaryHeap<Reverse<Waiting>>>,
+    waiting: Mutex<Queue>,
     most: usize,
     changed: Notify,
 }
 
 impl Receipts {
     fn new(most: usize) -> Self {
-        Self { waiting: Mutex::new(BinaryHeap::new()), most, changed: Notify::new() }
+        Self { waiting: Mutex::default(), most, changed: Notify::new() }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.lock().len() >= self.most
+        self.waiting.lock().receipts.len() >= self.most
     }
 
     /// Adds one; one that had been taken out always has room.
     pub(super) fn put(&self, receipt: Waiting) {
-        self.waiting.lock().push(Reverse(receipt));
+        let mut waiting = self.waiting.lock();
+        waiting.puts += 1;
+        let key = (receipt.due, waiting.puts);
+        waiting.receipts.insert(key, receipt);
+        drop(waiting);
         self.changed.notify_waiters();
     }
 
-    /// Takes out one that is due.
-    pub(super) fn take(&self, now: Mono) -> Option<Waiting> {
+    /// Takes out one that is due; none for a part that came over link `not_of`.
+    pub(super) fn take(&self, now: Mono, not_of: Option<u64>) -> Option<Waiting> {
         let mut waiting = self.waiting.lock();
-        let due = waiting.peek().is_some_and(|Reverse(first)| first.due <= now);
-        if due { waiting.pop().map(|Reverse(first)| first) } else { None }
+        let key = waiting.first(not_of).filter(|(due, _)| *due <= now)?;
+        waiting.receipts.remove(&key)
     }
 
-    /// When the first is due.
-    pub(super) fn next_due(&self) -> Option<Mono> {
-        self.waiting.lock().peek().map(|Reverse(first)| first.due)
+    /// When the first of these is due.
+    pub(super) fn next_due(&self, not_of: Option<u64>) -> Option<Mono> {
+        self.waiting.lock().first(not_of).map(|(due, _)| due)
     }
 
     /// Completes when one is added after this call was polled or enabled.
     pub(super) fn added(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
+    }
+}
+
+impl Queue {
+    /// The first that is not for a part of link `not_of`.
+    fn first(&self, not_of: Option<u64>) -> Option<(Mono, u64)> {
+        self.receipts.iter().find(|(_, receipt)| Some(receipt.link) != not_of).map(|(key, _)| *key)
     }
 }

@@ -21,6 +21,8 @@ use crate::sms;
 use crate::wire::cmpp::Version;
 use crate::wire::gateway::auth::NameForm;
 
+mod faults;
+
 struct Begun;
 impl AttemptBegun for Begun {}
 

@@ -4,10 +4,10 @@
 
 use std::sync::atomic::Ordering;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
-use super::super::count;
 use super::super::handsets::ReplyPart;
+use super::super::{Fault, count};
 use super::{Over, Party, Said, Shared, Simulated, Submission, Verdict, Waiting, knows_the_secret, written};
 use crate::clock::Timestamp;
 use crate::model::{MessageId, ReceiptState};
@@ -15,8 +15,8 @@ use crate::wire::cmpp::auth;
 use crate::wire::cmpp::msg_id::Fields;
 use crate::wire::cmpp::pdu::status_octets;
 use crate::wire::cmpp::{
-    Body, Connect, ConnectStatus, Deliver, Framer, MsgId, Octets, Pdu, Report, Submit, SubmitResult, Version, msg_fmt,
-    time,
+    Body, Connect, ConnectStatus, Deliver, Framer, MsgId, Octets, Pdu, Report, Submit, SubmitResult, Version, command,
+    msg_fmt, time,
 };
 
 /// A CMPP connection.
@@ -61,6 +61,10 @@ impl Gateway {
                 None => Said::Impossible(sequence, Verdict::BadlyMade),
             },
             Body::DeliverResp(_, result) => Said::ReceiptAnswered { sequence, taken: result == SubmitResult::OK },
+            Body::ActiveTest if shared.plays(Fault::ShortActiveTest) => {
+                [12, command::RESPONSE | command::ACTIVE_TEST, sequence].into_iter().for_each(|word| out.put_u32(word));
+                Said::Nothing
+            }
             Body::ActiveTest => {
                 Pdu::active_test_resp(sequence).encode(self.layout(), out);
                 Said::Nothing
@@ -95,7 +99,7 @@ impl Gateway {
             count(&shared.counters.binds_refused);
         }
         let ismg = auth::ismg(&status_octets(status, version), &connect.authenticator_source, secret);
-        Pdu::connect_resp(sequence, status, ismg, version).encode(version, out);
+        Pdu::connect_resp(sequence, status, shared.authenticator(ismg), version).encode(version, out);
     }
 
     pub(super) fn taken(&self, shared: &Shared, sequence: u32) -> (u64, Bytes) {
@@ -131,12 +135,13 @@ impl Gateway {
             dest_terminal_id: Octets::new("Dest_terminal_Id", &receipt.destination.number).unwrap_or_default(),
             smsc_sequence: sequence,
         };
+        let layout = if shared.plays(Fault::ShortReceipt) { Version::V2 } else { self.layout() };
         let deliver = Deliver {
             msg_id: next_id(shared),
             dest_id: Octets::new("Dest_Id", &receipt.source.number).unwrap_or_default(),
             src_terminal_id: report.dest_terminal_id.clone(),
             registered_delivery: 1,
-            content: report.write(self.layout()),
+            content: report.write(layout),
             ..Deliver::default()
         };
         Pdu::deliver(sequence, deliver).encode(self.layout(), out);

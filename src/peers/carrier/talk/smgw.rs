@@ -99,7 +99,7 @@ impl Smgw {
             count(&shared.counters.binds_refused);
         }
         let server = auth::server(status, &login.authenticator_client, secret);
-        Pdu::login_resp(sequence, status, server, version).encode(version, out);
+        Pdu::login_resp(sequence, status, shared.authenticator(server), version).encode(version, out);
     }
 
     pub(super) fn taken(&self, shared: &Shared, sequence: u32) -> (u64, Bytes) {
