@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use super::super::options::{Cmpp, Options, OptionsError};
 use super::cut::{self, AsciiRooms};
 use super::{
-    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Reaction, Step, Verdict,
-    WindowFull, access_number, gateway_alphabet, gateway_number,
+    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Parting, Reaction, Step,
+    Verdict, WindowFull, access_number, gateway_alphabet, gateway_number,
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SmsText};
@@ -136,27 +136,8 @@ impl Bound for Sp {
     }
 
     fn close(self: Box<Self>, out: &mut BytesMut) -> Box<dyn Closing> {
-        Box::new(Terminating { framer: self.framer, terminating: self.session.terminate(out) })
-    }
-}
-
-struct Terminating {
-    framer: Framer,
-    terminating: session::Terminating,
-}
-
-impl Closing for Terminating {
-    fn buffer(&mut self) -> &mut BytesMut {
-        self.framer.buffer()
-    }
-
-    fn is_over(&mut self, out: &mut BytesMut) -> bool {
-        while let Ok(Some(frame)) = self.framer.next_frame() {
-            if self.terminating.receive(frame, out) {
-                return true;
-            }
-        }
-        false
+        let terminating = self.session.terminate(out);
+        Parting::closing(self.framer, move |frame, out| terminating.receive(frame, out))
     }
 }
 

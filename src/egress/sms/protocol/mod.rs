@@ -21,6 +21,7 @@ use crate::clock::{Mono, Timestamp};
 use crate::model::{EnhancedStatus, Number, ReceiptState, SenderId};
 use crate::sms::{self, Alphabet, Concatenation};
 use crate::wire::Meaning;
+use crate::wire::framing::{Framed, Framer};
 use crate::wire::gateway::{Octets, msg_fmt};
 
 /// Longest validity asked for; carriers keep no text longer.
@@ -296,4 +297,35 @@ pub(super) trait Closing: Send {
 
     /// Understands what has been read; true once the connection may be closed.
     fn is_over(&mut self, out: &mut BytesMut) -> bool;
+}
+
+/// A connection that has asked to part, whatever it speaks: `receive` answers a frame, and is true once that was the last.
+struct Parting<F, R> {
+    framer: Framer<F>,
+    receive: R,
+}
+
+impl<F, R> Parting<F, R>
+where
+    F: Framed + 'static,
+    R: FnMut(F, &mut BytesMut) -> bool + Send + 'static,
+{
+    fn closing(framer: Framer<F>, receive: R) -> Box<dyn Closing> {
+        Box::new(Self { framer, receive })
+    }
+}
+
+impl<F: Framed, R: FnMut(F, &mut BytesMut) -> bool + Send> Closing for Parting<F, R> {
+    fn buffer(&mut self) -> &mut BytesMut {
+        self.framer.buffer()
+    }
+
+    fn is_over(&mut self, out: &mut BytesMut) -> bool {
+        while let Ok(Some(frame)) = self.framer.next_frame() {
+            if (self.receive)(frame, out) {
+                return true;
+            }
+        }
+        false
+    }
 }

@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use super::super::options::{Options, OptionsError, Smgp};
 use super::cut::{self, AsciiRooms};
 use super::{
-    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Reaction, Step, Verdict,
-    WindowFull, access_number, gateway_alphabet, gateway_number,
+    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Parting, Reaction, Step,
+    Verdict, WindowFull, access_number, gateway_alphabet, gateway_number,
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SmsText};
@@ -139,27 +139,8 @@ impl Bound for Sp {
     }
 
     fn close(self: Box<Self>, out: &mut BytesMut) -> Box<dyn Closing> {
-        Box::new(Exiting { framer: self.framer, exiting: self.session.exit(out) })
-    }
-}
-
-struct Exiting {
-    framer: Framer,
-    exiting: session::Exiting,
-}
-
-impl Closing for Exiting {
-    fn buffer(&mut self) -> &mut BytesMut {
-        self.framer.buffer()
-    }
-
-    fn is_over(&mut self, out: &mut BytesMut) -> bool {
-        while let Ok(Some(frame)) = self.framer.next_frame() {
-            if self.exiting.receive(frame, out) {
-                return true;
-            }
-        }
-        false
+        let exiting = self.session.exit(out);
+        Parting::closing(self.framer, move |frame, out| exiting.receive(frame, out))
     }
 }
 

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::options::{Options, OptionsError, Smpp, Validity};
 use super::{
-    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Reaction, Step, Verdict,
-    WindowFull, international, is_chinese_mobile,
+    Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Parting, Reaction, Step,
+    Verdict, WindowFull, international, is_chinese_mobile,
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SenderId, SmsText};
@@ -117,27 +117,8 @@ impl Bound for Esme {
     }
 
     fn close(self: Box<Self>, out: &mut BytesMut) -> Box<dyn Closing> {
-        Box::new(Unbinding { framer: self.framer, unbinding: self.session.unbind(out) })
-    }
-}
-
-struct Unbinding {
-    framer: Framer,
-    unbinding: session::Unbinding,
-}
-
-impl Closing for Unbinding {
-    fn buffer(&mut self) -> &mut BytesMut {
-        self.framer.buffer()
-    }
-
-    fn is_over(&mut self, out: &mut BytesMut) -> bool {
-        while let Ok(Some(frame)) = self.framer.next_frame() {
-            if self.unbinding.receive(&frame, out) {
-                return true;
-            }
-        }
-        false
+        let unbinding = self.session.unbind(out);
+        Parting::closing(self.framer, move |frame, out| unbinding.receive(&frame, out))
     }
 }
 
