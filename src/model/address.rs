@@ -184,6 +184,16 @@ impl Number {
         &self.0
     }
 
+    /// The number whose digits these are.
+    pub fn of_digits(digits: u64) -> Option<Self> {
+        Self::parse(&format!("+{digits}")).ok()
+    }
+
+    /// Characters of the longest of these beginnings, each with its `+`; `None` if the number begins with none of them.
+    pub fn longest_beginning(&self, beginnings: &[String]) -> Option<usize> {
+        beginnings.iter().filter(|b| self.0.starts_with(b.as_str())).map(String::len).max()
+    }
+
     /// Without the leading `+`.
     pub fn digits(&self) -> &str {
         &self.0[1..]

@@ -89,7 +89,7 @@ impl Client {
     /// # Errors
     /// Rule `country-not-allowed`.
     pub fn may_text(&self, number: &Number) -> Result<(), Refusal> {
-        if self.countries.is_empty() || self.countries.iter().any(|c| number.as_str().starts_with(c.as_str())) {
+        if self.countries.is_empty() || number.longest_beginning(&self.countries).is_some() {
             return Ok(());
         }
         Err(Refusal {

@@ -80,7 +80,7 @@ impl Table {
         let (destination, target) = match to {
             Destination::Domain(domain) => (Arc::from(*domain), self.mail_target(mail_hop(domain, routes), now)),
             Destination::Number(number) => {
-                let number = Number::parse(&format!("+{number}")).ok();
+                let number = Number::of_digits(*number);
                 let course = number.as_ref().and_then(|n| routes.text.course(n, class, client).cloned());
                 let course = course.unwrap_or_else(|| Arc::new(Course::nowhere()));
                 // What waits for its hours must not stand in front of what need not.
@@ -204,7 +204,7 @@ impl Table {
     pub(super) fn keeps_hours(&mut self, ticket: Ticket, routes: &Routes, now: Now) -> Option<Resting> {
         let (_, entry) = self.of_ticket(ticket).filter(|(_, entry)| entry.channel == Channel::Sms)?;
         let address = entry.tracks().find(|t| t.ticket == Some(ticket))?.address;
-        let number = Number::parse(&format!("+{address}")).ok()?;
+        let number = Number::of_digits(address)?;
         let hours = routes.text.hours(&number, entry.class)?;
         let until = hours.closed_until(now.wall)?;
         let lane = self.schedule.lane_of(ticket)?;

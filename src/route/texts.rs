@@ -140,11 +140,10 @@ impl TextRoutes {
     /// The hours at which texts of a class to a number may be sent, if there are any; the longest beginning wins, and of equals
     /// the first.
     pub fn hours(&self, number: &Number, class: Class) -> Option<Hours> {
-        let begins = |hours: &SendingHours| {
-            hours.prefixes.iter().filter(|p| number.as_str().starts_with(p.as_str())).map(String::len).max()
-        };
         let all = self.hours.iter().enumerate().filter(|(_, hours)| hours.classes.contains(&class));
-        let fitting = all.filter_map(|(at, hours)| Some((begins(hours)?, std::cmp::Reverse(at), hours.hours)));
+        let fitting = all.filter_map(|(at, hours)| {
+            Some((number.longest_beginning(&hours.prefixes)?, std::cmp::Reverse(at), hours.hours))
+        });
         fitting.max_by_key(|(length, at, _)| (*length, *at)).map(|(.., hours)| hours)
     }
 

@@ -94,8 +94,7 @@ impl Cap {
     /// How much of a number it names, if it is for such texts.
     fn rank(&self, text: &Text<'_>) -> Option<usize> {
         let takes = self.classes.is_empty() || self.classes.contains(&text.class);
-        let begins = self.prefixes.iter().filter(|p| text.to.as_str().starts_with(p.as_str()));
-        begins.map(String::len).max().filter(|_| takes)
+        text.to.longest_beginning(&self.prefixes).filter(|_| takes)
     }
 
     fn words(&self, limit: Rate) -> String {

@@ -72,7 +72,7 @@ impl TextRules {
     /// `blocked-word` and `text-too-long`.
     pub fn edit(&self, client: &Client, to: Option<&Number>, class: Class, words: SmsText) -> Result<SmsText, Refusal> {
         if let Some(to) = to
-            && self.denied.iter().any(|digits| to.as_str().starts_with(digits.as_str()))
+            && to.longest_beginning(&self.denied).is_some()
         {
             return Err(refusal("number-denied", "this number gets no texts from this relay"));
         }
