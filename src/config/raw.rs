@@ -136,6 +136,7 @@ impl RawConfig {
     }
 }
 
-fn values<T>(placed: Vec<Placed<T>>) -> Vec<T> {
+/// What was read, without its places.
+pub(super) fn values<T>(placed: Vec<Placed<T>>) -> Vec<T> {
     placed.into_iter().map(|p| p.value).collect()
 }

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Fault, among, shortened};
-use super::raw::RawConfig;
+use super::raw::{RawConfig, values};
 use super::reader::{Notes, Placed, Section};
 use super::value;
 use crate::model::Class;
@@ -100,10 +100,6 @@ fn shipped() -> &'static [Network] {
         table.as_ref().map(read).unwrap_or_default()
     });
     &NETWORKS
-}
-
-fn values<T>(placed: Vec<Placed<T>>) -> Vec<T> {
-    placed.into_iter().map(|p| p.value).collect()
 }
 
 /// The table of routes.

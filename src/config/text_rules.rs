@@ -6,11 +6,11 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::mistake::{Fault, among, shortened};
-use super::raw::RawConfig;
+use super::raw::{RawConfig, values};
 use super::reader::{Notes, Placed, Section};
 use super::{files, quantity, relations, value};
 use crate::model::{Class, Rate};
-use crate::policy::texts::{BlockedWords, Cap, Per, Registered, TemplateError, TextRules};
+use crate::policy::texts::{BlockedWords, Cap, Per, Registered, TemplateError, TextRules, WordsError};
 
 /// `[sms]`, with all caps.
 #[derive(Clone, Debug)]
@@ -31,18 +31,16 @@ pub(super) fn sms(section: &mut Section<'_>) -> Texts {
     let in_file = files::lines(section, "blocked_words_file").unwrap_or_default();
     let denied = section.list("denied_numbers", value::prefix).unwrap_or_default();
     let numbers_remembered = section.or("numbers_remembered", NUMBERS_REMEMBERED, value::count(1..=50_000_000));
-    let list = |section: &Section<'_>, key: &str, words: &[String]| match BlockedWords::new(words.iter().map(|w| &**w))
-    {
-        Ok(_) => true,
-        Err(why) => {
-            section.mistake(key, why.to_string(), "write words, each with a letter or a digit, at most 100,000");
-            false
-        }
-    };
-    let good = list(section, "blocked_words", &words) & list(section, "blocked_words_file", &in_file);
-    let all: Vec<String> = words.into_iter().chain(in_file).collect();
-    let blocked =
-        if good { BlockedWords::new(all.iter().map(|w| &**w)).unwrap_or_default() } else { BlockedWords::default() };
+    let all = words.iter().chain(&in_file).map(String::as_str);
+    let blocked = BlockedWords::new(all).unwrap_or_else(|why| {
+        let is_of_file = match &why {
+            WordsError::Empty(word) => in_file.contains(word),
+            WordsError::TooMany => in_file.len() > words.len(),
+        };
+        let key = if is_of_file { "blocked_words_file" } else { "blocked_words" };
+        section.mistake(key, why.to_string(), "write words, each with a letter or a digit, at most 100,000");
+        BlockedWords::default()
+    });
     let opt_out_words = Some(opt_out_words).filter(|words| !words.is_empty()).map(Arc::from);
     Texts { rules: TextRules { opt_out_words, blocked, denied, ..TextRules::default() }, numbers_remembered }
 }
@@ -120,7 +118,6 @@ fn chinese() -> [Cap; 2] {
 
 /// All of it. Of equal caps the first counts: the administrator's.
 pub(super) fn texts(sms: Texts, templates: Vec<Placed<Registered>>, caps: Vec<Placed<Cap>>) -> Texts {
-    let caps = caps.into_iter().map(|placed| placed.value).chain(chinese()).collect();
-    let templates = templates.into_iter().map(|placed| placed.value).collect();
-    Texts { rules: TextRules { templates, caps, ..sms.rules }, ..sms }
+    let caps = values(caps).into_iter().chain(chinese()).collect();
+    Texts { rules: TextRules { templates: values(templates), caps, ..sms.rules }, ..sms }
 }
