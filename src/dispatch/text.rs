@@ -37,10 +37,10 @@ async fn pump_one(task: &Task, site: SiteId, course: &Arc<Course>, turns: &mut T
         hand.rest(REST).await;
         return;
     }
-    let Some((at, carrier)) = ready_carrier(task, course, turns).await else { return };
+    let Some((at, carrier, standing)) = ready_carrier(task, course, turns).await else { return };
     match task.parts.queue.pull(site) {
         Pull::Lease(lease) => {
-            turns.took(at, &standing(task, course));
+            turns.took(at, &standing);
             tokio::spawn(carry(task.clone(), lease, course.clone(), carrier));
         }
         Pull::Wait(span) => {
@@ -52,15 +52,17 @@ async fn pump_one(task: &Task, site: SiteId, course: &Arc<Course>, turns: &mut T
     }
 }
 
-/// The carrier whose turn it is, and its place in the course, once it can take a part; `None` to look again.
-async fn ready_carrier(task: &Task, course: &Course, turns: &Turns) -> Option<(usize, Arc<Carrier>)> {
-    let Some(at) = turns.next(&standing(task, course)) else {
+/// The carrier whose turn it is, its place in the course and how all of that stood, once it can take a part; `None` to look
+/// again.
+async fn ready_carrier(task: &Task, course: &Course, turns: &Turns) -> Option<(usize, Arc<Carrier>, Vec<Standing>)> {
+    let standing = standing(task, course);
+    let Some(at) = turns.next(&standing) else {
         tokio::time::sleep(PATIENCE).await;
         return None;
     };
     let carrier = carrier_named(task, course.carriers.get(at)?)?;
     let ready = tokio::time::timeout(PATIENCE, carrier.ready()).await.is_ok();
-    ready.then_some((at, carrier))
+    ready.then_some((at, carrier, standing))
 }
 
 /// How the carriers of a course stand, in its order.

@@ -45,10 +45,7 @@ fn accepted(relay: &Relay, to: &str, text: &str, class: &str) -> String {
 /// Waits for the events of that kind.
 fn told(relay: &Relay, kind: &str, count: usize) -> Vec<Value> {
     eventually(&format!("{count} events {kind}"), PATIENCE, || {
-        let text = std::fs::read_to_string(relay.data_dir.join("events/events.jsonl")).unwrap_or_default();
-        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let events: Vec<_> = events.filter(|event| event["event"] == kind).collect();
-        (events.len() >= count).then_some(events)
+        Some(relay.events(kind)).filter(|events| events.len() >= count)
     })
 }
 
