@@ -69,7 +69,7 @@ impl Filled {
             .map(|n| {
                 let destination = format!("d{n}.example").into();
                 let client = format!("client {}", n % CLIENTS).into();
-                let key = LaneKey { destination, class: Class::ALL[n % 3], client, campaign: None };
+                let key = LaneKey { destination, class: Class::ALL[n % 3], client, apart: None };
                 schedule.lane(&key, sites[n % SITES])
             })
             .collect();

@@ -72,6 +72,10 @@ pub struct Delivery {
     pub shares_volume: usize,
     /// How long that hold is.
     pub bounces_pause: Duration,
+    /// Bounces blamed on a campaign or a sender's domain below which neither is slowed down.
+    pub blamed_least: usize,
+    /// And how much of its mail there they must be, in percent.
+    pub blamed_share: u64,
     /// How long connecting to one address may take.
     pub connect_timeout: Duration,
     /// How long the reply to a command may take (RFC 5321 section 4.5.3.2: 5 minutes).
@@ -130,6 +134,8 @@ pub(super) fn delivery(section: &mut Section<'_>) -> Delivery {
         bounces_max: section.or("bounces_max_percent", 15, value::whole(1..=100)),
         shares_volume: section.or("shares_volume", 200, value::count(1..=1_000_000)),
         bounces_pause: section.or("bounces_pause", 30 * MINUTE, quantity::span(MINUTE..=7 * 1_440 * MINUTE)),
+        blamed_least: section.or("blamed_bounces_least", 3, value::count(1..=1_000_000)),
+        blamed_share: section.or("blamed_bounces_percent", 2, value::whole(0..=100)),
         connect_timeout: section.or("connect_timeout", 30 * SECOND, quantity::span(SECOND..=10 * MINUTE)),
         command_timeout,
         data_timeout,

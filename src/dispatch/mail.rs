@@ -100,6 +100,9 @@ async fn carry(task: &Task, courier: &mut MailCourier, mut lease: Lease) -> bool
         lease.settle(outcomes, Vec::new()).await;
         return true;
     }
+    if lease.must_wait() {
+        return true;
+    }
     let Target::Mail(hop) = lease.target().clone() else { return true };
     let Ok(consignment) = lease.load().await else { return true };
     let outcomes: Vec<RecipientOutcome> = courier.carry(consignment, &hop).await;

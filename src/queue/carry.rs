@@ -83,8 +83,9 @@ impl Queue {
                 let Some(target) = table.target_of(ticket, site, &routes) else { return Pull::Nothing };
                 self.shared.metrics.leased.inc();
                 let (queue, state) = (self.clone(), LeaseState::Taken);
-                let shares = table.schedule.shares(site).cloned();
-                return Pull::Lease(Lease { queue, ticket, target, shares, work, consignment, known: None, state });
+                let (shares, braked) = (table.schedule.shares(site).cloned(), table.brakes.are_at(site));
+                let known = None;
+                return Pull::Lease(Lease { queue, ticket, target, shares, braked, work, consignment, known, state });
             }
         }
         Pull::Wait(BREATHER)
@@ -183,7 +184,7 @@ impl Queue {
         outcomes: Vec<RecipientOutcome>,
         follow_ups: Vec<Submission>,
     ) {
-        self.note_health(ticket, &outcomes);
+        self.note_health(ticket, known.envelope.as_deref(), &outcomes);
         let Ok(place) = self.shared.settling.clone().acquire_owned().await else { return };
         let Some((about, changes)) = self.changes_after(ticket, known, outcomes) else { return };
         let (group, newcomers) = self.group_of(&about, &changes, follow_ups);
@@ -309,7 +310,7 @@ impl Queue {
     }
 
     /// What an attempt says about its destination.
-    fn note_health(&self, ticket: Ticket, outcomes: &[RecipientOutcome]) {
+    fn note_health(&self, ticket: Ticket, envelope: Option<&Envelope>, outcomes: &[RecipientOutcome]) {
         let now = self.now();
         let mut table = self.shared.table.lock();
         let lane = table.schedule.lane_of(ticket);
@@ -328,6 +329,9 @@ impl Queue {
         let waits = |o: &RecipientOutcome| matches!(&o.outcome, Outcome::Delayed(f) if f.lane_waits().is_some());
         if !outcomes.is_empty() && outcomes.iter().all(waits) {
             return;
+        }
+        if let (Some(site), Some(envelope), Channel::Email) = (site, envelope, channel) {
+            self.brake(&mut table, site, envelope, outcomes, now);
         }
         let slower = self.pace(&mut table, ticket, outcomes, now);
         // A name that cannot be looked up, or a TLS policy that is not met, is its domain's own trouble, not that of those it

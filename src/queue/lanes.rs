@@ -10,7 +10,7 @@ use crate::clock::{Mono, Timestamp};
 use crate::model::{Channel, Class, ClientName, Domain, Number, RecipientIndex};
 use crate::provider::ANY;
 use crate::route::{Course, MailHop, Routes};
-use crate::schedule::{LaneId, LaneKey, SiteId, SiteLimits, Terms, Ticket};
+use crate::schedule::{Apart, LaneId, LaneKey, SiteId, SiteLimits, Terms, Ticket};
 
 impl Table {
     /// Groups queued recipients by lane, one ticket for each group; those who wait for a receipt get one each.
@@ -89,7 +89,7 @@ impl Table {
                 (Arc::from(destination), Target::Text(course))
             }
         };
-        let key = LaneKey { destination, class, client: client.clone(), campaign: apart.cloned() };
+        let key = LaneKey { destination, class, client: client.clone(), apart: apart.cloned().map(Apart::Campaign) };
         let target = self.destined(&key, target);
         let site = self.site_of(target, options, now);
         let (rules, targets) = (&self.rules, &self.targets);
@@ -214,6 +214,16 @@ impl Table {
         Some(Resting { lane, until, why })
     }
 
+    /// Lets a lane go on, and its site, whatever they were to wait for.
+    pub(super) fn resume(&mut self, lane: LaneId) {
+        self.schedule.resume(lane);
+        if let (Some(site), Some(key)) = (self.schedule.site_of(lane), self.schedule.key(lane))
+            && let Some(whose) = &key.apart
+        {
+            self.brakes.lift(site, &key.client, whose);
+        }
+    }
+
     /// Where what a ticket stands for goes.
     pub(super) fn target_of(&self, ticket: Ticket, site: SiteId, routes: &Routes) -> Option<Target> {
         let target = self.target(site)?;
@@ -257,8 +267,8 @@ impl Table {
         let (channel, client) = (entry.channel, self.clients.name(entry.client));
         let apart = self.rules.apart(entry.campaign).cloned();
         let lane = match (channel, self.schedule.key(was)) {
-            // A whole lane is moved when its site changes.
-            (Channel::Email, Some(key)) if key.campaign == apart => was,
+            // A whole lane is moved when its site changes. What was told apart for another reason stays where it is.
+            (Channel::Email, Some(key)) if apart.is_none() || key.campaign() == apart.as_ref() => was,
             (Channel::Email, key) => {
                 let domain = key.map_or_else(|| Arc::from(""), |key| key.destination.clone());
                 let to = Destination::Domain(&domain);

@@ -20,6 +20,8 @@ pub struct Lease {
     pub(super) ticket: Ticket,
     pub(super) target: Target,
     pub(super) shares: Option<Arc<SourceShares>>,
+    /// There are brakes at its site.
+    pub(super) braked: bool,
     pub(super) work: Work,
     pub(super) consignment: Option<Box<Consignment>>,
     /// What its records hold, if they had to be read.
@@ -46,6 +48,8 @@ pub(super) enum LeaseState {
     Begun,
     /// Its outcome is with the committer.
     Settled,
+    /// It has gone back to a lane.
+    Returned,
 }
 
 /// Proof that an attempt's begin is on stable storage: what a text's courier demands before it sends.
@@ -99,6 +103,17 @@ impl Lease {
             self.known = Some(known);
         }
         self.consignment.as_deref().ok_or(LoadError::Damaged)
+    }
+
+    /// True if its campaign or its sender's domain is slowed down there and it is not its turn. Then it has been given back, and
+    /// the lease is over. To be asked once it is loaded.
+    pub fn must_wait(&mut self) -> bool {
+        let Some(consignment) = self.consignment.as_deref().filter(|_| self.braked) else { return false };
+        let waits = !self.queue.may_go(self.ticket, &consignment.envelope);
+        if waits {
+            self.state = LeaseState::Returned;
+        }
+        waits
     }
 
     /// The outcomes of an attempt that ended because the content could not be read.
@@ -187,7 +202,7 @@ impl Drop for Lease {
             LeaseState::Begun => {
                 tracing::error!(id = %self.work.id, "a text's attempt was dropped before its outcome")
             }
-            LeaseState::Settled => {}
+            LeaseState::Settled | LeaseState::Returned => {}
         }
     }
 }

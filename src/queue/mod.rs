@@ -30,6 +30,7 @@
 
 mod accept;
 mod answered;
+mod brakes;
 mod carry;
 mod checkpoint;
 mod clients;
@@ -78,6 +79,7 @@ use crate::model::{Domain, MessageId};
 use crate::route::{Course, MailHop, Routes};
 use crate::storage::{AppendError, Appended, Disk, Log, Position, Purpose, Record, Recovered};
 pub use accept::{AcceptError, Accepted};
+pub use brakes::Blamed;
 use carry::About;
 pub use carry::{Pull, SiteWork};
 pub use homes::MailSite;

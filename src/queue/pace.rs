@@ -1,14 +1,16 @@
 //! What the pacers of mail sites are told, and what is told of them: to connections, to people, to metrics and events.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Queue;
-use super::table::{Now, Table};
+use super::brakes::{Held, PutOn};
+use super::table::{Now, Table, cost_of};
 use crate::event::{Fact, Kind, RuleFact};
-use crate::model::{Channel, Class, Failure, Outcome, RecipientOutcome, Scope};
+use crate::model::{Channel, Envelope, Outcome, RecipientOutcome};
 use crate::provider::ANY;
-use crate::schedule::{By, Cause, InForce, Pacers, SiteId, SiteLimits, Step, Swept, Terms, Ticket, Told};
+use crate::schedule::{
+    Apart, By, Cause, InForce, LaneKey, Pacers, SiteId, SiteLimits, Step, Swept, Terms, Ticket, Told,
+};
 
 /// What holds for a new connection to a site.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -60,7 +62,6 @@ impl Queue {
 
     /// Tells a site's pacers of the answers to a consignment. True if one has become slower.
     pub(super) fn pace(&self, table: &mut Table, ticket: Ticket, outcomes: &[RecipientOutcome], now: Now) -> bool {
-        self.hold_sender(table, ticket, outcomes, now);
         let Some((site, told)) = table.schedule.heard(ticket, outcomes, now.mono) else { return false };
         told.iter().for_each(|told| self.tell_step(table, site, told, now));
         true
@@ -75,37 +76,60 @@ impl Queue {
         }
     }
 
-    /// What a row says to suspend for a sender's domain, its lane waits for: there is none for less. Codes do not: an hour
-    /// later they serve nobody.
-    fn hold_sender(&self, table: &mut Table, ticket: Ticket, outcomes: &[RecipientOutcome], now: Now) {
-        let asked = |f: &Failure| {
-            let pause = f.measures.as_deref()?.suspend.filter(|_| f.scope == Scope::SenderDomain)?;
-            Some((pause, f.rule.clone()?))
-        };
-        let failures = outcomes.iter().filter_map(|o| match &o.outcome {
-            Outcome::Delayed(f) | Outcome::Failed(f) => asked(f),
-            Outcome::Relayed(_) => None,
-        });
-        let Some((pause, rule)) = failures.max_by_key(|(pause, _)| *pause) else { return };
-        let Some(lane) = table.schedule.lane_of(ticket) else { return };
-        if table.of_ticket(ticket).is_none_or(|(_, entry)| entry.class == Class::Otp) {
-            return;
-        }
-        let (until, why) = (now.mono.plus(pause), Arc::from(rule.to_string()));
-        let held = table.schedule.lane_rests(lane, now.mono);
-        // What was under way says the same once more.
-        if held.is_some_and(|(held, known)| known == why && held.plus(Duration::from_secs(60)) > until) {
-            return;
-        }
-        if table.schedule.rest_lane(lane, until, &why) {
+    /// Puts brakes on what the answers to a mail blame on its campaign or its sender's domain.
+    pub(super) fn brake(
+        &self,
+        table: &mut Table,
+        site: SiteId,
+        envelope: &Envelope,
+        outcomes: &[RecipientOutcome],
+        now: Now,
+    ) {
+        let enough = self.shared.options.load().pace.blamed;
+        for PutOn { whose, until, rule, fix, why } in table.brakes.hear(site, envelope, outcomes, enough, now.mono) {
+            let (name, until) = (table.schedule.site_name(site).cloned(), now.wall_at(until));
+            let client = &envelope.client;
+            tracing::warn!(site = name.as_deref(), %client, %whose, %until, %why, "some of a client's mail to a site is slowed down");
             let mut fact = Fact::new(now.wall, Kind::Paused, Channel::Email);
-            fact.lane = table.schedule.lane_name(lane).cloned();
-            fact.next_attempt = Some(now.wall_at(until));
-            fact.rule = Some(RuleFact { id: rule.id.clone(), class: rule.class.clone() });
+            (fact.site, fact.client, fact.next_attempt) = (name, Some(client.clone()), Some(until));
+            if let Apart::Campaign(name) = whose {
+                fact.campaign = Some(name);
+            }
+            fact.rule = Some(RuleFact { id: rule.id, class: rule.class });
+            fact.reason = Some(fix.map_or_else(|| why.to_string(), |fix| format!("{why}: {fix}")));
             self.shared.events.record(fact);
-            let site = table.schedule.site_of(lane);
-            self.count_step(table, site, "lane");
+            self.count_step(table, Some(site), "lane");
         }
+    }
+
+    /// May a leased mail be carried now, as far as brakes go? If not its lease is given back: it waits in a lane of its campaign
+    /// or its sender's domain, which rests until the next of them may go.
+    pub(super) fn may_go(&self, ticket: Ticket, envelope: &Envelope) -> bool {
+        let now = self.now();
+        let mut table = self.shared.table.lock();
+        let table = &mut *table;
+        let Some(lane) = table.schedule.lane_of(ticket) else { return true };
+        let (Some(site), Some(key)) = (table.schedule.site_of(lane), table.schedule.key(lane).cloned()) else {
+            return true;
+        };
+        let Err(Held { whose, until, why }) = table.brakes.ask(site, envelope, now.mono) else { return true };
+        let cost = table.of_ticket(ticket).map_or(1, |(_, entry)| cost_of(entry));
+        match &key.apart {
+            Some(apart) if *apart != whose => {
+                // Others travel with it that nobody has complained of.
+                table.schedule.put(ticket, lane, cost, until, now.mono);
+            }
+            _ => {
+                let key = LaneKey { apart: Some(whose), ..key };
+                let (rules, targets) = (&table.rules, &table.targets);
+                let held = || targets.get(&site).is_some_and(|target| rules.pause(&key, target).is_some());
+                let lane = table.schedule.lane_held_if(&key, site, held);
+                table.schedule.put(ticket, lane, cost, now.mono, now.mono);
+                table.schedule.rest_lane(lane, until, &why);
+            }
+        }
+        self.shared.metrics.leased.dec();
+        false
     }
 
     /// A lane whose sources may send nothing now rests, so that not each of its mails finds that out. It is looked at again
@@ -134,6 +158,7 @@ impl Queue {
             return;
         }
         table.swept = now.mono;
+        table.brakes.forget(now.mono);
         for swept in table.schedule.sweep(&shares, now.mono) {
             match swept {
                 Swept::Site(site, told) => self.tell_step(&table, site, &told, now),

@@ -259,8 +259,8 @@ impl Queue {
         views
     }
 
-    /// Makes what waits for another attempt and fits due now, and lifts suspensions of its sites; what waits for the time that
-    /// its sender asked for stays. Returns how many consignments.
+    /// Makes what waits for another attempt and fits due now, and lifts suspensions of its sites and rests of its lanes; what
+    /// waits for the time that its sender asked for stays. Returns how many consignments.
     ///
     /// # Errors
     /// If the selector makes no sense.
@@ -269,7 +269,7 @@ impl Queue {
         let print = selector.campaign.as_deref().map(|campaign| CampaignPrint::of(Some(campaign)));
         let mut count = 0;
         self.walk(STRIDE, |table, stride| {
-            let routes = self.shared.routes.load();
+            let (routes, now) = (self.shared.routes.load(), self.now().mono);
             for number in stride {
                 let Some(entry) = table.entry(number) else { continue };
                 let retried = |&ticket: &Ticket| entry.tracks().any(|t| t.ticket == Some(ticket) && t.sequence > 0);
@@ -277,11 +277,15 @@ impl Queue {
                     matches!(table.schedule.standing(*ticket), Some(Standing::Waiting { .. } | Standing::Ready))
                 };
                 let mut tickets = entry.tickets();
-                tickets.retain(|t| waits(t) && retried(t) && self.fits(table, &selector, print, entry, *t, &routes));
-                for ticket in tickets {
-                    count += u64::from(table.schedule.hurry(ticket));
-                    if let Some(lane) = table.schedule.lane_of(ticket) {
-                        table.schedule.resume(lane);
+                tickets.retain(|t| waits(t) && self.fits(table, &selector, print, entry, *t, &routes));
+                let hurried: Vec<(Ticket, bool)> = tickets.into_iter().map(|t| (t, retried(&t))).collect();
+                for (ticket, again) in hurried {
+                    let Some(lane) = table.schedule.lane_of(ticket) else { continue };
+                    if again {
+                        count += u64::from(table.schedule.hurry(ticket));
+                    }
+                    if again || table.schedule.lane_rests(lane, now).is_some() {
+                        table.resume(lane);
                     }
                 }
             }

@@ -406,7 +406,7 @@ impl Rules {
 impl Rule {
     fn fits(&self, key: &LaneKey, target: &Target) -> bool {
         let campaign = self.selector.campaign.as_ref();
-        campaign.is_none_or(|campaign| key.campaign.as_ref() == Some(campaign)) && self.selector.fits_lane(key, target)
+        campaign.is_none_or(|campaign| key.campaign() == Some(campaign)) && self.selector.fits_lane(key, target)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::brakes::Brakes;
 use super::clients::Clients;
 use super::entry::Entry;
 use super::history::{Ended, History};
@@ -45,6 +46,8 @@ pub(super) struct Table {
     pub(super) homes: Homes,
     /// What operators have ordered.
     pub(super) rules: Rules,
+    /// What sites have said of campaigns and senders.
+    pub(super) brakes: Brakes,
     /// What was learnt, before the start, of sites that have not come up yet.
     pub(super) remembered: Remembered,
     /// When the shares of deferrals and bounces were looked at last.
@@ -90,6 +93,7 @@ impl Table {
             targets: HashMap::new(),
             homes: Homes::default(),
             rules,
+            brakes: Brakes::default(),
             remembered: Remembered::new(),
             swept: Mono(0),
             entries: Slab::default(),
@@ -129,6 +133,7 @@ impl Table {
     pub(super) fn prune(&mut self, now: Mono) {
         for site in self.schedule.prune(now) {
             self.targets.remove(&site);
+            self.brakes.forget_site(site);
         }
     }
 

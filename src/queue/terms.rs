@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::Blamed;
 use crate::provider::{ANY, Limits};
 use crate::schedule::{Bounds, By, OverAll, Shares, Terms};
 
@@ -25,6 +26,8 @@ pub struct PaceOptions {
     pub most: f64,
     /// Which shares of deferrals and bounces are too much.
     pub shares: Shares,
+    /// When refusals blamed on a campaign or a sender are no single cases.
+    pub blamed: Blamed,
     /// With what to start at hosts that nobody in the provider table runs.
     pub anybody: Limits,
 }
@@ -39,6 +42,7 @@ impl Default for PaceOptions {
             least: 0.25,
             most: 5.0,
             shares: Shares { deferred: 0.3, bounced: 0.15, volume: 200, pause: Duration::from_secs(1_800) },
+            blamed: Blamed { least: 3, share: 0.02 },
             anybody: Limits::default(),
         }
     }

@@ -13,7 +13,7 @@ use crate::event;
 use crate::ingress::{http, smtp};
 use crate::mail::dkim::{Signer, SignerSet, SigningKey};
 use crate::model::Rate;
-use crate::queue::{self, PaceOptions, Retry};
+use crate::queue::{self, Blamed, PaceOptions, Retry};
 use crate::schedule::Shares;
 use crate::{admin, dns, storage};
 
@@ -70,6 +70,10 @@ fn pace(delivery: &config::Delivery) -> PaceOptions {
             bounced: delivery.bounces_max as f64 / 100.0,
             volume: u32::try_from(delivery.shares_volume).unwrap_or(u32::MAX),
             pause: delivery.bounces_pause,
+        },
+        blamed: Blamed {
+            least: u32::try_from(delivery.blamed_least).unwrap_or(u32::MAX),
+            share: delivery.blamed_share as f64 / 100.0,
         },
         anybody: everybody.unwrap_or_default(),
     }

@@ -1,6 +1,7 @@
 //! One lane: tickets of one destination, class and client, first come first served.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use super::SiteId;
@@ -14,7 +15,25 @@ use crate::model::{Class, ClientName};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LaneId(u32);
 
-/// What a lane is: destination, class and client, and a campaign that is told apart. Two consignments with the same key share
+/// What of a client's mail travels in lanes of its own.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Apart {
+    /// A campaign.
+    Campaign(Arc<str>),
+    /// The mail of a sender's domain.
+    Sender(Arc<str>),
+}
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Campaign(name) => f.write_str(name),
+            Self::Sender(domain) => write!(f, "@{domain}"),
+        }
+    }
+}
+
+/// What a lane is: destination, class and client, and what is told apart within these. Two consignments with the same key share
 /// a lane.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct LaneKey {
@@ -24,17 +43,26 @@ pub struct LaneKey {
     pub class: Class,
     /// Whose it is.
     pub client: ClientName,
-    /// The campaign, where the caller wants its tickets in a lane of their own.
-    pub campaign: Option<Arc<str>>,
+    /// What the caller wants in a lane of its own.
+    pub apart: Option<Apart>,
 }
 
 impl LaneKey {
-    /// The lane's written name: `example.com/transactional/shop`, with `/spring` behind it for a campaign told apart.
+    /// The campaign, if it is one that is told apart.
+    pub fn campaign(&self) -> Option<&Arc<str>> {
+        match self.apart.as_ref()? {
+            Apart::Campaign(name) => Some(name),
+            Apart::Sender(_) => None,
+        }
+    }
+
+    /// The lane's written name: `example.com/transactional/shop`, with `/spring` behind it for a campaign that is told apart,
+    /// `/@example.org` for a sender's domain.
     pub fn name(&self) -> Arc<str> {
-        let Self { destination, class, client, campaign } = self;
-        match campaign {
+        let Self { destination, class, client, apart } = self;
+        match apart {
             None => format!("{destination}/{class}/{client}").into(),
-            Some(campaign) => format!("{destination}/{class}/{client}/{campaign}").into(),
+            Some(apart) => format!("{destination}/{class}/{client}/{apart}").into(),
         }
     }
 }

@@ -42,8 +42,8 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::model::ClientName;
 pub use dial::Bounds;
+pub use lane::{Apart, LaneCount, LaneId, LaneKey};
 use lane::{Lane, Lanes};
-pub use lane::{LaneCount, LaneId, LaneKey};
 pub use learnt::{Learnt, Level};
 pub use pacer::{By, Cause, Held, InForce, OverAll, Pacer, Step, Terms};
 pub use pacers::{Pacers, Share, Shares as SourceShares, Told};
@@ -103,8 +103,8 @@ pub struct Schedule {
     site_ids: HashMap<Arc<str>, SiteId>,
     /// Clients by number: sites keep their lines by it.
     clients: HashMap<ClientName, u32>,
-    /// Campaigns that some lane tells apart.
-    campaigns: HashSet<Arc<str>>,
+    /// What some lane tells apart.
+    apart: HashSet<Apart>,
     /// Sites left alone for a while, by when that ends, and those whose pace makes everybody wait for long.
     suspended: BTreeSet<(Mono, SiteId)>,
     /// Lanes that rest, by when that ends.
@@ -139,7 +139,7 @@ impl Schedule {
             sites: Numbered::default(),
             site_ids: HashMap::new(),
             clients: HashMap::new(),
-            campaigns: HashSet::new(),
+            apart: HashSet::new(),
             suspended: BTreeSet::new(),
             resting: BTreeSet::new(),
             roused: Vec::new(),
@@ -189,7 +189,7 @@ impl Schedule {
                 self.client_last
             }
         };
-        self.campaigns.extend(key.campaign.clone());
+        self.apart.extend(key.apart.clone());
         let id = self.lanes.insert(Lane::new(key.clone(), site, client, held()));
         self.lane_ids.insert(wanted, id);
         id

@@ -157,8 +157,7 @@ mod tests {
         };
         s.pace(site, terms, at(0));
         let lane = |s: &mut Schedule, client: &str| {
-            let key =
-                LaneKey { destination: "d".into(), class: Class::Marketing, client: client.into(), campaign: None };
+            let key = LaneKey { destination: "d".into(), class: Class::Marketing, client: client.into(), apart: None };
             s.lane(&key, site)
         };
         let lanes = [lane(&mut s, "good"), lane(&mut s, "bad")];

@@ -23,7 +23,7 @@ impl Schedule {
         let used: HashSet<SiteId> = lanes.iter().map(|(_, lane)| lane.site).collect();
         let clients: HashSet<u32> = lanes.iter().map(|(_, lane)| lane.client).collect();
         self.clients.retain(|_, client| clients.contains(client));
-        self.campaigns = lanes.iter().filter_map(|(_, lane)| lane.key.campaign.clone()).collect();
+        self.apart = lanes.iter().filter_map(|(_, lane)| lane.key.apart.clone()).collect();
         let holds = |site: &Site| site.pacer.as_ref().is_some_and(|pacer| pacer.is_holding(now));
         let stays = |id: &SiteId, site: &Site| used.contains(id) || site.suspended_until(now).is_some() || holds(site);
         let dropped: Vec<SiteId> = self.sites.iter().filter(|(id, s)| !stays(id, s)).map(|(id, _)| *id).collect();
@@ -121,16 +121,17 @@ impl Schedule {
         true
     }
 
-    /// The lanes to a destination at a site, those that new tickets go to. Asks for each class, client and campaign told apart.
+    /// The lanes to a destination at a site, those that new tickets go to. Asks for each class, client and
+    /// what is told apart.
     pub fn lanes_to(&self, destination: &str, site: SiteId) -> Vec<LaneId> {
         let destination: Arc<str> = destination.into();
         let mut lanes = Vec::new();
-        for campaign in std::iter::once(None).chain(self.campaigns.iter().cloned().map(Some)) {
+        for apart in std::iter::once(None).chain(self.apart.iter().cloned().map(Some)) {
             let of = |client: &ClientName, class| LaneKey {
                 destination: destination.clone(),
                 class,
                 client: client.clone(),
-                campaign: campaign.clone(),
+                apart: apart.clone(),
             };
             let keys = self.clients.keys().flat_map(|client| Class::ALL.map(|class| (of(client, class), site)));
             lanes.extend(keys.filter_map(|key| self.lane_ids.get(&key).copied()));

@@ -12,7 +12,7 @@ mod model;
 const OPEN: SiteLimits = SiteLimits { concurrency: 100, pace: None };
 
 fn key(destination: &str, class: Class, client: &str) -> LaneKey {
-    LaneKey { destination: destination.into(), class, client: client.into(), campaign: None }
+    LaneKey { destination: destination.into(), class, client: client.into(), apart: None }
 }
 
 fn at(seconds: u64) -> Mono {

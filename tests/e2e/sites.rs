@@ -2,8 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use serde_json::json;
+
 use crate::support::peer::MailSink;
-use crate::support::relay::{Relay, Settings};
+use crate::support::relay::{Relay, SENDER_DOMAIN, SINK_DOMAIN, Settings};
 use crate::support::{SOON, eventually};
 
 const DOMAINS: [&str; 6] =
@@ -57,4 +59,34 @@ fn what_waits_shows_its_site() {
         (lanes.len() == 2).then_some(lanes)
     });
     assert!(shown.iter().all(|lane| lane["site"] == "mx mx.shared.example"), "{shown:?}");
+}
+
+#[test]
+fn a_campaign_that_is_called_spam_is_slowed_down_and_others_are_not() {
+    let mut sink = MailSink::start(0);
+    let relay = Relay::start(&Settings { smtp_port: sink.0.port, ..Settings::default() });
+    let submit = |subject: &str, campaign: &str| {
+        let from = format!("hello@{SENDER_DOMAIN}");
+        let to = [format!("lin@{SINK_DOMAIN}")];
+        let mail = json!({ "from": from, "to": to, "subject": subject, "text": "Hello", "campaign": campaign });
+        let answer = relay.api("POST", "/v1/email", &[], &mail.to_string());
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    };
+    sink.0.steer(&json!({"data": "550 5.7.1 this looks like spam to us"}));
+    for n in 0..3 {
+        relay.reaches(&submit(&format!("spam {n}"), "spring"), "bounced");
+    }
+    let paused = relay.event("paused", |fact| fact["campaign"] == "spring");
+    assert_eq!(paused["rule"]["id"], "any-content", "{paused}");
+    sink.0.steer(&json!({ "data": null }));
+    let waits = submit("held", "spring");
+    let why = "campaign spring: at most 5/h for a while by any-content (content)";
+    relay.explained(&waits, SOON, |m| m["recipients"][0]["waiting_for"].as_str().is_some_and(|w| w.ends_with(why)));
+    relay.reaches(&submit("free", "autumn"), "delivered");
+    // Whoever knows better says so.
+    let output = relay.command(&["flush", "--campaign", "spring"]);
+    assert!(output.status.success(), "{output:?}");
+    relay.reaches(&waits, "delivered");
+    sink.subject("held");
 }

@@ -95,7 +95,7 @@ impl World {
         };
         for destination in ["one.example", "two.example"] {
             for class in [Class::Transactional, Class::Marketing] {
-                let key = LaneKey { destination: destination.into(), class, client: "shop".into(), campaign: None };
+                let key = LaneKey { destination: destination.into(), class, client: "shop".into(), apart: None };
                 let lane = world.schedule.lane(&key, site);
                 world.lanes.push(lane);
                 (0..READY).for_each(|_| world.add(lane));

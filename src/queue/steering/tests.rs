@@ -3,6 +3,7 @@
 use super::*;
 use crate::queue::MailSite;
 use crate::route::{Course, MailHop};
+use crate::schedule::Apart;
 
 pub(in crate::queue) fn order(campaign: &str) -> Order {
     let selector = Selector { campaign: Some(campaign.into()), ..Selector::default() };
@@ -10,7 +11,7 @@ pub(in crate::queue) fn order(campaign: &str) -> Order {
 }
 
 fn key() -> LaneKey {
-    LaneKey { destination: "example.net".into(), class: Class::Marketing, client: "shop".into(), campaign: None }
+    LaneKey { destination: "example.net".into(), class: Class::Marketing, client: "shop".into(), apart: None }
 }
 
 fn shared() -> Target {
@@ -99,7 +100,7 @@ fn campaigns_are_a_matter_of_lanes_told_apart_and_rules_expire() {
     assert_eq!(rules.apart(CampaignPrint::of(Some("autumn"))), None);
     assert_eq!(rules.apart(CampaignPrint::NONE), None);
     assert!(rules.pause(&key(), &shared()).is_none());
-    let apart = LaneKey { campaign: Some("spring".into()), ..key() };
+    let apart = LaneKey { apart: Some(Apart::Campaign("spring".into())), ..key() };
     let rule = rules.pause(&apart, &shared()).unwrap();
     assert_eq!(
         rule.sentence(),

@@ -1,6 +1,7 @@
 //! Sites that domains share: what is learnt moves what waits, and holds for as long as it was said to.
 
 use super::*;
+use crate::model::{Measures, Rate, Rule, Slow};
 use crate::provider::Limits;
 use crate::schedule::SiteLimits;
 
@@ -152,4 +153,67 @@ async fn a_lane_whose_sources_may_send_nothing_waits_and_its_site_goes_on() {
         settled(&queue).await;
     }
     assert!(hops.contains(&MailHop::Mx(domain("a.example"))) && hops.len() == 2, "{hops:?}");
+}
+
+#[tokio::test]
+async fn a_campaign_that_a_site_complains_of_waits_in_lanes_of_its_own_and_the_rest_goes() {
+    let bench = Bench::new();
+    let (queue, _) = bench.open().await;
+    queue.learn_site(&domain("a.example"), shared(4), HOUR);
+    let site = queue.shared.table.lock().schedule.site(&"mx h".into(), SiteLimits { concurrency: 9, pace: None });
+    let mut ids = Vec::new();
+    for (to, campaign) in [("1", Some("spring")), ("2", Some("spring")), ("3", Some("spring")), ("4", None)] {
+        let mut mail = bench.mail(&[&format!("{to}@a.example")]);
+        mail.envelope.campaign = campaign.map(Into::into);
+        ids.push(queue.accept(mail).await.unwrap().message_id());
+    }
+    // What the site says of the first slows down the others of its campaign.
+    let slow = Slow { to: Rate { count: 6, per: HOUR }, lasts: 4 * HOUR };
+    let failure = Failure {
+        rule: Some(Rule { id: "row".into(), class: "content".into() }),
+        measures: Some(Arc::new(Measures { slow: Some(slow), ..Measures::default() })),
+        ..Failure::without_reply(Scope::Campaign, Stage::EndOfData, EnhancedStatus::new(4, 7, 1), "later")
+    };
+    let Pull::Lease(mut first) = queue.pull(site) else { panic!("a lease") };
+    first.load().await.unwrap();
+    assert!(!first.must_wait());
+    let all = outcomes(&first, &Outcome::Delayed(failure));
+    first.settle(all, Vec::new()).await;
+    settled(&queue).await;
+    let (mut waited, mut went) = (0, 0);
+    while let Pull::Lease(mut lease) = queue.pull(site) {
+        lease.load().await.unwrap();
+        if lease.must_wait() {
+            waited += 1;
+            continue;
+        }
+        let all = outcomes(&lease, &relayed());
+        lease.settle(all, Vec::new()).await;
+        settled(&queue).await;
+        went += 1;
+    }
+    // Each of the two is moved once, when its turn comes.
+    assert_eq!((waited, went), (2, 1));
+    assert_eq!(status(&queue, ids[3]).await, "delivered");
+    let view = queue.message(ids[2], None).await.unwrap();
+    let recipient = &view.recipients[0];
+    assert_eq!(&*recipient.lane, "a.example/transactional/shop/spring");
+    let why = "campaign spring: at most 6/h for a while by row (content)";
+    assert!(recipient.waiting_for.as_ref().unwrap().ends_with(why), "{recipient:?}");
+    assert!(bench.events().contains(&"paused".to_owned()));
+    // Ten minutes later one of them goes, and ten later another.
+    for _ in 0..2 {
+        bench.clock.advance(HOUR / 6);
+        queue.advance();
+        let Pull::Lease(mut lease) = queue.pull(site) else { panic!("a lease") };
+        lease.load().await.unwrap();
+        assert!(!lease.must_wait());
+        let all = outcomes(&lease, &relayed());
+        lease.settle(all, Vec::new()).await;
+        settled(&queue).await;
+        if let Pull::Lease(mut early) = queue.pull(site) {
+            early.load().await.unwrap();
+            assert!(early.must_wait());
+        }
+    }
 }
