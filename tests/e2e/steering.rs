@@ -206,7 +206,9 @@ fn a_flush_makes_due_what_it_names() {
 #[test]
 fn a_provider_is_held_whichever_domain_it_serves() {
     let sink = MailSink::start(0);
-    let relay = Relay::start(&Settings { smtp_port: sink.0.port, ..Settings::default() });
+    // Gmail wants TLS, and this sink has none.
+    let extra = "[[tls_policy]]\ndomains = [\"company.example\"]\ntls = \"opportunistic\"\n".to_owned();
+    let relay = Relay::start(&Settings { smtp_port: sink.0.port, extra, ..Settings::default() });
     relay.dns.mx("company.example", 10, "aspmx.l.google.com").a("aspmx.l.google.com", Ipv4Addr::LOCALHOST);
     steer(&relay, &["pause", "--provider", "gmail", "--reason", "our reputation there"]);
     let held = submit(&relay, "held", "lin@company.example", &json!({}));

@@ -44,13 +44,25 @@ impl MailEgress {
         works
     }
 
-    /// What holds for one host: the policy for its destination, or what its TLSA records make of that.
+    /// What holds for one host: the policy for its destination, or what the provider table and its TLSA records make of that.
     pub(super) async fn host_policy<'a>(
         &self,
+        options: &Options,
         way: Way<'a>,
         host: &Host,
         bases: &[String],
     ) -> Result<Cow<'a, Policy>, Unproven> {
+        match wanted(options, way, &host.name) {
+            Some(policy) => {
+                let by_records = self.raised(Way { tls: &policy, ..way }, host, bases).await?;
+                Ok(Cow::Owned(by_records.into_owned()))
+            }
+            None => self.raised(way, host, bases).await,
+        }
+    }
+
+    /// What a host's TLSA records make of a policy.
+    async fn raised<'a>(&self, way: Way<'a>, host: &Host, bases: &[String]) -> Result<Cow<'a, Policy>, Unproven> {
         let policy = way.tls;
         if policy.dane == Dane::Ignored {
             return Ok(Cow::Borrowed(policy));
@@ -84,7 +96,7 @@ impl MailEgress {
     /// known what holds for it.
     pub(super) async fn policy_at<'a>(&self, options: &Options, way: Way<'a>, host: &str) -> Option<Cow<'a, Policy>> {
         if !way.tls.asks_dnssec() {
-            return Some(Cow::Borrowed(way.tls));
+            return Some(wanted(options, way, host).map_or(Cow::Borrowed(way.tls), Cow::Owned));
         }
         let hosts = hosts::hosts(self, options, way.hop, true).await.ok()?;
         let host = hosts.iter().find(|candidate| candidate.name == host && wish::may_go_to(way.tls, candidate))?;
@@ -92,7 +104,7 @@ impl MailEgress {
             true => host.addresses(self, options, &host.policy(options)).await.ok()?.tlsa_bases,
             false => Vec::new(),
         };
-        self.host_policy(way, host, &bases).await.ok()
+        self.host_policy(options, way, host, &bases).await.ok()
     }
 
     fn by_records(&self, way: Way<'_>, host: &Host, base: &str, records: Arc<[Tlsa]>) -> Result<Policy, Unproven> {
@@ -132,6 +144,15 @@ impl MailEgress {
 
     fn count_dane(&self, result: &str) {
         self.metrics.dane_lookups.with_label_values(&[result]).inc();
+    }
+}
+
+/// The policy for a host of somebody of whom the provider table says that he wants TLS. What an administrator has made a next hop
+/// is his to know.
+fn wanted(options: &Options, way: Way<'_>, host: &str) -> Option<Policy> {
+    match way.hop {
+        MailHop::Mx(_) => way.tls.wanted_by(options.providers.provider_of(host)),
+        MailHop::Fixed(_) => None,
     }
 }
 

@@ -281,7 +281,7 @@ async fn through(
                 continue;
             }
         };
-        let tls = match egress.host_policy(way, host, &found.tlsa_bases).await {
+        let tls = match egress.host_policy(options, way, host, &found.tlsa_bases).await {
             Ok(tls) if !tls.permits(&host.name) => {
                 setbacks.note(stranger(host));
                 continue;

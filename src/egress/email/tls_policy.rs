@@ -19,6 +19,7 @@ use super::wish;
 use crate::dns::dnssec::Tlsa;
 use crate::model::{Domain, EnhancedStatus, Failure, MailOrigin, Peer, Scope, Stage, TlsWish};
 use crate::net::Authorities;
+use crate::provider::Provider;
 use crate::route::{self, MailHop};
 
 /// How much TLS, from none to most.
@@ -134,6 +135,8 @@ pub(super) enum Source {
     Rule(Arc<str>),
     Route,
     Published(&'static str),
+    /// The provider table's: whoever runs the host wants TLS.
+    Provider(Arc<str>),
     /// TLSA records that name the host's certificate.
     Dane,
     /// TLSA records of which none can be used: TLS is demanded, and no more (RFC 7672 section 2.2).
@@ -148,6 +151,7 @@ impl Source {
             Self::Rule(_) | Self::Route => "configured",
             Self::Sender(_) => "sender",
             Self::Published(name) => name,
+            Self::Provider(_) => "provider table",
             Self::Dane => "dane",
             Self::DaneUnusable => "dane, unusable TLSA",
         }
@@ -159,6 +163,7 @@ impl fmt::Display for Source {
         match self {
             Self::Rule(pattern) => write!(f, "configured for {pattern}"),
             Self::Route => f.write_str("configured for the route"),
+            Self::Provider(name) => write!(f, "provider table for {name}"),
             Self::Sender(words) => write!(f, "the mail says {words}"),
             Self::Default | Self::Published(_) | Self::Dane | Self::DaneUnusable => f.write_str(self.as_str()),
         }
@@ -248,6 +253,15 @@ impl Policy {
         Self { dane: Dane::Followed, ..Self::new(level, source, Arc::default()) }
     }
 
+    /// What it is for a host of somebody who wants TLS, if so far nobody demands it: mail in clear would be refused or held
+    /// against us, and whoever says there that TLS is not offered is somebody else.
+    pub(super) fn wanted_by(&self, provider: &Provider) -> Option<Self> {
+        let open = self.level == TlsLevel::Opportunistic && self.follows_domain();
+        let wanted = open && provider.limits.tls_wanted == Some(true);
+        let required = || Self::new(TlsLevel::Required, Source::Provider(provider.name.clone()), self.hosts.clone());
+        wanted.then(|| Self { dane: self.dane, ..required() })
+    }
+
     /// True if it takes DNSSEC to know what holds.
     pub(super) fn asks_dnssec(&self) -> bool {
         self.dane != Dane::Ignored
@@ -292,7 +306,9 @@ impl Policy {
             Source::Rule(_) => "the host must be repaired, or the [[tls_policy]] here lowered",
             Source::Sender(_) => "the host must be repaired, or the mail sent again without that wish",
             Source::Route => "the host must be repaired, or tls in its [[route]] lowered",
-            Source::Default => "the host must be repaired, or a [[tls_policy]] here make an exception",
+            Source::Default | Source::Provider(_) => {
+                "the host must be repaired, or a [[tls_policy]] here make an exception"
+            }
         };
         let cause = format!("the TLS policy {} is not met by {}: {why}; {way_out}", self.name, peer.host);
         // What one mail demands says nothing about the others.

@@ -1,12 +1,15 @@
 //! Providers' refusals, heard over a connection from hosts of their names: what must wait waits, and is not bounced.
 
 use super::*;
+use crate::egress::email::tls_policy::{TlsLevel, TlsPolicies, TlsRule};
 
 /// What comes of a mail to a host of that name that follows the script, with the rule and the pause; and the metrics.
 async fn refused(host: &str, script: &str) -> (String, String) {
     let there = Host::start(&[script]).await;
     let names = ZoneServer::start(Zone::new().mx("x.example", 10, host).a(host, [127, 0, 0, 1])).await.unwrap();
-    let options = Options { smtp_port: there.address.port(), ..options() };
+    // What is told in clear here is the same with TLS.
+    let tls = TlsPolicies { default: TlsLevel::Off, ..TlsPolicies::default() };
+    let options = Options { smtp_port: there.address.port(), tls, ..options() };
     let egress = egress_with(options, vec![names.address()], Arc::new(NoSigner));
     let mut courier = Slot::new(egress.clone(), MailHop::Mx(Domain::parse("x.example").unwrap()));
     let outcome = courier.carry(&mail(MAIL, &["a@x.example"])).await.remove(0);
@@ -73,4 +76,32 @@ async fn a_fixed_next_hop_is_known_by_its_name() {
     let outcome = courier.carry(&mail(MAIL, &["a@x.example"])).await.remove(0);
     assert_eq!(shown(&outcome), "delayed Source connect 4.0.0");
     host.finish().await;
+}
+
+/// What comes of a mail for `x.example` to a host that offers no TLS.
+async fn in_clear(host: &str, rules: Vec<TlsRule>) -> String {
+    let script = hello("PIPELINING")
+        + "C: MAIL\nC: RCPT\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\nDATA\nS: 250 ok\nC: QUIT\nS: 221 bye";
+    let there = Host::start(&[&script]).await;
+    let names = ZoneServer::start(Zone::new().mx("x.example", 10, host).a(host, [127, 0, 0, 1])).await.unwrap();
+    let tls = TlsPolicies { rules, ..TlsPolicies::default() };
+    let options = Options { smtp_port: there.address.port(), tls, ..options() };
+    let egress = egress_with(options, vec![names.address()], Arc::new(NoSigner));
+    let mut courier = Slot::new(egress, MailHop::Mx(Domain::parse("x.example").unwrap()));
+    let outcome = courier.carry(&mail(MAIL, &["a@x.example"])).await.remove(0);
+    courier.close().await;
+    match &outcome.outcome {
+        Outcome::Delayed(failure) => format!("{} {}", shown(&outcome), failure.cause.as_deref().unwrap_or_default()),
+        _ => shown(&outcome),
+    }
+}
+
+#[tokio::test]
+async fn who_wants_tls_gets_nothing_in_clear_unless_an_administrator_says_so() {
+    let waits = in_clear("mx3.qq.com", Vec::new()).await;
+    assert!(waits.starts_with("delayed Host tls 4.7.4"), "{waits}");
+    assert!(waits.contains("the TLS policy required (provider table for qq) is not met by mx3.qq.com"), "{waits}");
+    let rule = TlsRule { domains: vec!["x.example".to_owned()], level: TlsLevel::Opportunistic, hosts: Arc::default() };
+    assert_eq!(in_clear("mx3.qq.com", vec![rule]).await, "relayed");
+    assert_eq!(in_clear("mx.x.example", Vec::new()).await, "relayed");
 }
