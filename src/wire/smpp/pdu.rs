@@ -497,4 +497,6 @@ fn address(field: &'static str, body: &mut Bytes) -> Result<Address, FieldError>
 }
 
 #[cfg(test)]
+mod judged;
+#[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::model::MessageId;
 use crate::wire::smpp::Framer;
 
-struct Taken;
+pub(super) struct Taken;
 
 impl Responsibility for Taken {
     fn message_id(&self) -> MessageId {
@@ -15,17 +15,17 @@ impl Responsibility for Taken {
     }
 }
 
-fn c<const MAX: usize>(text: &str) -> COctets<MAX> {
+pub(super) fn c<const MAX: usize>(text: &str) -> COctets<MAX> {
     COctets::new("test", text).unwrap()
 }
 
-fn encoded(pdu: &Pdu) -> BytesMut {
+pub(super) fn encoded(pdu: &Pdu) -> BytesMut {
     let mut out = BytesMut::new();
     pdu.encode(&mut out);
     out
 }
 
-fn decoded(octets: &[u8]) -> Result<Pdu, PduError> {
+pub(super) fn decoded(octets: &[u8]) -> Result<Pdu, PduError> {
     let mut framer = Framer::new();
     framer.extend(octets);
     Pdu::decode(framer.next_frame().unwrap().unwrap())
