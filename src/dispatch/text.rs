@@ -1,5 +1,6 @@
-//! The pump of one course, that is, of a set of carriers: a text is leased when a carrier can take it, and not before. Whose
-//! turn it is says `turns`; a text that could not be handed over goes to the next carrier of its course at its next attempt.
+//! The pump of one course, that is, of a set of carriers: a text is leased when a carrier can take it, and not before, so that
+//! the most urgent one goes and nothing stands in its way. Whose turn it is says `turns`; a text that could not be handed over
+//! goes to the next carrier of its course at its next attempt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use super::turns::{self, Standing, Turns};
 use super::{Hand, Task};
-use crate::egress::sms::Carrier;
+use crate::egress::sms::{Carrier, Permit};
 use crate::model::{
     Content, EnhancedStatus, Failure, Outcome, PartState, RecipientOutcome, Scope, Stage, TextProgress,
 };
@@ -37,32 +38,37 @@ async fn pump_one(task: &Task, site: SiteId, course: &Arc<Course>, turns: &mut T
         hand.rest(REST).await;
         return;
     }
-    let Some((at, carrier, standing)) = ready_carrier(task, course, turns).await else { return };
-    match task.parts.queue.pull(site) {
+    let Some((at, carrier, standing)) = next_carrier(task, course, turns).await else { return };
+    let Ok(permit) = tokio::time::timeout(PATIENCE, carrier.permit()).await else { return };
+    let for_codes = permit.is_for_codes();
+    let queue = &task.parts.queue;
+    match if for_codes { queue.pull_code(site) } else { queue.pull(site) } {
         Pull::Lease(lease) => {
             turns.took(at, &standing);
-            tokio::spawn(carry(task.clone(), lease, course.clone(), carrier));
+            tokio::spawn(carry(task.clone(), lease, course.clone(), carrier, permit));
         }
         Pull::Wait(span) => {
+            drop(permit);
             let _ = tokio::time::timeout(span, hand.rest(REST)).await;
         }
         Pull::Busy | Pull::Nothing => {
-            hand.rest(REST).await;
+            drop(permit);
+            tokio::select! {
+                () = carrier.has_room(), if for_codes => {}
+                _ = hand.rest(REST) => {}
+            }
         }
     }
 }
 
-/// The carrier whose turn it is, its place in the course and how all of that stood, once it can take a part; `None` to look
-/// again.
-async fn ready_carrier(task: &Task, course: &Course, turns: &Turns) -> Option<(usize, Arc<Carrier>, Vec<Standing>)> {
+/// The carrier whose turn it is, its place in the course and how all of that stood; `None` to look again.
+async fn next_carrier(task: &Task, course: &Course, turns: &Turns) -> Option<(usize, Arc<Carrier>, Vec<Standing>)> {
     let standing = standing(task, course);
     let Some(at) = turns.next(&standing) else {
         tokio::time::sleep(PATIENCE).await;
         return None;
     };
-    let carrier = carrier_named(task, course.carriers.get(at)?)?;
-    let ready = tokio::time::timeout(PATIENCE, carrier.ready()).await.is_ok();
-    ready.then_some((at, carrier, standing))
+    Some((at, carrier_named(task, course.carriers.get(at)?)?, standing))
 }
 
 /// How the carriers of a course stand, in its order.
@@ -76,7 +82,7 @@ fn standing(task: &Task, course: &Course) -> Vec<Standing> {
     course.carriers.iter().map(one).collect()
 }
 
-async fn carry(task: Task, mut lease: Lease, course: Arc<Course>, ready: Arc<Carrier>) {
+async fn carry(task: Task, mut lease: Lease, course: Arc<Course>, ready: Arc<Carrier>, permit: Permit) {
     let (progress, carrier) = match lease.load().await {
         Ok(consignment) => {
             let Content::Text(text) = &consignment.content else { return };
@@ -108,7 +114,7 @@ async fn carry(task: Task, mut lease: Lease, course: Arc<Course>, ready: Arc<Car
     let Ok(begun) = lease.begin(progress).await else { return };
     let Ok(consignment) = lease.load().await else { return };
     task.parts.replies.note_sent(consignment, &carrier);
-    let outcome = carrier.carry(&begun, consignment).await;
+    let outcome = carrier.carry(&begun, consignment, Some(permit)).await;
     lease.settle(vec![outcome], Vec::new()).await;
 }
 

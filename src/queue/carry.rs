@@ -61,6 +61,15 @@ pub struct SiteWork {
 impl Queue {
     /// A slot of `site` is free: what may use it?
     pub fn pull(&self, site: SiteId) -> Pull {
+        self.pull_of(site, None)
+    }
+
+    /// The same for a slot that only codes may use.
+    pub fn pull_code(&self, site: SiteId) -> Pull {
+        self.pull_of(site, Some(Class::Otp))
+    }
+
+    fn pull_of(&self, site: SiteId, class: Option<Class>) -> Pull {
         let now = self.now();
         // What cannot be recorded must not be begun.
         if *self.shared.poisoned.borrow() {
@@ -69,7 +78,7 @@ impl Queue {
         let routes = self.shared.routes.load();
         let mut table = self.shared.table.lock();
         for _ in 0..PASSED_OVER_MAX {
-            let ticket = match table.schedule.pull(site, now.mono) {
+            let ticket = match table.schedule.pull_of(site, class, now.mono) {
                 Pulled::Ticket(ticket) => ticket,
                 Pulled::NotBefore(then) => return Pull::Wait(then.since(now.mono)),
                 Pulled::Busy => return Pull::Busy,

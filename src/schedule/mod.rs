@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::model::ClientName;
+use crate::model::{Class, ClientName};
 pub use dial::Bounds;
 pub use lane::{Apart, LaneCount, LaneId, LaneKey};
 use lane::{Lane, Lanes};
@@ -247,6 +247,11 @@ impl Schedule {
 
     /// A slot of `site` is free: which ticket may use it? Never one that has expired.
     pub fn pull(&mut self, site: SiteId, now: Mono) -> Pulled {
+        self.pull_of(site, None, now)
+    }
+
+    /// The same for a slot that only one class may use, if one is named.
+    pub fn pull_of(&mut self, site: SiteId, only: Option<Class>, now: Mono) -> Pulled {
         if self.held {
             return Pulled::Nothing;
         }
@@ -263,7 +268,7 @@ impl Schedule {
         }
         let present = wheel::tick_at(now);
         for _ in 0..PASSED_OVER_MAX {
-            let Some(class) = home.class_to_serve() else {
+            let Some(class) = home.class_to_serve(only) else {
                 return if home.is_empty() { Pulled::Nothing } else { Pulled::Busy };
             };
             let lanes = &mut self.lanes;

@@ -156,13 +156,14 @@ impl Site {
         self.suspended.filter(|&until| until > now)
     }
 
-    /// The most urgent class that has something ready and may use a slot.
+    /// The most urgent class that has something ready and may use a slot; `only` that one, if one is named.
     ///
     /// What is reserved for the other classes stays free even while they have nothing to send: a code that comes next
     /// must not wait for a campaign's connection, nor one campaign mail behind a flood of codes.
-    pub(super) fn class_to_serve(&self) -> Option<Class> {
+    pub(super) fn class_to_serve(&self, only: Option<Class>) -> Option<Class> {
         let free = self.slots().checked_sub(self.leased.iter().sum())?;
-        Class::ALL.into_iter().find(|&class| self.ready[class.index()] > 0 && free > self.kept_from(class))
+        let mut classes = Class::ALL.into_iter().filter(|class| only.is_none_or(|only| only == *class));
+        classes.find(|&class| self.ready[class.index()] > 0 && free > self.kept_from(class))
     }
 
     /// Slots that stay free for the other classes.
@@ -182,7 +183,7 @@ impl Site {
 
     /// Something would go if there were a slot for it.
     pub(super) fn has_too_few_slots(&self) -> bool {
-        !self.is_empty() && self.class_to_serve().is_none()
+        !self.is_empty() && self.class_to_serve(None).is_none()
     }
 
     /// Tickets have become ready in a lane of that class.
@@ -300,7 +301,7 @@ impl Site {
 
     /// How many more slots could be put to use.
     pub(super) fn slots_wanted(&self) -> usize {
-        if self.class_to_serve().is_none() {
+        if self.class_to_serve(None).is_none() {
             return 0;
         }
         let free = self.slots().saturating_sub(self.leased.iter().sum());

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::message::Taken;
 use super::outcome::{Counted, Tally};
 use super::pace::{Pace, Turnstile};
-use super::slots::{Job, PartAnswer, Slots};
+use super::slots::{Job, NoSlot, PartAnswer, Slot, Slots};
 use super::{Inbound, Options, OptionsError, dial};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
-use crate::model::{AttemptBegun, Consignment};
-use crate::model::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Scope, SmsText, Stage};
+use crate::model::{
+    AttemptBegun, Class, Consignment, EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Scope, SmsText, Stage,
+};
 
 /// Times an attempt hands a part that was not sent to another link.
 const ROUNDS_MAX: usize = 3;
@@ -53,8 +54,47 @@ pub(super) struct Series {
     pub(super) receipts: IntCounterVec,
 }
 
+/// The right to hand the carrier one part now: a place in a window and a turn. Dropped, both are given back.
+pub struct Permit {
+    place: Option<(Slot, mpsc::Sender<Job>, SocketAddr)>,
+    shared: Arc<Shared>,
+}
+
+impl Permit {
+    /// True if nothing but a code may have it: the window has no place left but those that are kept for them.
+    pub fn is_for_codes(&self) -> bool {
+        self.place.as_ref().is_some_and(|(slot, ..)| self.shared.slots.is_kept(slot))
+    }
+
+    fn used(mut self) -> Option<(Slot, mpsc::Sender<Job>, SocketAddr)> {
+        self.place.take()
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            self.shared.pace.give_back();
+        }
+    }
+}
+
 /// A part that was handed to a link, and where its answer will come.
 type InFlight = (usize, oneshot::Receiver<PartAnswer>);
+
+/// How the parts of a text come by their places.
+struct Way {
+    /// The first one's.
+    permit: Option<Permit>,
+    /// It may have those that are kept for codes.
+    for_code: bool,
+}
 
 /// How the carrier's links are to behave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,17 +160,21 @@ impl Carrier {
         self.shared.pace.is_slowed()
     }
 
-    /// Waits until a part could leave; for ever on a carrier that stays down. Reserves nothing, so it may be dropped at
-    /// any time and another may be quicker: [`Carrier::carry`] waits for its own slot and turn.
-    pub async fn ready(&self) {
+    /// Waits until a part may leave, and for its turn; for ever on a carrier that stays down. May be dropped at any time. Whoever
+    /// has it decides late which text goes: the most urgent one.
+    pub async fn permit(&self) -> Permit {
         loop {
-            self.shared.slots.free().await;
-            let wait = self.shared.pace.wait();
-            if wait.is_zero() {
-                return;
+            self.shared.slots.free(true).await;
+            if let Ok(place) = self.shared.slots.take(true) {
+                self.shared.pace.pass().await;
+                return Permit { place: Some(place), shared: Arc::clone(&self.shared) };
             }
-            tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Waits until a text that is no code could have a place; for ever on a carrier that stays down.
+    pub async fn has_room(&self) {
+        self.shared.slots.free(false).await;
     }
 
     /// How many parts a text takes in what this carrier speaks.
@@ -142,14 +186,22 @@ impl Carrier {
     ///
     /// Parts leave one after another without waiting for answers, each when it has a slot and its turn. After the first
     /// answer that is no yes, or a lost one, the rest stay `Waiting`. Parts that were not sent because a link broke go over
-    /// another, if there is one. Dropped while waiting for answers, it leaves the parts' fate unknown.
-    pub async fn carry(&self, _begun: &impl AttemptBegun, consignment: &Consignment) -> RecipientOutcome {
+    /// another, if there is one. Dropped while waiting for answers, it leaves the parts' fate unknown. The first part goes by
+    /// the permit, if there is one of this carrier's.
+    pub async fn carry(
+        &self,
+        _begun: &impl AttemptBegun,
+        consignment: &Consignment,
+        permit: Option<Permit>,
+    ) -> RecipientOutcome {
         let started = self.shared.clock.mono();
         let recipient = consignment.recipients.first().copied().unwrap_or_default();
         let mut peer = None;
         let (outcome, progress) = match Taken::apart(&self.shared.options, consignment) {
             Ok(taken) => {
-                let tally = self.submit_all(&taken, &mut peer).await;
+                let permit = permit.filter(|permit| Arc::ptr_eq(&permit.shared, &self.shared));
+                let mut way = Way { permit, for_code: consignment.envelope.class == Class::Otp };
+                let tally = self.submit_all(&taken, &mut way, &mut peer).await;
                 let (outcome, progress) = tally.conclude();
                 (outcome, Some(progress))
             }
@@ -184,10 +236,10 @@ impl Carrier {
         }
     }
 
-    async fn submit_all(&self, taken: &Taken, peer: &mut Option<SocketAddr>) -> Tally {
+    async fn submit_all(&self, taken: &Taken, way: &mut Way, peer: &mut Option<SocketAddr>) -> Tally {
         let mut tally = Tally::new(taken.progress.clone());
         for _ in 0..ROUNDS_MAX {
-            let unsent = self.submit_round(taken, &mut tally, peer).await;
+            let unsent = self.submit_round(taken, way, &mut tally, peer).await;
             if !unsent || tally.is_spoilt() {
                 break;
             }
@@ -196,18 +248,23 @@ impl Carrier {
     }
 
     /// Submits what waits, collects the answers; true if a link broke before some part was sent.
-    async fn submit_round(&self, taken: &Taken, tally: &mut Tally, peer: &mut Option<SocketAddr>) -> bool {
+    async fn submit_round(
+        &self,
+        taken: &Taken,
+        way: &mut Way,
+        tally: &mut Tally,
+        peer: &mut Option<SocketAddr>,
+    ) -> bool {
         let mut unsent = false;
         let mut in_flight: Vec<InFlight> = Vec::new();
         for part in tally.waiting() {
-            let (slot, jobs, address) = match self.shared.slots.acquire().await {
-                Ok(slot) => slot,
+            let (slot, jobs, address) = match self.place(way).await {
+                Ok(place) => place,
                 Err(why) => {
                     tally.hold(why);
                     break;
                 }
             };
-            self.shared.pace.pass().await;
             // Both waits may have been long: what was answered meanwhile may make the rest pointless.
             unsent |= self.note_arrived(tally, &mut in_flight);
             if tally.is_spoilt() {
@@ -230,6 +287,16 @@ impl Carrier {
             unsent |= self.note(tally, part, answer);
         }
         unsent
+    }
+
+    /// A place and a turn for one part.
+    async fn place(&self, way: &mut Way) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
+        if let Some(place) = way.permit.take().and_then(Permit::used) {
+            return Ok(place);
+        }
+        let place = self.shared.slots.acquire(way.for_code).await?;
+        self.shared.pace.pass().await;
+        Ok(place)
     }
 
     /// Notes the answers that are here already; true if a part was not sent.

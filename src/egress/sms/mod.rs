@@ -35,7 +35,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use carrier::Carrier;
+pub use carrier::{Carrier, Permit};
 pub use handset::HandsetMessage;
 pub use options::{Cmpp, Logins, Options, OptionsError, Protocol, Smgp, Smpp, Validity};
 

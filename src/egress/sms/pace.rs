@@ -74,6 +74,14 @@ impl Pace {
         Ok(())
     }
 
+    /// A part that was let go did not leave.
+    pub(super) fn give_back(&mut self) {
+        self.counts.0 = (self.counts.0 - 1.0).max(0.0);
+        if let Some(rate) = self.rate() {
+            self.next = Mono(self.next.0.saturating_sub(micros(Duration::from_secs_f64(1.0 / rate))));
+        }
+    }
+
     /// The carrier said that we are too fast.
     pub(super) fn throttled(&mut self, now: Mono) {
         self.ramp(now);
@@ -151,6 +159,11 @@ impl Turnstile {
         }
     }
 
+    /// A turn that was taken has come to nothing.
+    pub(super) fn give_back(&self) {
+        self.pace.lock().give_back();
+    }
+
     /// How long until a part may leave.
     pub(super) fn wait(&self) -> Duration {
         self.pace.lock().due().since(self.clock.mono())
@@ -193,6 +206,19 @@ mod tests {
             let passed = passing(&mut pace, 10_000, 20_000);
             assert!((rate * 10..=rate * 10 + rate / 100 + 2).contains(&passed), "{rate}: {passed}");
         }
+    }
+
+    #[test]
+    fn what_did_not_leave_costs_nothing() {
+        let mut pace = Pace::new(Some(100.0), PAUSE);
+        let mut passed = 0;
+        for now in 10_000..11_000 {
+            if pace.take(at(now)).is_ok() {
+                pace.give_back();
+            }
+            passed += u32::from(pace.take(at(now)).is_ok());
+        }
+        assert!((99..=102).contains(&passed), "{passed}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The windows of all binds of a carrier: who may submit now.
 //!
 //! **Promises.** A [`Slot`] is one free place in one bind's window, given back when it is dropped, wherever that happens.
-//! A slot of a link that is gone gives nothing back to the link that followed it.
+//! A slot of a link that is gone gives nothing back to the link that followed it. One in [`KEPT_PART`] of a window is kept for
+//! codes: no other text takes the last slots.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +12,9 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::protocol::{Part, Verdict};
+
+/// One in so many slots of a window is kept for codes.
+const KEPT_PART: usize = 8;
 
 /// What became of a part that was handed to a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +67,8 @@ struct State {
 struct Bound {
     link: u64,
     free: usize,
+    /// So many are for codes only.
+    kept: usize,
     peer: SocketAddr,
     jobs: mpsc::Sender<Job>,
 }
@@ -87,7 +93,7 @@ impl Slots {
         let (jobs, receiver) = mpsc::channel(window);
         let mut state = self.state.lock();
         state.links += 1;
-        state.binds[bind] = Some(Bound { link: state.links, free: window, peer, jobs });
+        state.binds[bind] = Some(Bound { link: state.links, free: window, kept: window / KEPT_PART, peer, jobs });
         self.up.set(1);
         drop(state);
         self.changed.notify_waiters();
@@ -117,13 +123,18 @@ impl Slots {
 
     /// Is there a free slot?
     pub(super) fn look(&self) -> Result<(), NoSlot> {
-        self.state.lock().freest().map(|_| ())
+        self.state.lock().freest(true).map(|_| ())
     }
 
-    /// A slot on the bind with most of them, and where to hand the job.
-    pub(super) fn take(self: &Arc<Self>) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
+    /// Is the slot one of those that are kept for codes, as the others of its window stand now?
+    pub(super) fn is_kept(&self, slot: &Slot) -> bool {
+        self.state.lock().binds[slot.bind].as_ref().is_some_and(|bound| bound.free < bound.kept)
+    }
+
+    /// A slot on the bind with most of them, and where to hand the job. Those that are kept are taken `for_code` only.
+    pub(super) fn take(self: &Arc<Self>, for_code: bool) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
         let mut state = self.state.lock();
-        let bind = state.freest()?;
+        let bind = state.freest(for_code)?;
         let bound = state.binds[bind].as_mut().ok_or(NoSlot::Down)?;
         bound.free -= 1;
         self.used.inc();
@@ -131,26 +142,29 @@ impl Slots {
     }
 
     /// The same, waiting while all windows are full.
-    pub(super) async fn acquire(self: &Arc<Self>) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        for_code: bool,
+    ) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Registered before looking, so that no change in between is missed.
             changed.as_mut().enable();
-            match self.take() {
+            match self.take(for_code) {
                 Err(NoSlot::Full) => changed.await,
                 done => return done,
             }
         }
     }
 
-    /// Waits until there is a free slot; for ever while the carrier is down or stopping.
-    pub(super) async fn free(&self) {
+    /// Waits until there is a free slot, one that is not kept unless `for_code`; for ever while the carrier is down or stopping.
+    pub(super) async fn free(&self, for_code: bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.look().is_ok() {
+            if self.state.lock().freest(for_code).is_ok() {
                 return;
             }
             changed.await;
@@ -159,11 +173,13 @@ impl Slots {
 }
 
 impl State {
-    fn freest(&self) -> Result<usize, NoSlot> {
+    /// The bind with most free slots.
+    fn freest(&self, for_code: bool) -> Result<usize, NoSlot> {
         if self.stopping {
             return Err(NoSlot::Stopping);
         }
-        let up = self.binds.iter().enumerate().filter_map(|(i, bind)| bind.as_ref().map(|bind| (bind.free, i)));
+        let free = |bind: &Bound| if for_code { bind.free } else { bind.free.saturating_sub(bind.kept) };
+        let up = self.binds.iter().enumerate().filter_map(|(i, bind)| bind.as_ref().map(|bind| (free(bind), i)));
         match up.max_by_key(|&(free, _)| free) {
             None => Err(NoSlot::Down),
             Some((0, _)) => Err(NoSlot::Full),
@@ -201,11 +217,11 @@ mod tests {
         let slots = slots(1);
         assert_eq!(slots.look(), Err(NoSlot::Down));
         let _jobs = slots.up(0, 1, peer());
-        let (old, ..) = slots.take().unwrap();
-        assert_eq!(slots.take().unwrap_err(), NoSlot::Full);
+        let (old, ..) = slots.take(true).unwrap();
+        assert_eq!(slots.take(true).unwrap_err(), NoSlot::Full);
         slots.down(0);
         let _jobs = slots.up(0, 1, peer());
-        let (new, ..) = slots.take().unwrap();
+        let (new, ..) = slots.take(true).unwrap();
         drop(old);
         assert_eq!(slots.look(), Err(NoSlot::Full), "the old link's slot is none of the new link's");
         drop(new);
@@ -219,12 +235,26 @@ mod tests {
     fn the_freest_bind_is_taken() {
         let slots = slots(2);
         let (_a, _b) = (slots.up(0, 2, peer()), slots.up(1, 3, peer()));
-        let taken: Vec<_> = (0..5).map(|_| slots.take().unwrap().0).collect();
+        let taken: Vec<_> = (0..5).map(|_| slots.take(true).unwrap().0).collect();
         assert_eq!(taken.iter().filter(|slot| slot.bind == 1).count(), 3);
         assert_eq!(slots.look(), Err(NoSlot::Full));
         assert_eq!(slots.up.get(), 1);
         slots.down(0);
         slots.down(1);
         assert_eq!(slots.up.get(), 0);
+    }
+
+    #[test]
+    fn the_last_slots_are_for_codes() {
+        let slots = slots(2);
+        let (_a, _b) = (slots.up(0, 16, peer()), slots.up(1, 4, peer()));
+        let taken: Vec<_> = std::iter::from_fn(|| slots.take(false).ok().map(|(slot, ..)| slot)).collect();
+        assert_eq!(taken.len(), 14 + 4, "two of sixteen are kept, none of four");
+        assert!(taken.iter().all(|slot| !slots.is_kept(slot)));
+        assert_eq!((slots.look(), slots.take(false).unwrap_err()), (Ok(()), NoSlot::Full));
+        let (code, ..) = slots.take(true).unwrap();
+        assert!(slots.is_kept(&code));
+        drop(taken);
+        assert!(!slots.is_kept(&code), "there are others again");
     }
 }

@@ -145,13 +145,13 @@ impl Bench {
     async fn bound(change: impl FnOnce(&mut Options)) -> (Self, Centre) {
         let bench = Self::new(change).await;
         let centre = Centre::bound(&bench.listener).await;
-        bench.carrier.ready().await;
+        bench.carrier.permit().await;
         (bench, centre)
     }
 
     fn carry(&self, consignment: Consignment) -> JoinHandle<RecipientOutcome> {
         let carrier = Arc::clone(&self.carrier);
-        tokio::spawn(async move { carrier.carry(&Begun, &consignment).await })
+        tokio::spawn(async move { carrier.carry(&Begun, &consignment, None).await })
     }
 
     fn metric(&self, line: &str) -> bool {
@@ -282,7 +282,7 @@ async fn a_link_that_closes_mid_window_leaves_unknown_what_left_and_waiting_what
 
     // A new link is made; of the next text only the first part leaves before it breaks as well.
     let mut centre = Centre::bound(&bench.listener).await;
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     let carried = bench.carry(consignment(&"好".repeat(67 * 4)));
     let (first, _) = centre.hear_submit().await;
     let (second, _) = centre.hear_submit().await;
@@ -297,7 +297,7 @@ async fn a_part_that_waits_for_its_turn_goes_over_another_bind_when_its_own_brea
     let bench = Bench::new(|o| (o.binds, o.window) = (2, 1)).await;
     let mut one = Centre::bound(&bench.listener).await;
     let mut other = Centre::bound(&bench.listener).await;
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     let carried = bench.carry(three_parts());
     let ((first, _), (second, _)) = (one.hear_submit().await, other.hear_submit().await);
     one.take(first, "a").await;
@@ -377,7 +377,7 @@ async fn silence_makes_a_part_unknown_and_a_late_answer_frees_its_slot() {
     assert_eq!(cause(&outcome), "answer lost: no answer in time");
     assert!(!bench.carrier.try_ready(), "the slot is taken as long as the carrier may still answer");
     centre.take(sequence, "late").await;
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     assert!(bench.metric(r#"postrider_carrier_parts_total{carrier="carrier",result="answered-late"} 1"#));
     let carried = bench.carry(consignment("hello"));
     let (sequence, _) = centre.hear_submit().await;
@@ -420,7 +420,7 @@ async fn refused_and_unanswered_binds_are_tried_again() {
     babbling.bring(1, 4, "id:1").await;
     assert!(babbling.hear_or_end().await.is_none(), "a receipt is no answer to a bind");
     let _bound = Centre::bound(&bench.listener).await;
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     assert!(bench.carrier.is_up());
 }
 
@@ -438,7 +438,7 @@ async fn a_throttled_carrier_is_left_alone_for_a_while() {
             "{outcome:?}"
         );
         assert!(!bench.carrier.try_ready(), "paused");
-        bench.carrier.ready().await;
+        bench.carrier.permit().await;
         let carried = bench.carry(Consignment { progress: outcome.progress, ..consignment("hello") });
         let (sequence, _) = centre.hear_submit().await;
         centre.take(sequence, "a").await;
@@ -465,25 +465,25 @@ async fn a_refused_part_stops_the_rest_and_fails_the_text() {
 #[tokio::test]
 async fn nothing_is_carried_while_down_expired_or_misplanned() {
     let bench = Bench::new(|_| {}).await;
-    let outcome = bench.carrier.carry(&Begun, &consignment("hello")).await;
+    let outcome = bench.carrier.carry(&Begun, &consignment("hello"), None).await;
     assert_eq!(cause(&outcome), "no bind of the carrier is up");
     assert_eq!(parts(&outcome), [PartState::Waiting]);
 
     let mut centre = Centre::bound(&bench.listener).await;
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     let mut late = consignment("hello");
     Arc::make_mut(&mut late.envelope).expires_at = Some(Timestamp(1));
-    assert_eq!(cause(&bench.carrier.carry(&Begun, &late).await), "expired before it was sent");
+    assert_eq!(cause(&bench.carrier.carry(&Begun, &late, None).await), "expired before it was sent");
     let mut foreign = consignment("hello");
     foreign.progress.as_mut().unwrap().carrier = "other".into();
-    assert_eq!(cause(&bench.carrier.carry(&Begun, &foreign).await), "the text's parts belong to carrier other");
+    assert_eq!(cause(&bench.carrier.carry(&Begun, &foreign, None).await), "the text's parts belong to carrier other");
     let mut misplanned = three_parts();
     misplanned.progress.as_mut().unwrap().parts.pop();
-    let outcome = bench.carrier.carry(&Begun, &misplanned).await;
+    let outcome = bench.carrier.carry(&Begun, &misplanned, None).await;
     assert_eq!(cause(&outcome), "the text was planned as 2 parts and needs 3");
     let mut unplanned = three_parts();
     unplanned.progress = None;
-    assert_eq!(cause(&bench.carrier.carry(&Begun, &unplanned).await), "the text's parts were not planned");
+    assert_eq!(cause(&bench.carrier.carry(&Begun, &unplanned, None).await), "the text's parts were not planned");
     centre.nothing_more_is_said().await;
 }
 
@@ -492,7 +492,7 @@ async fn a_receipt_is_answered_once_it_is_durable_and_not_before() {
     let sink = Sink::new(0, None);
     let bench = Bench::with(Arc::clone(&sink), |o| o.receipts_max = 2).await;
     let mut centre = Centre::bound(&bench.listener).await;
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     // It may come before the answer to the part it is about.
     let carried = bench.carry(consignment("hello"));
     let (sequence, _) = centre.hear_submit().await;
@@ -554,7 +554,7 @@ async fn shutdown_waits_for_answers_and_unbinds() {
     while bench.carrier.try_ready() {
         tokio::task::yield_now().await;
     }
-    let refused = bench.carrier.carry(&Begun, &consignment("too late")).await;
+    let refused = bench.carrier.carry(&Begun, &consignment("too late"), None).await;
     assert_eq!(cause(&refused), "the carrier's links are being closed");
     centre.nothing_more_is_said().await;
     centre.take(sequence, "a").await;

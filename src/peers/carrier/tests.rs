@@ -112,8 +112,8 @@ impl Bench {
     }
 
     async fn send(&self, text: &str) -> RecipientOutcome {
-        self.carrier.ready().await;
-        self.carrier.carry(&Begun, &consignment(text, None)).await
+        self.carrier.permit().await;
+        self.carrier.carry(&Begun, &consignment(text, None), None).await
     }
 
     async fn counted(&self, enough: impl Fn(&Counts) -> bool) -> Counts {
@@ -203,8 +203,8 @@ async fn throttled_parts_go_later_and_nothing_is_lost() {
     let text = "好".repeat(67 * 4);
     let mut progress = None;
     for attempt in 1.. {
-        bench.carrier.ready().await;
-        let outcome = bench.carrier.carry(&Begun, &consignment(&text, progress)).await;
+        bench.carrier.permit().await;
+        let outcome = bench.carrier.carry(&Begun, &consignment(&text, progress), None).await;
         progress = outcome.progress;
         match outcome.outcome {
             Outcome::Relayed(_) => break,
@@ -293,9 +293,10 @@ async fn many_texts_over_several_binds_all_arrive_once() {
     let mut carried = Vec::new();
     for i in 0..200 {
         let carrier = Arc::clone(&bench.carrier);
-        carrier.ready().await;
-        carried
-            .push(tokio::spawn(async move { carrier.carry(&Begun, &consignment(&format!("text {i}"), None)).await }));
+        carrier.permit().await;
+        carried.push(tokio::spawn(async move {
+            carrier.carry(&Begun, &consignment(&format!("text {i}"), None), None).await
+        }));
     }
     for one in carried {
         assert!(matches!(one.await.unwrap().outcome, Outcome::Relayed(_)));

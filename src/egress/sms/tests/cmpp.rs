@@ -28,7 +28,7 @@ impl Gateway {
         let Said::Connect(said) = connect.body() else { panic!("{connect:?}") };
         assert_eq!((said.source_addr.to_string().as_str(), said.version), ("900001", version.octet()));
         gateway.say(&Cmpp::connect_resp(connect.sequence(), ConnectStatus::OK, [0; 16], version)).await;
-        bench.carrier.ready().await;
+        bench.carrier.permit().await;
         gateway
     }
 
@@ -140,7 +140,7 @@ async fn flow_control_is_left_alone_for_a_while_and_a_bad_number_is_final() {
         assert_eq!(parts(&outcome), [PartState::Waiting]);
         assert!(matches!(&outcome.outcome, Outcome::Delayed(f) if f.throttled && f.scope == Scope::Site));
         assert!(!bench.carrier.try_ready(), "paused");
-        bench.carrier.ready().await;
+        bench.carrier.permit().await;
         let carried = bench.carry(Consignment { progress: outcome.progress, ..consignment("hello") });
         let (sequence, _) = gateway.hear_submit().await;
         gateway.refuse(sequence, 13).await;

@@ -113,7 +113,7 @@ async fn logged_in(version: Version) -> (Bench, Gateway) {
     let bench = bench(version, Sink::new(1_000, None), |_| {}).await;
     let (gateway, mode) = Gateway::logged_in(&bench, version).await;
     assert_eq!(mode, LoginMode::Both);
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     (bench, gateway)
 }
 
@@ -153,7 +153,7 @@ async fn a_busy_gateway_is_left_alone_for_a_while_and_a_bad_number_is_final() {
         assert_eq!(parts(&outcome), [PartState::Waiting]);
         assert!(matches!(&outcome.outcome, Outcome::Delayed(f) if f.throttled && f.scope == Scope::Site));
         assert!(!bench.carrier.try_ready(), "paused");
-        bench.carrier.ready().await;
+        bench.carrier.permit().await;
         let carried = bench.carry(Consignment { progress: outcome.progress, ..consignment("hello") });
         let (sequence, _) = gateway.hear_submit().await;
         gateway.refuse(sequence, 47).await;
@@ -182,7 +182,7 @@ async fn a_report_is_answered_once_it_is_durable_and_not_before() {
     let sink = Sink::new(0, None);
     let bench = bench(Version::V30, Arc::clone(&sink), |_| {}).await;
     let (mut gateway, _) = Gateway::logged_in(&bench, Version::V30).await;
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     // It may come before the answer to the part it is about.
     let carried = bench.carry(consignment("hello"));
     let (sequence, _) = gateway.hear_submit().await;
@@ -250,7 +250,7 @@ async fn one_login_receives_and_the_other_sends() {
         | [(receiving, LoginMode::Receive), (sending, LoginMode::Send)] => (sending, receiving),
         other => panic!("{:?}", other.map(|(_, mode)| mode)),
     };
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     for number in 1..=3 {
         let carried = bench.carry(consignment("hello"));
         let (sequence, _) = sending.hear_submit().await;
@@ -267,7 +267,7 @@ async fn one_login_receives_and_the_other_sends() {
     }
     receiving.nothing_more_is_said().await;
     let (sending, mode) = Gateway::logged_in(&bench, Version::V30).await;
-    bench.carrier.ready().await;
+    bench.carrier.permit().await;
     assert_eq!(mode, LoginMode::Send);
     // Both say goodbye.
     let carrier = Arc::clone(&bench.carrier);
