@@ -412,6 +412,7 @@ impl Table {
             self.schedule.put_back(ticket, now.mono.plus(MOVE_TAKES), now.mono);
             return None;
         }
+        let is_text = entry.channel == Channel::Sms;
         let first = recipients.first().copied().unwrap_or_default();
         let work = Work {
             id: entry.id,
@@ -419,6 +420,9 @@ impl Table {
             progress: self.parts.progress(number, first).cloned().map(Box::new),
             recipients,
         };
+        if is_text {
+            self.under_way.out(ticket);
+        }
         let consignment = self.hot.find(number).map(|warm| {
             Box::new(Consignment {
                 envelope: warm.detail.envelope.clone(),

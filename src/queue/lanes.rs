@@ -285,6 +285,7 @@ impl Table {
     /// Gives a leased ticket back after its changes have been applied: recipients that are still queued wait for their
     /// next time, those who are sent to wait for their receipt, the others leave it.
     pub(super) fn give_back(&mut self, ticket: Ticket, routes: &Routes, options: &Options, now: Now) {
+        self.under_way.back(ticket);
         let Some((number, entry)) = self.of_ticket(ticket) else { return };
         let (mut due, mut sent, mut gone) = (None::<Timestamp>, None::<Timestamp>, Vec::new());
         for recipient in entry.consigned(ticket) {

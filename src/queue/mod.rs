@@ -61,6 +61,7 @@ pub mod steering;
 mod table;
 mod terms;
 mod texts_to;
+mod under_way;
 mod upkeep;
 pub mod view;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::carry::About;
 use super::life::Change;
 use super::parts::{PartAt, PartKey};
+use super::under_way::Moment;
 use super::{Queue, pause, settle};
 use crate::event::{Fact, Kind, PeerFact};
 use crate::model::{Channel, Receipt};
@@ -31,7 +32,8 @@ enum Found {
     Part(PartAt),
     /// Its text has ended; it can only be a repetition.
     Answered,
-    /// Nothing, but a text is on its way, or is still being taken in from disk, that may yet turn out to be meant.
+    /// Nothing, but a text that was on its way when it came still is, or some are still being taken in from disk, that may yet
+    /// turn out to be meant.
     Perhaps,
     Nothing,
 }
@@ -44,8 +46,9 @@ impl Queue {
     /// about is still being sent: the carrier will bring it again.
     pub async fn receipt(&self, receipt: Receipt) -> Result<(), AppendError> {
         let patience = self.shared.clock.mono().plus(RECEIPT_PATIENCE);
+        let came = self.shared.table.lock().under_way.now();
         loop {
-            let found = self.find(&receipt);
+            let found = self.find(&receipt, came);
             let patient = self.shared.clock.mono() < patience;
             match found {
                 Found::Part(at) => match self.receipt_for(at, &receipt) {
@@ -57,7 +60,7 @@ impl Queue {
                 Found::Answered => return Ok(()),
                 // It may overtake the record of the answer that names its id.
                 Found::Perhaps if !patient => return Err(AppendError::Busy),
-                // With no text under way there is nothing it could have overtaken.
+                // With no text under way since before it came there is nothing it could have overtaken.
                 Found::Nothing => {
                     self.unmatched(&receipt);
                     return Ok(());
@@ -68,7 +71,7 @@ impl Queue {
         }
     }
 
-    fn find(&self, receipt: &Receipt) -> Found {
+    fn find(&self, receipt: &Receipt, came: Moment) -> Found {
         let table = self.shared.table.lock();
         let keys = crate::sms::receipt::id_forms(&receipt.carrier_message_id);
         let keys: Vec<PartKey> = keys.into_iter().map(|form| (receipt.carrier.clone(), form)).collect();
@@ -76,7 +79,7 @@ impl Queue {
             Found::Part(at)
         } else if keys.iter().any(|key| table.parts.answered.contains(key)) {
             Found::Answered
-        } else if table.may_be_carrying(&receipt.carrier) || !self.is_loaded() {
+        } else if !self.is_loaded() || (table.under_way.has_since(came) && table.may_be_carrying(&receipt.carrier)) {
             Found::Perhaps
         } else {
             Found::Nothing

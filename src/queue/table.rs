@@ -22,6 +22,7 @@ use super::parts::Parts;
 use super::record::summary::Summary;
 use super::slab::Slab;
 use super::steering::Rules;
+use super::under_way::UnderWay;
 use super::{Options, Target};
 use crate::clock::{Mono, Timestamp};
 use crate::event::metrics::Metrics;
@@ -41,6 +42,8 @@ pub(super) struct Table {
     /// of these has read them, and none knows of what the others come to.
     underway: HashMap<u32, Detail>,
     pub(super) parts: Parts,
+    /// Texts that are out for delivery.
+    pub(super) under_way: UnderWay,
     pub(super) clients: Clients,
     pub(super) targets: HashMap<SiteId, Target>,
     pub(super) homes: Homes,
@@ -89,6 +92,7 @@ impl Table {
             hot: Hot::default(),
             underway: HashMap::new(),
             parts: Parts::default(),
+            under_way: UnderWay::default(),
             clients: Clients::default(),
             targets: HashMap::new(),
             homes: Homes::default(),
