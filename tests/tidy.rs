@@ -50,7 +50,7 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 /// Longest file, in lines.
 const FILE_LINES_MAX: usize = 600;
 /// Files that are longer, with their length. This list shrinks.
-const LONG_FILES: &[(&str, usize)] = &[("src/egress/sms/tests.rs", 605)];
+const LONG_FILES: &[(&str, usize)] = &[];
 
 /// Where every metric and every kind of event is described. Naming a file here turns the check on.
 const CATALOGUES: &[&str] = &["docs/metrics-and-events.md"];

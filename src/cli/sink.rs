@@ -16,10 +16,10 @@ use crate::config::parse_span;
 use crate::model::Secret;
 use crate::net::tls::server_config;
 use crate::peers::arrivals::ArrivalList;
-use crate::peers::carrier::{self, Fault, Faults};
+use crate::peers::carrier::{self, Fault, Faults, SgipCallback};
 use crate::peers::mail_sink::{self, Stage};
 
-/// Be the far end: an SMTP server that takes every mail and a carrier that takes every text by SMPP, CMPP or SMGP, and keep none
+/// Be the far end: an SMTP server that takes every mail and a carrier that takes every text by SMPP, CMPP, SMGP or SGIP, and keep none
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  postrider sink\n  postrider sink --only smtp --smtp 127.0.0.1:2526 --latency 20ms \
@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// Where mail is taken
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2526")]
     smtp: SocketAddr,
-    /// Where texts are taken, by SMPP 3.4, CMPP 2.0 or 3.0, or SMGP 3.0 or 1.3: clients' first octets tell
+    /// Where texts are taken, by SMPP 3.4, CMPP 2.0 or 3.0, SMGP 3.0 or 1.3, or SGIP 1.2: clients' first octets tell
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2776")]
     smpp: SocketAddr,
     /// Only one of the two ends
@@ -70,6 +70,13 @@ pub(super) struct Args {
     /// The one system id (in CMPP: SP_Id, in SMGP: ClientID) that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
     #[arg(long, value_name = "NAME")]
     system_id: Option<String>,
+    /// Where receipts and handsets' messages go by SGIP: the client's own listener
+    #[arg(long, value_name = "HOST:PORT", requires = "sgip_login")]
+    sgip_callback: Option<String>,
+    /// The name that is said there, at most 16 characters; its password is taken from the environment variable
+    /// POSTRIDER_SGIP_PASSWORD
+    #[arg(long, value_name = "NAME", requires = "sgip_callback")]
+    sgip_login: Option<String>,
     /// Offer STARTTLS with this certificate chain, PEM
     #[arg(long, value_name = "FILE", requires = "private_key")]
     certificate: Option<PathBuf>,
@@ -202,9 +209,23 @@ impl Args {
             receipt_delay: self.receipt_delay,
             undeliverable_share: self.undeliverable_share,
             replies: self.reply.clone(),
+            sgip_callback: self.sgip_callback()?,
             faults: Faults(self.faults.clone()),
             ..carrier::Options::default()
         })
+    }
+
+    fn sgip_callback(&self) -> Result<Option<SgipCallback>, Failure> {
+        let (Some(address), Some(login)) = (&self.sgip_callback, &self.sgip_login) else { return Ok(None) };
+        let password = std::env::var("POSTRIDER_SGIP_PASSWORD").map_err(|_| {
+            Failure::Usage("--sgip-callback: set the environment variable POSTRIDER_SGIP_PASSWORD".to_owned())
+        })?;
+        if login.len() > 16 || password.len() > 16 {
+            return Err(Failure::Usage(
+                "--sgip-login: SGIP has 16 characters for a name, and for a password".to_owned(),
+            ));
+        }
+        Ok(Some(SgipCallback { address: address.clone(), login: login.clone(), password: Secret::new(password) }))
     }
 
     fn announce(&self, mail: Option<&MailEnd>, carrier: Option<&CarrierEnd>) -> std::io::Result<()> {
@@ -272,6 +293,8 @@ fn carrier_counts(end: &CarrierEnd) -> (&'static str, Vec<(&'static str, u64)>) 
         ("connections", counts.connections),
         ("binds", counts.binds),
         ("binds_refused", counts.binds_refused),
+        ("calls", counts.calls),
+        ("calls_refused", counts.calls_refused),
         ("faults", counts.faults),
     ];
     ("smpp", rows)

@@ -26,6 +26,7 @@ mod relations;
 mod replies;
 mod routing;
 mod server;
+mod sgip;
 mod sources;
 mod text_rules;
 mod texts;

@@ -22,6 +22,7 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
     mail_routes(raw, notes);
     dane(raw, notes);
     text_routes(raw, notes);
+    super::sgip::check(raw, notes);
     pools(raw, notes);
     warmups(raw, notes);
 }
@@ -31,7 +32,8 @@ fn addresses(raw: &RawConfig, notes: &Notes<'_>) {
     let listeners = raw.listeners.iter().map(|l| (l.value.address, l.key_of("address")));
     let http = raw.http.iter().map(|h| (h.address, "http.address".to_owned()));
     let admin = raw.admin.iter().map(|a| (a.address, "admin.address".to_owned()));
-    let bound = listeners.chain(http).chain(admin).filter(|(address, _)| address.port() != 0);
+    let callbacks = super::sgip::listening(raw);
+    let bound = listeners.chain(http).chain(admin).chain(callbacks).filter(|(address, _)| address.port() != 0);
     once(notes, bound, |address| format!("{address} is taken"), "give each its own address or port");
     if raw.listeners.is_empty() && raw.http.is_none() && !notes.has("listener") && !notes.has("http") {
         notes.mistake("listener", "nothing listens: no message could come in", "add a [[listener]] or an [http] table");

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::{Config, Delivery, Dns, checked};
+use super::{Carrier, Config, Delivery, Dns, checked};
 use crate::egress::email::TlsReportOptions;
 use crate::egress::email::WarmupRules;
+use crate::egress::sms::{Callback, Protocol};
 use crate::mail::dkim::{Algorithm, generate};
 
 /// What a password file of a client holds.
@@ -104,12 +105,28 @@ fn the_samples_show_the_defaults() {
         (format!("{:?}", first.protocol), first.binds, first.window, first.rate),
         (format!("{:?}", second.protocol), second.binds, second.window, second.rate),
     );
-    // So do the fourth, of those that speak CMPP, and the sixth, of those that speak SMGP.
+    // So do the fourth, of those that speak CMPP, the sixth, of those that speak SMGP, and the eighth, of SGIP.
     for pair in [2, 4] {
         let (all, least) = (&shown.carriers[pair], &shown.carriers[pair + 1]);
         assert_eq!(format!("{:?}", all.protocol), format!("{:?}", least.protocol));
         assert_eq!((all.enquire_interval, all.response_timeout), (least.enquire_interval, least.response_timeout));
     }
+    let sgip = |carrier: &Carrier| {
+        let Protocol::Sgip(own) = &carrier.protocol else { panic!("{carrier:?}") };
+        let Callback { listen, connections_max, bind_timeout, idle, .. } = own.callback;
+        let fees = (own.fee_type, own.fee_value.clone(), own.given_value.clone(), own.charge_number.clone());
+        (
+            fees,
+            own.service_type.clone(),
+            own.idle,
+            carrier.response_timeout,
+            listen,
+            connections_max,
+            bind_timeout,
+            idle,
+        )
+    };
+    assert_eq!(sgip(&shown.carriers[6]), sgip(&shown.carriers[7]));
     assert_eq!((first.enquire_interval, first.response_timeout), (second.enquire_interval, second.response_timeout));
 }
 

@@ -7,8 +7,8 @@ use toml::de::DeValue;
 
 use super::mistake::Fault;
 use super::reader::Section;
-use super::{files, quantity, value};
-use crate::egress::sms::{Cmpp, Logins, Protocol, Smgp, Smpp};
+use super::{files, quantity, sgip, value};
+use crate::egress::sms::{Cmpp, Logins, Protocol, Sgip, Smgp, Smpp};
 use crate::model::{Rate, Secret, SenderId};
 use crate::wire::gateway::auth::NameForm;
 use crate::wire::{cmpp, smgp};
@@ -22,7 +22,7 @@ pub struct Carrier {
     pub protocol: Protocol,
     /// `host:port`.
     pub address: Arc<str>,
-    /// Our name there: at most 15 octets (SMPP 3.4 section 5.2.1), 6 in CMPP, 8 in SMGP.
+    /// Our name there: at most 15 octets (SMPP 3.4 section 5.2.1), 6 in CMPP, 8 in SMGP, 16 in SGIP.
     pub system_id: String,
     /// Our password there.
     pub password: Secret,
@@ -46,6 +46,7 @@ enum Spoken {
     Smpp,
     Cmpp(cmpp::Version),
     Smgp,
+    Sgip,
 }
 
 impl Spoken {
@@ -54,14 +55,16 @@ impl Spoken {
         ("cmpp2", Self::Cmpp(cmpp::Version::V2)),
         ("cmpp3", Self::Cmpp(cmpp::Version::V3)),
         ("smgp", Self::Smgp),
+        ("sgip", Self::Sgip),
     ];
 
     /// Silence before a carrier is asked whether it lives, and time for its answers: those of gateways are C and T of C3 section
-    /// 7.1, and of M3 section 4.2.
+    /// 7.1, and of M3 section 4.2; S12 section 4 has one for answers, and cannot ask.
     fn patience(self) -> (Duration, Duration) {
         let (interval, timeout) = match self {
             Self::Smpp => (30, 10),
             Self::Cmpp(_) | Self::Smgp => (180, 60),
+            Self::Sgip => (30, 30),
         };
         (Duration::from_secs(interval), Duration::from_secs(timeout))
     }
@@ -72,15 +75,17 @@ impl Spoken {
             Self::Smpp => (r#""postrider""#, 15),
             Self::Cmpp(_) => (r#""900001""#, 6),
             Self::Smgp => (r#""12345678""#, 8),
+            Self::Sgip => (r#""postrider""#, 16),
         }
     }
 
-    /// Of a protocol that is spoken with a gateway, its name: it hashes passwords, and shows no senders but numbers.
+    /// Of a protocol that is spoken with a gateway, its name: it shows no senders but numbers.
     fn gateways(self) -> Option<&'static str> {
         match self {
             Self::Smpp => None,
             Self::Cmpp(_) => Some("CMPP"),
             Self::Smgp => Some("SMGP"),
+            Self::Sgip => Some("SGIP"),
         }
     }
 }
@@ -95,7 +100,7 @@ struct Known {
     keys: &'static [&'static str],
 }
 
-const KNOWN: [Known; 4] = [
+const KNOWN: [Known; 7] = [
     Known {
         who: "SMPP knows",
         protocols: r#""smpp""#,
@@ -114,11 +119,24 @@ const KNOWN: [Known; 4] = [
         by: |spoken| spoken == Spoken::Smgp,
         keys: &["smgp_version", "login_mode", "fixed_fee"],
     },
+    Known { who: "SGIP knows", protocols: r#""sgip""#, by: |spoken| spoken == Spoken::Sgip, keys: sgip::KEYS },
     Known {
         who: "CMPP and SMGP know",
         protocols: r#""cmpp2", "cmpp3" or "smgp""#,
+        by: |spoken| matches!(spoken, Spoken::Cmpp(_) | Spoken::Smgp),
+        keys: &["system_id_padded", "enquire_tries"],
+    },
+    Known {
+        who: "CMPP, SMGP and SGIP know",
+        protocols: r#""cmpp2", "cmpp3", "smgp" or "sgip""#,
         by: |spoken| spoken.gateways().is_some(),
-        keys: &["service_id", "fee_type", "fee_code", "system_id_padded", "enquire_tries"],
+        keys: &["service_id", "fee_type", "fee_code"],
+    },
+    Known {
+        who: "SMPP, CMPP and SMGP know",
+        protocols: r#""smpp", "cmpp2", "cmpp3" or "smgp""#,
+        by: |spoken| spoken != Spoken::Sgip,
+        keys: &["enquire_interval"],
     },
 ];
 
@@ -136,7 +154,7 @@ pub(super) fn carrier(section: &mut Section<'_>) -> Option<Carrier> {
     let address = section.required("address", r#""smpp.example.com:2775""#, value::host_and_port);
     let (example, most) = spoken.system_id();
     let system_id = section.required("system_id", example, value::ascii(most));
-    let password = password(section, spoken.gateways().is_some());
+    let password = password(section, spoken);
     let binds = section.or("binds", 1, value::count(1..=64));
     let window = section.or("window", 16, value::count(1..=4_096));
     let rate = section.or("rate", Rate { count: 100, per: Duration::from_secs(1) }, quantity::rate);
@@ -148,7 +166,8 @@ pub(super) fn carrier(section: &mut Section<'_>) -> Option<Carrier> {
     let (interval, timeout) = spoken.patience();
     let enquire_interval = section.or("enquire_interval", interval, quantity::span(spans.clone()));
     let response_timeout = section.or("response_timeout", timeout, quantity::span(spans));
-    let protocol = spoken_keys(section, spoken, binds);
+    let who = (system_id.as_deref(), password.as_ref());
+    let protocol = spoken_keys(section, spoken, binds, who);
     if said.is_some() {
         refuse_unknown(section, spoken);
     }
@@ -172,9 +191,15 @@ pub(super) fn carrier(section: &mut Section<'_>) -> Option<Carrier> {
 }
 
 /// What only some protocols know of. All of it is read, so that no key is taken for a misspelt one.
-fn spoken_keys(section: &mut Section<'_>, spoken: Spoken, binds: usize) -> Protocol {
+fn spoken_keys(
+    section: &mut Section<'_>,
+    spoken: Spoken,
+    binds: usize,
+    (system_id, password): (Option<&str>, Option<&Secret>),
+) -> Protocol {
     let (smpp, shared) = (smpp_keys(section), GatewayKeys::read(section, spoken));
-    let (cmpp, smgp) = (cmpp_keys(section, &shared), smgp_keys(section, shared));
+    let sgip = sgip::keys(section, spoken == Spoken::Sgip, system_id, password);
+    let (cmpp, smgp) = (cmpp_keys(section, &shared), smgp_keys(section, &shared));
     if spoken == Spoken::Smgp && smgp.logins == Logins::Split && binds < 2 {
         let right = "set binds = 2, or more for more that send";
         section.mistake("login_mode", "one bind cannot both send and receive by logins of their own", right);
@@ -183,6 +208,12 @@ fn spoken_keys(section: &mut Section<'_>, spoken: Spoken, binds: usize) -> Proto
         Spoken::Smpp => Protocol::Smpp(smpp),
         Spoken::Cmpp(version) => Protocol::Cmpp(Cmpp { version, ..cmpp }),
         Spoken::Smgp => Protocol::Smgp(smgp),
+        Spoken::Sgip => Protocol::Sgip(Sgip {
+            fee_type: sgip::fee_type(section, &shared.fee_type),
+            service_type: shared.service_id,
+            fee_value: shared.fee_code,
+            ..sgip
+        }),
     }
 }
 
@@ -197,7 +228,7 @@ fn smpp_keys(section: &mut Section<'_>) -> Smpp {
     }
 }
 
-/// What both CMPP and SMGP know of; widths are the same in both.
+/// What gateways have in common; widths are the same in all.
 struct GatewayKeys {
     service_id: String,
     fee_type: String,
@@ -209,7 +240,11 @@ struct GatewayKeys {
 impl GatewayKeys {
     fn read(section: &mut Section<'_>, spoken: Spoken) -> Self {
         // Free, in the words of each.
-        let fee_type = if spoken == Spoken::Smgp { Smgp::default().fee_type } else { Cmpp::default().fee_type };
+        let fee_type = match spoken {
+            Spoken::Smgp => Smgp::default().fee_type,
+            Spoken::Sgip => Sgip::default().fee_type.to_string(),
+            Spoken::Smpp | Spoken::Cmpp(_) => Cmpp::default().fee_type,
+        };
         let padded = section.or("system_id_padded", NameForm::default() == NameForm::Padded, value::flag);
         Self {
             service_id: section.or("service_id", String::new(), value::ascii(10)),
@@ -237,16 +272,16 @@ fn cmpp_keys(section: &mut Section<'_>, shared: &GatewayKeys) -> Cmpp {
     }
 }
 
-fn smgp_keys(section: &mut Section<'_>, shared: GatewayKeys) -> Smgp {
+fn smgp_keys(section: &mut Section<'_>, shared: &GatewayKeys) -> Smgp {
     const VERSIONS: &[(&str, smgp::Version)] = &[("3.0", smgp::Version::V30), ("1.3", smgp::Version::V13)];
     const LOGINS: &[(&str, Logins)] = &[("both", Logins::Both), ("send", Logins::Send), ("split", Logins::Split)];
     let default = Smgp::default();
     Smgp {
         version: section.or("smgp_version", default.version, value::word(VERSIONS)),
         logins: section.or("login_mode", default.logins, value::word(LOGINS)),
-        service_id: shared.service_id,
-        fee_type: shared.fee_type,
-        fee_code: shared.fee_code,
+        service_id: shared.service_id.clone(),
+        fee_type: shared.fee_type.clone(),
+        fee_code: shared.fee_code.clone(),
         fixed_fee: section.or("fixed_fee", default.fixed_fee, value::ascii(6)),
         name_form: shared.name_form,
         active_tests_max: shared.active_tests_max,
@@ -264,11 +299,10 @@ fn refuse_unknown(section: &Section<'_>, spoken: Spoken) {
 }
 
 fn protocol(value: &DeValue<'_>) -> Result<Spoken, Fault> {
-    const LATER: [&str; 2] = ["sgip", "http"];
     match value.as_str() {
-        Some(word) if LATER.contains(&word) => {
-            let right = "this version speaks \"smpp\", \"cmpp2\", \"cmpp3\" and \"smgp\"";
-            Err(Fault::new(format!("protocol \"{word}\" is not yet supported"), right))
+        Some("http") => {
+            let right = "this version speaks \"smpp\", \"cmpp2\", \"cmpp3\", \"smgp\" and \"sgip\"";
+            Err(Fault::new("protocol \"http\" is not yet supported", right))
         }
         Some("cmpp") => {
             let right = "ask the carrier, and write \"cmpp2\" or \"cmpp3\"";
@@ -290,10 +324,14 @@ fn number(whose: &'static str) -> impl Fn(&DeValue<'_>) -> Result<SenderId, Faul
 }
 
 /// A carrier's password, which must be there in one of its three forms.
-fn password(section: &mut Section<'_>, hashed: bool) -> Option<Secret> {
+fn password(section: &mut Section<'_>, spoken: Spoken) -> Option<Secret> {
     match files::password(section) {
         // CMPP and SMGP send a hash of it, whatever its length.
-        Some((_, secret)) if hashed => Some(secret),
+        Some((_, secret)) if matches!(spoken, Spoken::Cmpp(_) | Spoken::Smgp) => Some(secret),
+        Some((key, secret)) if spoken == Spoken::Sgip => {
+            sgip::check_password(section, key, &secret);
+            Some(secret)
+        }
         Some((key, secret)) => {
             if secret.expose().len() > SMPP_PASSWORD_OCTETS {
                 let advice = "SMPP 3.4 allows 8 octets; ask the carrier if the bind is refused";

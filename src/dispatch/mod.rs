@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
 use crate::egress::email::{Located, MailEgress};
-use crate::egress::sms::{Carrier, HandsetMessage, Inbound, InboundError, Taking};
+use crate::egress::sms::{HandsetMessage, Inbound, InboundError, Taking};
 use crate::model::{Domain, Receipt};
 use crate::queue::steer::{Sweep, Swept};
 use crate::queue::{Ending, MailSite, Queue, SiteWork, Target};
@@ -37,12 +37,10 @@ use crate::route::MailHop;
 use crate::schedule::SiteId;
 use crate::storage::AppendError;
 
+pub use crate::egress::sms::Carriers;
 pub use notify::Notices;
 pub use replies::Replies;
 pub use tls_reports::Reporting;
-
-/// Carriers by name; swapped when configuration is reloaded.
-pub type Carriers = Arc<ArcSwap<HashMap<Arc<str>, Arc<Carrier>>>>;
 
 /// What dispatch works with.
 #[derive(Clone)]

@@ -95,6 +95,10 @@ pub struct Metrics {
     pub carrier_receipts: IntCounterVec,
     /// Receipts that match no message, by carrier.
     pub carrier_receipts_unmatched: IntCounterVec,
+    /// Connections that carriers have made to us, by carrier.
+    pub carrier_callbacks: IntGaugeVec,
+    /// Connections of carriers, or of whoever that was, that were refused, by reason (`address`, `login`, `full`, `silent`).
+    pub carrier_callbacks_refused: IntCounterVec,
     /// Messages from handsets, by carrier and result (`matched`, `unmatched`, `put-off`).
     pub handset_messages: IntCounterVec,
     /// Parts of handsets' long messages that wait for others.
@@ -200,6 +204,8 @@ impl Metrics {
                 "Receipts without a message.",
                 &["carrier"],
             ),
+            carrier_callbacks: gauges("carrier_callbacks", "Connections that carriers have made to us.", &["carrier"]),
+            carrier_callbacks_refused: counters("carrier_callbacks_refused_total", "Callers refused.", &["reason"]),
             handset_messages: counters("handset_messages_total", "Messages from handsets.", &["carrier", "result"]),
             handset_parts: gauge("handset_parts_waiting", "Parts of handsets' messages that wait for others."),
             opt_outs: counters("opt_outs_total", "Opt-outs and their ends.", &["action", "by"]),

@@ -13,6 +13,7 @@ use crate::admin;
 use crate::admin::api::Api;
 use crate::admin::control::{ControlSocket, ListenerStatus, SOCKET_NAME};
 use crate::admin::http::{AdminServer, Shown};
+use crate::egress::sms::CallbackListener;
 use crate::ingress::http::{HttpServer, Live};
 use crate::ingress::smtp::{Shared, SmtpServer};
 use crate::policy::credentials::Credentials;
@@ -24,6 +25,8 @@ pub(super) struct Listening {
     pub(super) smtp: Vec<SocketAddr>,
     pub(super) http: Option<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
+    /// Where carriers come to us.
+    pub(super) callbacks: Vec<SocketAddr>,
     bound: Bound,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
@@ -35,6 +38,7 @@ struct Bound {
     smtp: Vec<SmtpServer<Queue>>,
     http: Option<HttpServer<Live>>,
     admin: Option<AdminServer>,
+    callbacks: Vec<CallbackListener>,
     control: Option<ControlSocket<Core>>,
 }
 
@@ -79,6 +83,11 @@ impl Listening {
             let server = AdminServer::bind(live.clone(), shown, api);
             bound.admin = Some(server.map_err(|e| cannot_listen(listener.address, &e))?);
         }
+        for address in config.callback_addresses() {
+            let (carriers, clock) = (core.carriers.clone(), core.clock.clone());
+            let listener = CallbackListener::bind(address, carriers, clock, &core.metrics);
+            bound.callbacks.push(listener.map_err(|e| cannot_listen(address, &e))?);
+        }
         let socket = data_dir.join(SOCKET_NAME);
         let control = ControlSocket::bind(&socket, core.clone());
         bound.control = Some(control.map_err(|e| StartError::failed(socket.display())(&e))?);
@@ -86,6 +95,7 @@ impl Listening {
             smtp: bound.smtp.iter().map(SmtpServer::local_addr).collect(),
             http: bound.http.as_ref().map(HttpServer::local_addr),
             admin: bound.admin.as_ref().map(AdminServer::local_addr),
+            callbacks: bound.callbacks.iter().map(CallbackListener::local_addr).collect(),
             bound,
             tasks: JoinSet::new(),
             stop: watch::channel(false).0,
@@ -107,6 +117,9 @@ impl Listening {
         if let Some(server) = bound.admin {
             self.tasks.spawn(server.run(stop()));
         }
+        for listener in bound.callbacks {
+            self.tasks.spawn(listener.run(stop()));
+        }
         if let Some(socket) = bound.control {
             self.tasks.spawn(socket.run(stop()));
         }
@@ -115,7 +128,12 @@ impl Listening {
 
     /// Writes where it listens into the data directory, all at once.
     pub(super) fn publish(&self, data_dir: &Path) -> io::Result<()> {
-        let addresses = serde_json::json!({ "smtp": self.smtp, "http": self.http, "admin": self.admin });
+        let addresses = serde_json::json!({
+            "smtp": self.smtp,
+            "http": self.http,
+            "admin": self.admin,
+            "sgip": self.callbacks,
+        });
         let unfinished = data_dir.join(format!("{}.new", options::LISTENERS));
         let mut file = std::fs::File::create(&unfinished)?;
         writeln!(file, "{addresses}")?;
@@ -134,7 +152,8 @@ impl Listening {
         let smtp = self.smtp.iter().map(|a| named("smtp", a));
         let http = self.http.iter().map(|a| named("http", a));
         let admin = self.admin.iter().map(|a| named("admin", a));
-        smtp.chain(http).chain(admin).collect()
+        let sgip = self.callbacks.iter().map(|a| named("sgip", a));
+        smtp.chain(http).chain(admin).chain(sgip).collect()
     }
 }
 

@@ -231,6 +231,11 @@ impl Relay {
         self.listening.http
     }
 
+    /// Where carriers come to us, in the order of the configuration.
+    pub fn callback_addresses(&self) -> Vec<SocketAddr> {
+        self.listening.callbacks.clone()
+    }
+
     /// Where metrics and health are served.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.listening.admin

@@ -1,6 +1,6 @@
 //! A new configuration in place of the old one, without losing a connection or a message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Core, REPLACED_DRAIN, options};
 use crate::clock::SharedClock;
-use crate::config::Config;
+use crate::config::{Carrier, Config};
 use crate::egress::email::{Sign, SignError};
 use crate::mail::dkim::SignerSet;
 use crate::mail::header::header_section;
@@ -109,17 +109,23 @@ impl Core {
     }
 }
 
-/// What tells one carrier's settings from another's, its password included.
+/// What tells one carrier's settings from another's, its passwords included.
 fn described(config: &Config) -> HashMap<Arc<str>, (String, String)> {
-    config.carriers.iter().map(|c| (c.name.clone(), (format!("{c:?}"), c.password.expose().to_owned()))).collect()
+    let secrets = |c: &Carrier| {
+        let callback = c.protocol.callback().map_or("", |callback| callback.password.expose());
+        format!("{}\0{callback}", c.password.expose())
+    };
+    config.carriers.iter().map(|c| (c.name.clone(), (format!("{c:?}"), secrets(c)))).collect()
 }
 
 /// What a reload leaves as it was.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let callbacks = |config: &Config| config.callback_addresses().into_iter().collect::<HashSet<_>>();
     let same = [
         ("[[listener]]", format!("{:?}", old.listeners) == format!("{:?}", new.listeners)),
         ("[http]", format!("{:?}", old.http) == format!("{:?}", new.http)),
         ("[admin] address", old.admin.as_ref().map(|a| a.address) == new.admin.as_ref().map(|a| a.address)),
+        ("listen of [[carrier]]", callbacks(old) == callbacks(new)),
         ("server.data_dir", old.server.data_dir == new.server.data_dir),
         ("[dns]", format!("{:?}", old.dns) == format!("{:?}", new.dns)),
         ("[dane] trust_anchors", old.dane.anchors == new.dane.anchors),

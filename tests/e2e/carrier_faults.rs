@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 
 use crate::support::peer::OwnCarrier;
 use crate::support::relay::{Relay, Settings};
-use crate::support::{PATIENCE, SOON, eventually};
+use crate::support::{PATIENCE, SOON, SilentPort, eventually};
 
-const ALL: &[&str] = &["smpp", "cmpp2", "cmpp3", "smgp"];
+const ALL: &[&str] = &["smpp", "cmpp2", "cmpp3", "smgp", "sgip"];
+/// Who proves at a login to know the secret.
+const AUTHENTIC: &[&str] = &["cmpp2", "cmpp3", "smgp"];
 /// Short texts to each carrier; a long one goes before them.
 const SHORT: usize = 20;
 /// Parts of all of them.
@@ -52,7 +54,7 @@ const fn row(
 
 const TABLE: &[Row] = &[
     // Gateways make it in more than one way, so it proves nothing.
-    row(&["--fault", "wrong-authenticator"], &["cmpp2", "cmpp3", "smgp"], PATIENT, 0..=0, 1, 1),
+    row(&["--fault", "wrong-authenticator"], AUTHENTIC, PATIENT, 0..=0, 1, 1),
     // It waits for the record that it has overtaken ...
     row(&["--fault", "receipt-before-answer"], ALL, PATIENT, 0..=0, 1, 1),
     // ... or is put off, and brought again.
@@ -89,12 +91,32 @@ struct Played<'a> {
 }
 
 impl Played<'_> {
-    fn start(place: usize, row: &Row) -> Played<'_> {
-        Played { row, carrier: OwnCarrier::start_on(0, row.sink), place, texts: Vec::new() }
+    /// `listen` is the port of the relay to which carriers come that have to.
+    fn start(place: usize, row: &Row, listen: Option<u16>) -> Played<'_> {
+        let mut arguments: Vec<String> = row.sink.iter().map(|&word| word.to_owned()).collect();
+        if let Some(listen) = listen {
+            arguments.extend(["--sgip-callback".to_owned(), format!("127.0.0.1:{listen}")]);
+            arguments.extend(["--sgip-login".to_owned(), format!("c{place}")]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Played { row, carrier: OwnCarrier::start_on(0, &arguments), place, texts: Vec::new() }
     }
 
-    fn section(&self, protocol: &str) -> String {
+    fn section(&self, protocol: &str, listen: Option<u16>) -> String {
         let (place, port, keys) = (self.place, self.carrier.0.port, self.row.keys);
+        let own = match listen {
+            None => "enquire_interval = \"1s\"".to_owned(),
+            Some(listen) => format!(
+                r#"
+area_code = "010"
+corp_id = "12345"
+idle = "10m"
+listen = "127.0.0.1:{listen}"
+callback_login = "c{place}"
+callback_password = "sesame"
+callback_from = ["127.0.0.0/8"]"#
+            ),
+        };
         format!(
             r#"
 [[carrier]]
@@ -105,7 +127,7 @@ system_id = "900001"
 password = "888888"
 from = "10690001"
 rate = "1000/s"
-enquire_interval = "1s"
+{own}
 {keys}
 [[sms_route]]
 prefixes = ["+86138{place:02}"]
@@ -199,8 +221,11 @@ fn long_text() -> String {
 
 fn all_faults_by(protocol: &str) {
     let rows = TABLE.iter().filter(|row| row.protocols.contains(&protocol));
-    let mut played: Vec<_> = rows.enumerate().map(|(place, row)| Played::start(place, row)).collect();
-    let extra = played.iter().map(|one| one.section(protocol)).collect();
+    // All carriers come to one place, each with its own name.
+    let silent = (protocol == "sgip").then(SilentPort::take);
+    let listen = silent.as_ref().map(|silent| silent.port);
+    let mut played: Vec<_> = rows.enumerate().map(|(place, row)| Played::start(place, row, listen)).collect();
+    let extra = played.iter().map(|one| one.section(protocol, listen)).collect();
     let relay = Relay::start(&Settings { extra, ..Settings::default() });
     for one in &mut played {
         one.post(&relay, &long_text());
@@ -210,7 +235,7 @@ fn all_faults_by(protocol: &str) {
         one.judge(&relay);
     }
     let distrusted = relay.log().contains("is not what we would make of our password");
-    assert_eq!(distrusted, protocol != "smpp", "a wrong authenticator is told");
+    assert_eq!(distrusted, AUTHENTIC.contains(&protocol), "a wrong authenticator is told");
 }
 
 #[test]
@@ -231,4 +256,9 @@ fn nothing_is_lost_or_doubled_by_cmpp_3() {
 #[test]
 fn nothing_is_lost_or_doubled_by_smgp() {
     all_faults_by("smgp");
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_by_sgip() {
+    all_faults_by("sgip");
 }

@@ -27,6 +27,7 @@ mod replies;
 mod retries;
 mod routing;
 mod rules;
+mod sgip;
 mod signatures;
 mod sites;
 mod smgp;

@@ -22,8 +22,8 @@ fn carriers_and_text_routes_find_each_other() {
         "relay.toml:17: sms_route[0].carriers[0]: unknown carrier \"cmc-1\"; did you mean \"cmcc-1\"? (one of cmcc-1)",
     );
     check(
-        &format!("{}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n", CARRIER.replace("smpp", "sgip")),
-        "relay.toml:11: carrier[0].protocol: protocol \"sgip\" is not yet supported; this version speaks \"smpp\", \"cmpp2\", \"cmpp3\" and \"smgp\"",
+        &format!("{}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n", CARRIER.replace("smpp", "http")),
+        "relay.toml:11: carrier[0].protocol: protocol \"http\" is not yet supported; this version speaks \"smpp\", \"cmpp2\", \"cmpp3\", \"smgp\" and \"sgip\"",
     );
     check(
         &CARRIER.replace("\"GOOD\"", "\"BAD\""),
@@ -70,6 +70,70 @@ fn a_carrier_that_speaks_smgp_has_keys_of_its_own() {
         &format!("{CARRIER}login_mode = \"both\"\n"),
         "relay.toml:15: carrier[0].login_mode: only SMGP knows login_mode, and this carrier speaks another protocol; \
           remove it, or set protocol = \"smgp\"",
+    );
+}
+
+const SGIP: &str = "[[carrier]]\nname = \"sgip-1\"\nprotocol = \"sgip\"\naddress = \"127.0.0.1:8801\"\nsystem_id = \"postrider\"\npassword_env = \"GOOD\"\nfrom = \"10690001\"\narea_code = \"010\"\ncorp_id = \"12345\"\nlisten = \"0.0.0.0:8801\"\ncallback_from = [\"10.0.0.0/8\"]\n";
+
+#[test]
+fn a_carrier_that_speaks_sgip_has_a_node_and_is_come_to() {
+    let (config, _) = good(&format!("{GOOD}{SGIP}"));
+    let carrier = &config.carriers[0];
+    let Protocol::Sgip(account) = &carrier.protocol else { panic!("{carrier:?}") };
+    let callback = &account.callback;
+    assert_eq!((account.corp_id.as_str(), account.fee_type, account.idle.as_secs()), ("12345", 1, 50));
+    assert_eq!((callback.login.as_str(), callback.password.expose()), ("postrider", "sesame"), "the account's own");
+    assert_eq!(config.callback_addresses(), ["0.0.0.0:8801".parse().unwrap()]);
+
+    // Two gateways may come to one place, and say who they are.
+    let second = SGIP.replace("sgip-1", "sgip-2");
+    let other = format!("{second}callback_login = \"smg\"\ncallback_password = \"other\"\n");
+    let (config, _) = good(&format!("{GOOD}{SGIP}{other}"));
+    assert_eq!(config.callback_addresses().len(), 1);
+    let callback = config.carriers[1].protocol.callback().unwrap();
+    assert_eq!((callback.login.as_str(), callback.password.expose()), ("smg", "other"));
+    check(
+        &format!("{SGIP}{second}"),
+        "relay.toml:24: carrier[1].system_id: another gateway comes to 0.0.0.0:8801 as \"postrider\" (carrier[0].system_id); \
+         give each carrier its own callback_login, or its own listen",
+    );
+    let listener = "[admin]\naddress = \"0.0.0.0:8801\"\n";
+    check(
+        &format!("{listener}{SGIP}"),
+        "relay.toml:20: carrier[0].listen: 0.0.0.0:8801 is taken (admin.address); give each its own address or port",
+    );
+    let without = |key: &str| {
+        SGIP.lines().filter(|line| !line.starts_with(key)).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    for (key, example) in [
+        ("area_code", "\"010\""),
+        ("corp_id", "\"12345\""),
+        ("listen", "\"0.0.0.0:8801\""),
+        ("callback_from", "[\"10.0.0.0/8\"]"),
+    ] {
+        check(&without(key), &format!("relay.toml:9: carrier[0].{key}: missing; add {key} = {example}"));
+    }
+    check(
+        &SGIP.replace("\"010\"", "\"01000\"").replace("12345", "1234"),
+        "relay.toml:16: carrier[0].area_code: bad number \"01000\"; expected 1 to 4 digits, in quotes\n\
+         relay.toml:17: carrier[0].corp_id: bad number \"1234\"; expected 5 digits, in quotes",
+    );
+    check(
+        &format!("{SGIP}fee_type = \"01\"\nenquire_interval = \"30s\"\ncallback_password = \"seventeen octets.\"\n"),
+        "relay.toml:20: carrier[0].fee_type: \"01\" is no FeeType of SGIP; \
+         write one digit: \"0\" or \"1\" free, \"2\" by the message, \"3\" by the month\n\
+         relay.toml:21: carrier[0].enquire_interval: only SMPP, CMPP and SMGP know enquire_interval, and this carrier speaks \
+         another protocol; remove it, or set protocol = \"smpp\", \"cmpp2\", \"cmpp3\" or \"smgp\"\n\
+         relay.toml:22: carrier[0].callback_password: the password holds a NUL or is longer than 16 octets; SGIP cannot carry it",
+    );
+    check(
+        &format!("{SGIP}callback_password = \"\"\n"),
+        "relay.toml:20: carrier[0].callback_password: the password is empty; write what was agreed with the carrier",
+    );
+    check(
+        &format!("{CARRIER}listen = \"0.0.0.0:8801\"\n"),
+        "relay.toml:15: carrier[0].listen: only SGIP knows listen, and this carrier speaks another protocol; \
+          remove it, or set protocol = \"sgip\"",
     );
 }
 
@@ -155,8 +219,8 @@ fn a_carrier_that_speaks_cmpp_has_keys_of_its_own() {
     );
     check(
         &format!("{CARRIER}service_id = \"x\"\n"),
-        "relay.toml:15: carrier[0].service_id: only CMPP and SMGP know service_id, and this carrier speaks another protocol; \
-          remove it, or set protocol = \"cmpp2\", \"cmpp3\" or \"smgp\"",
+        "relay.toml:15: carrier[0].service_id: only CMPP, SMGP and SGIP know service_id, and this carrier speaks another protocol; \
+          remove it, or set protocol = \"cmpp2\", \"cmpp3\", \"smgp\" or \"sgip\"",
     );
     check(
         &CARRIER.replace("smpp", "cmpp"),

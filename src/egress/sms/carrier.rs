@@ -1,25 +1,33 @@
 //! The handle on a carrier account: what dispatch calls.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::callback::{Place, Places};
+use super::dial::Made;
+use super::link::{End, Link};
 use super::message::Taken;
 use super::outcome::{Counted, Tally};
 use super::pace::{Pace, Turnstile};
 use super::slots::{Job, NoSlot, PartAnswer, Slot, Slots};
-use super::{Inbound, Options, OptionsError, dial};
+use super::{Callback, Inbound, Options, OptionsError, dial};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
 use crate::model::{
     AttemptBegun, Class, Consignment, EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Scope, SmsText, Stage,
 };
+
+/// Carriers by name; swapped when configuration is reloaded.
+pub type Carriers = Arc<ArcSwap<HashMap<Arc<str>, Arc<Carrier>>>>;
 
 /// Times an attempt hands a part that was not sent to another link.
 const ROUNDS_MAX: usize = 3;
@@ -29,6 +37,8 @@ pub struct Carrier {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     tasks: Mutex<JoinSet<()>>,
+    /// Connections that the carrier has made to us.
+    places: Arc<Places>,
 }
 
 /// What the links of a carrier share.
@@ -125,6 +135,7 @@ impl Carrier {
         let slots = Slots::new(options.binds, up, used);
         let pace = Turnstile::new(Pace::new(options.rate, options.throttle_pause), Arc::clone(&clock));
         let series = Series::new(metrics, &options.name);
+        let places = Places::new(metrics.carrier_callbacks.with_label_values(&name));
         let binds = options.binds;
         let shared = Arc::new(Shared { options, clock, slots, pace, inbound, series });
         let (phase, watched) = watch::channel(Phase::Running);
@@ -132,7 +143,7 @@ impl Carrier {
         for bind in 0..binds {
             tasks.spawn(dial::keep_bound(Arc::clone(&shared), bind, watched.clone()));
         }
-        Ok(Arc::new(Self { shared, phase, tasks: Mutex::new(tasks) }))
+        Ok(Arc::new(Self { shared, phase, tasks: Mutex::new(tasks), places }))
     }
 
     /// Its configured name.
@@ -143,6 +154,33 @@ impl Carrier {
     /// Its settings.
     pub fn options(&self) -> &Options {
         &self.shared.options
+    }
+
+    /// How the carrier comes to us, if it does.
+    pub(super) fn callback(&self) -> Option<&Callback> {
+        self.options().callback()
+    }
+
+    /// A place for a connection that the carrier makes, if it has fewer than `most` and is to be served at all.
+    pub(super) fn callback_place(&self, most: usize) -> Option<Place> {
+        let is_running = *self.phase.borrow() == Phase::Running;
+        if is_running { self.places.take(most) } else { None }
+    }
+
+    /// Serves a connection that the carrier has made, until it ends or the carrier is stopped.
+    pub(super) fn serve_callback(&self, made: Made, place: Place) {
+        let (shared, mut phase) = (Arc::clone(&self.shared), self.phase.subscribe());
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let (_place, peer, carrier) = (place, made.peer, Arc::clone(&shared.options.name));
+            let why = match Link::new(&shared, None, made).serve(&mut phase).await {
+                End::Drained => "the carrier is being stopped".to_owned(),
+                End::Spent => "nothing came over it".to_owned(),
+                End::Broken(why) => why,
+            };
+            tracing::info!(%carrier, %peer, %why, "a gateway's connection has ended");
+        });
     }
 
     /// True while at least one bind is up.

@@ -22,19 +22,26 @@ pub(super) async fn keep_bound(shared: std::sync::Arc<Shared>, bind: usize, mut 
     let carrier = &shared.options.name;
     loop {
         let made = tokio::select! {
-            made = connect_and_bind(&shared, bind) => made,
+            made = connect_and_bind(&shared, bind) => made.inspect_err(|_| shared.slots.down(bind)),
             () = until_stopping(&mut phase) => return,
         };
         match made {
             Ok(made) => {
                 tracing::info!(%carrier, bind, peer = %made.peer, "bound");
                 let since = shared.clock.mono();
-                let end = Link::new(&shared, bind, made).serve(&mut phase).await;
+                let end = Link::new(&shared, Some(bind), made).serve(&mut phase).await;
                 if shared.clock.mono().since(since) >= GOOD_BIND {
                     backoff.reset();
                 }
                 match end {
                     End::Drained => return,
+                    End::Spent => {
+                        tracing::info!(%carrier, bind, "unbound, as there was nothing to do");
+                        tokio::select! {
+                            () = shared.slots.wanted(bind) => continue,
+                            () = until_stopping(&mut phase) => return shared.slots.down(bind),
+                        }
+                    }
                     End::Broken(why) => tracing::warn!(%carrier, bind, %why, "link lost"),
                 }
             }

@@ -32,6 +32,8 @@ const UNBIND_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum End {
     /// As asked, with nothing unanswered.
     Drained,
+    /// Nothing was to be done over it.
+    Spent,
     /// Otherwise.
     Broken(String),
 }
@@ -39,7 +41,8 @@ pub(super) enum End {
 /// A bound connection.
 pub(super) struct Link<'a> {
     shared: &'a Arc<Shared>,
-    bind: usize,
+    /// Its number; none of one that the carrier has made.
+    bind: Option<usize>,
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     session: Box<dyn Bound>,
@@ -85,12 +88,13 @@ enum Wake {
 }
 
 impl<'a> Link<'a> {
-    pub(super) fn new(shared: &'a Arc<Shared>, bind: usize, made: Made) -> Self {
-        let (no_jobs, jobs) = if made.session.submits() {
-            (None, shared.slots.up(bind, shared.options.window, made.peer))
-        } else {
-            let (sender, jobs) = mpsc::channel(1);
-            (Some(sender), jobs)
+    pub(super) fn new(shared: &'a Arc<Shared>, bind: Option<usize>, made: Made) -> Self {
+        let (no_jobs, jobs) = match bind {
+            Some(bind) if made.session.submits() => (None, shared.slots.up(bind, shared.options.window, made.peer)),
+            _ => {
+                let (sender, jobs) = mpsc::channel(1);
+                (Some(sender), jobs)
+            }
         };
         let (reader, writer) = made.stream.into_split();
         Self {
@@ -112,13 +116,17 @@ impl<'a> Link<'a> {
     pub(super) async fn serve(mut self, phase: &mut watch::Receiver<Phase>) -> End {
         let end = self.exchange(phase).await;
         // In this order: no new jobs, then an answer to each that came.
-        self.shared.slots.down(self.bind);
+        match (self.bind, &end) {
+            (Some(bind), End::Spent) => self.shared.slots.rest(bind),
+            (Some(bind), _) => self.shared.slots.down(bind),
+            (None, _) => {}
+        }
         self.jobs.close();
         while let Ok(job) = self.jobs.try_recv() {
             let _ = job.answer.send(PartAnswer::NotSent);
         }
         let why = match &end {
-            End::Drained => "the link was closed",
+            End::Drained | End::Spent => "the link was closed",
             End::Broken(why) => why,
         };
         for (_, unanswered) in self.unanswered.drain() {
@@ -128,7 +136,7 @@ impl<'a> Link<'a> {
         }
         // Receipts under way may still become durable; unanswered, they will be brought again.
         self.receipts.detach_all();
-        if matches!(end, End::Drained) {
+        if matches!(end, End::Drained | End::Spent) {
             let _ = tokio::time::timeout(UNBIND_TIMEOUT, self.unbind()).await;
         }
         end
@@ -147,6 +155,9 @@ impl<'a> Link<'a> {
             }
             if now_phase == Phase::Draining && self.is_idle() {
                 return End::Drained;
+            }
+            if self.session.is_spent() && self.is_idle() {
+                return End::Spent;
             }
             let done = match self.wake(phase).await {
                 Wake::Read(Ok(0)) => Err("the carrier closed the connection".to_owned()),

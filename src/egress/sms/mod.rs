@@ -1,4 +1,4 @@
-//! Carrying texts: one [`Carrier`] is one account at a carrier, over one or more links, by SMPP, CMPP or SMGP.
+//! Carrying texts: one [`Carrier`] is one account at a carrier, over one or more links, by SMPP, CMPP, SMGP or SGIP.
 //!
 //! **Promises.**
 //! - Nothing leaves before its attempt is durable: [`Carrier::carry`] demands an
@@ -17,9 +17,10 @@
 //! the attempts concerned. Panics on nothing a carrier says.
 //!
 //! Joined here: `options`, `message` (envelope → parts), `handset` (what comes back), `pace` (rate), `slots` (windows), `dial`
-//! (connect, bind, again), `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle), and `protocol`,
-//! behind which SMPP, CMPP and SMGP are: none of the others knows which of them is spoken.
+//! (connect, bind, again), `callback` (where carriers come to us), `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle), and `protocol`,
+//! behind which SMPP, CMPP, SMGP and SGIP are: none of the others knows which of them is spoken.
 
+mod callback;
 mod carrier;
 mod dial;
 mod handset;
@@ -35,9 +36,10 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use carrier::{Carrier, Permit};
+pub use callback::CallbackListener;
+pub use carrier::{Carrier, Carriers, Permit};
 pub use handset::HandsetMessage;
-pub use options::{Cmpp, Logins, Options, OptionsError, Protocol, Smgp, Smpp, Validity};
+pub use options::{Callback, Cmpp, Logins, Options, OptionsError, Protocol, Sgip, Smgp, Smpp, Validity};
 
 use crate::model::Receipt;
 
@@ -62,9 +64,9 @@ pub type Taking<'a> = Pin<Box<dyn Future<Output = Result<(), InboundError>> + Se
 /// Why a receipt or a message from a handset was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InboundError {
-    /// No room now: answered `ESME_RX_T_APPN`, result 8 in CMPP, status 1 in SMGP.
+    /// No room now: answered `ESME_RX_T_APPN`, result 8 in CMPP, status 1 in SMGP, result 11 in SGIP.
     Busy,
-    /// Storage has failed or the relay is stopping: answered `ESME_RSYSERR`, result 9 in CMPP, status 1 in SMGP.
+    /// Storage has failed or the relay is stopping: answered `ESME_RSYSERR`, result 9 in CMPP, status 1 in SMGP, result 11 in SGIP.
     Unavailable,
 }
 

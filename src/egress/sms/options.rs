@@ -1,5 +1,7 @@
 //! A carrier account's settings.
 
+mod sgip;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ipnet::IpNet;
 
+pub use self::sgip::{Callback, Sgip};
+use super::protocol::sgip::Admission;
 use super::protocol::{self, Cut, Login};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Secret, SenderId, SmsText};
@@ -31,9 +35,10 @@ pub struct Options {
     pub address: String,
     /// What is spoken, and what only that knows of.
     pub protocol: Protocol,
-    /// Who we are to the carrier: at most 15 octets in SMPP, 6 in CMPP, which calls it SP_Id, 8 in SMGP: ClientID.
+    /// Who we are to the carrier: at most 15 octets in SMPP, 6 in CMPP, which calls it SP_Id, 8 in SMGP: ClientID, 16 in SGIP.
     pub system_id: String,
-    /// Our password; SMPP allows 8 octets, up to 64 are sent. CMPP and SMGP send none, and hash whatever it is.
+    /// Our password; SMPP allows 8 octets, up to 64 are sent. CMPP and SMGP send none, and hash whatever it is. SGIP
+    /// sends 16 at most.
     pub password: Secret,
     /// Connections, each bound to send and to receive unless [`Logins`] says otherwise: 1 to 64.
     pub binds: usize,
@@ -41,7 +46,7 @@ pub struct Options {
     pub window: usize,
     /// Most parts a second over all binds; `None`: until the carrier throttles.
     pub rate: Option<f64>,
-    /// The sender of texts that name none; `None`: the carrier's own. CMPP and SMGP know no senders but
+    /// The sender of texts that name none; `None`: the carrier's own. CMPP, SMGP and SGIP know no senders but
     /// numbers, and need one.
     pub source: Option<SenderId>,
     /// A link on which nothing was heard for so long is asked whether it lives.
@@ -88,6 +93,7 @@ impl Default for Options {
 
 /// What is spoken with a carrier.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each carrier, and seldom moved")]
 pub enum Protocol {
     /// SMPP 3.4.
     Smpp(Smpp),
@@ -95,6 +101,18 @@ pub enum Protocol {
     Cmpp(Cmpp),
     /// SMGP 3.0 or 1.3.
     Smgp(Smgp),
+    /// SGIP 1.2.
+    Sgip(Sgip),
+}
+
+impl Protocol {
+    /// How the carrier comes to us, if it does.
+    pub fn callback(&self) -> Option<&Callback> {
+        match self {
+            Self::Sgip(account) => Some(&account.callback),
+            Self::Smpp(_) | Self::Cmpp(_) | Self::Smgp(_) => None,
+        }
+    }
 }
 
 impl Default for Protocol {
@@ -290,6 +308,7 @@ impl Options {
             Protocol::Smpp(account) => protocol::smpp::login(self, account, now, out),
             Protocol::Cmpp(account) => protocol::cmpp::login(self, account, wall, out),
             Protocol::Smgp(account) => protocol::smgp::login(self, account, account.logins.of(bind), wall, out),
+            Protocol::Sgip(account) => protocol::sgip::login(self, account, wall, out),
         }
     }
 
@@ -299,6 +318,20 @@ impl Options {
             Protocol::Smpp(_) => protocol::smpp::cut(text, reference),
             Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference),
             Protocol::Smgp(_) => protocol::smgp::cut(text, reference),
+            Protocol::Sgip(_) => protocol::sgip::cut(text, reference),
+        }
+    }
+
+    /// How the carrier comes to us, if it does.
+    pub fn callback(&self) -> Option<&Callback> {
+        self.protocol.callback()
+    }
+
+    /// What is said to a carrier that comes to us and has shown who it is.
+    pub(super) fn admission(&self) -> Admission {
+        match &self.protocol {
+            Protocol::Sgip(account) => protocol::sgip::admission(account),
+            Protocol::Smpp(_) | Protocol::Cmpp(_) | Protocol::Smgp(_) => Admission::Unknown,
         }
     }
 }
@@ -386,7 +419,7 @@ fn check_active_tests(most: u32) -> Result<(), OptionsError> {
 }
 
 fn source_number(source: Option<&SenderId>) -> Result<Octets<21>, OptionsError> {
-    let expected = "a number: CMPP and SMGP know no other senders";
+    let expected = "a number: CMPP, SMGP and SGIP know no other senders";
     source.and_then(protocol::access_number).ok_or(OptionsError { option: "source", expected })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! **Promises.** A [`Slot`] is one free place in one bind's window, given back when it is dropped, wherever that happens.
 //! A slot of a link that is gone gives nothing back to the link that followed it. One in [`KEPT_PART`] of a window is kept for
-//! codes: no other text takes the last slots.
+//! codes: no other text takes the last slots. A bind that rests counts as one whose window is full, until somebody has waited for
+//! it and a link was made.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(super) struct Job {
 /// Why there is no slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NoSlot {
-    /// All windows are full.
+    /// All windows are full, or rest.
     Full,
     /// No bind is up.
     Down,
@@ -71,6 +72,18 @@ struct Bound {
     kept: usize,
     peer: SocketAddr,
     jobs: mpsc::Sender<Job>,
+    rest: Rest,
+}
+
+/// Whether a bind has a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rest {
+    /// It has.
+    Awake,
+    /// It had, and would have one if there was something to do.
+    Asleep,
+    /// There is something to do.
+    Wanted,
 }
 
 /// One place in a window.
@@ -93,7 +106,8 @@ impl Slots {
         let (jobs, receiver) = mpsc::channel(window);
         let mut state = self.state.lock();
         state.links += 1;
-        state.binds[bind] = Some(Bound { link: state.links, free: window, kept: window / KEPT_PART, peer, jobs });
+        let (link, kept) = (state.links, window / KEPT_PART);
+        state.binds[bind] = Some(Bound { link, free: window, kept, peer, jobs, rest: Rest::Awake });
         self.up.set(1);
         drop(state);
         self.changed.notify_waiters();
@@ -109,6 +123,45 @@ impl Slots {
         }
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// The link ends as it had nothing to do; another is made once somebody waits for a slot.
+    pub(super) fn rest(&self, bind: usize) {
+        let mut state = self.state.lock();
+        state.links += 1;
+        let link = state.links;
+        if let Some(bound) = &mut state.binds[bind] {
+            // Slots of the link that ends give nothing back.
+            (bound.link, bound.free, bound.rest) = (link, 0, Rest::Asleep);
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until somebody wants a slot of a bind that rests.
+    pub(super) async fn wanted(&self, bind: usize) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.state.lock().binds[bind].as_ref().is_none_or(|bound| bound.rest != Rest::Asleep) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Wakes binds that rest.
+    fn want(&self) {
+        let mut state = self.state.lock();
+        let asleep = state.binds.iter_mut().flatten().filter(|bound| bound.rest == Rest::Asleep);
+        if asleep.fold(false, |_, bound| {
+            bound.rest = Rest::Wanted;
+            true
+        }) {
+            drop(state);
+            self.changed.notify_waiters();
+        }
     }
 
     /// No slots from now on.
@@ -152,7 +205,10 @@ impl Slots {
             // Registered before looking, so that no change in between is missed.
             changed.as_mut().enable();
             match self.take(for_code) {
-                Err(NoSlot::Full) => changed.await,
+                Err(NoSlot::Full) => {
+                    self.want();
+                    changed.await;
+                }
                 done => return done,
             }
         }
@@ -164,8 +220,11 @@ impl Slots {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.state.lock().freest(for_code).is_ok() {
-                return;
+            let found = self.state.lock().freest(for_code);
+            match found {
+                Ok(_) => return,
+                Err(NoSlot::Full) => self.want(),
+                Err(NoSlot::Down | NoSlot::Stopping) => {}
             }
             changed.await;
         }
@@ -229,6 +288,32 @@ mod tests {
         assert_eq!(slots.used.get(), 0);
         slots.stop();
         assert_eq!(slots.look(), Err(NoSlot::Stopping));
+    }
+
+    #[tokio::test]
+    async fn a_bind_that_rests_wakes_for_whoever_waits() {
+        let slots = slots(1);
+        let _jobs = slots.up(0, 2, peer());
+        let (old, ..) = slots.take(true).unwrap();
+        slots.rest(0);
+        drop(old);
+        assert_eq!((slots.look(), slots.is_up()), (Err(NoSlot::Full), true));
+        let waiting = tokio::spawn({
+            let slots = Arc::clone(&slots);
+            async move { slots.acquire(true).await.map(|(slot, ..)| slot.link) }
+        });
+        slots.wanted(0).await;
+        let _jobs = slots.up(0, 2, peer());
+        assert!(waiting.await.unwrap().is_ok());
+        slots.rest(0);
+        let freed = slots.free(true);
+        tokio::pin!(freed);
+        tokio::select! {
+            biased;
+            () = &mut freed => panic!("there is none"),
+            () = slots.wanted(0) => slots.down(0),
+        }
+        assert_eq!(slots.look(), Err(NoSlot::Down));
     }
 
     #[test]

@@ -22,20 +22,14 @@ use crate::wire::smpp::{Body, COctets, CommandStatus, Framer, Pdu, ShortMessage,
 
 mod cmpp;
 mod handset;
+mod sgip;
 mod sink;
 mod smgp;
 
-use sink::Sink;
+use sink::{Simulated, Sink};
 
 struct Begun;
 impl AttemptBegun for Begun {}
-
-struct Simulated;
-impl Responsibility for Simulated {
-    fn message_id(&self) -> MessageId {
-        MessageId::new(Timestamp(0))
-    }
-}
 
 /// The other end of a link, led by hand.
 struct Centre {

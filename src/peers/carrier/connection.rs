@@ -23,13 +23,27 @@ const BIND_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWERS_MAX: usize = 8_192;
 /// Octets waiting to be written at which reading stops.
 const OUT_BYTES_MAX: usize = 256 * 1024;
-/// Receipts unanswered at a time: that of CMPP and SMGP, and SMPP sets none.
+/// Receipts unanswered at a time: that of CMPP and SMGP; SGIP has twice that, and SMPP sets none.
 const RECEIPTS_WINDOW: usize = 16;
 /// Highest sequence number: SMPP's, and enough for the others.
 const SEQUENCE_MAX: u32 = 0x7FFF_FFFF;
 
-/// Serves a connection until either side ends it; `link` is its number.
+/// The number of links that we make ourselves: no texts come over them.
+const CALLS: u64 = u64::MAX;
+
+/// Serves a connection that a client has made until either side ends it; `link` is its number.
 pub(super) async fn serve(stream: TcpStream, link: u64, shared: Arc<Shared>) {
+    run(stream, link, Talk::new(), BytesMut::new(), shared).await;
+}
+
+/// The same, of one that we have made to a client of SGIP.
+pub(super) async fn call(stream: TcpStream, shared: Arc<Shared>) {
+    let mut out = BytesMut::new();
+    let talk = Talk::calling(&shared, &mut out);
+    run(stream, CALLS, talk, out, shared).await;
+}
+
+async fn run(stream: TcpStream, link: u64, talk: Talk, out: BytesMut, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
     let opened = shared.clock.mono();
@@ -37,9 +51,9 @@ pub(super) async fn serve(stream: TcpStream, link: u64, shared: Arc<Shared>) {
         link,
         reader,
         writer,
-        talk: Talk::new(),
+        talk,
         gate: Gate::new(&shared.options.faults),
-        out: BytesMut::new(),
+        out,
         answers: VecDeque::new(),
         bind_deadline: opened.plus(BIND_TIMEOUT),
         outstanding: Outstanding { shared: Arc::clone(&shared), by_sequence: HashMap::new() },
@@ -48,6 +62,9 @@ pub(super) async fn serve(stream: TcpStream, link: u64, shared: Arc<Shared>) {
     };
     // However it ended, what is left to say is said, and receipts without an answer go back.
     let _ = connection.exchange().await;
+    if link == CALLS && !connection.talk.is_bound() {
+        count(&connection.shared.counters.calls_refused);
+    }
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.writer.write_all_buf(&mut connection.out)).await;
 }
 
@@ -217,7 +234,7 @@ impl Connection {
                     spoken: self.talk.spoken(),
                     link: self.link,
                     due: shared.clock.mono().plus(shared.options.latency).plus(shared.options.receipt_delay),
-                    id: shared.ids.fetch_add(1, Ordering::Relaxed),
+                    id: shared.ids.fetch_add(1, Ordering::Relaxed).into(),
                     tries: 0,
                     state: ReceiptState::Delivered,
                     submitted: shared.clock.now(),

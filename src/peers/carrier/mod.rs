@@ -1,5 +1,5 @@
-//! A carrier to try things with: an SMPP 3.4 message centre and a gateway of CMPP 2.0 and 3.0 and of SMGP 3.0 and 1.3, on real
-//! sockets.
+//! A carrier to try things with: an SMPP 3.4 message centre and a gateway of CMPP 2.0 and 3.0, of SMGP 3.0 and 1.3 and of SGIP
+//! 1.2, on real sockets.
 //!
 //! **What.** Tells from a client's first octets what it speaks, takes binds and texts, puts long texts together, hands each whole text to whoever asked for it, and sends
 //! delivery receipts and what handsets answer, all as slowly, forgetfully, grumpily or [wrongly](Fault) as its [`Options`] say. Behind
@@ -7,7 +7,7 @@
 //! and the tests.
 //!
 //! **Promises.** Speaks by the book, unless asked not to, to well-behaved peers and survives the others. Everything it keeps is bounded: at a
-//! bound it answers "message queue full" ("flow control" in CMPP, "busy" in SMGP) or stops reading. A receipt is brought again until it is taken,
+//! bound it answers "message queue full" ("flow control" in CMPP, "busy" in SMGP and SGIP) or stops reading. A receipt is brought again until it is taken,
 //! at most [`Options::receipt_tries_max`] times. It keeps everything in memory, and its yes is worth as much; it is no
 //! part of the relay.
 //!
@@ -27,17 +27,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
 pub use self::faults::{Fault, Faults};
 pub use self::handsets::Reply;
-use self::receipts::AllReceipts;
+use self::receipts::{AllReceipts, Spoken};
 use crate::clock::{SharedClock, SystemClock};
 use crate::model::{MessageId, Responsibility, Secret};
 use crate::wire::cmpp::SubmitResult;
+use crate::wire::sgip::SgipResult;
 use crate::wire::smgp;
 use crate::wire::smpp::CommandStatus;
 
@@ -64,6 +65,10 @@ pub struct Options {
     pub refuse_result: SubmitResult,
     /// What refused submissions are answered in SMGP.
     pub refuse_smgp_status: smgp::Status,
+    /// What refused submissions are answered in SGIP.
+    pub refuse_sgip_result: SgipResult,
+    /// Where receipts and handsets' messages go in SGIP; without it they wait.
+    pub sgip_callback: Option<SgipCallback>,
     /// How long after its answer a part's receipt is sent.
     pub receipt_delay: Duration,
     /// The share of receipts that say undeliverable: 0 to 1.
@@ -101,6 +106,8 @@ impl Default for Options {
             refuse_status: CommandStatus::INVALID_DESTINATION,
             refuse_result: SubmitResult::BAD_DESTINATION,
             refuse_smgp_status: smgp::Status::BAD_DESTINATION,
+            refuse_sgip_result: SgipResult::BAD_NUMBER,
+            sgip_callback: None,
             receipt_delay: Duration::from_millis(200),
             undeliverable_share: 0.0,
             ids: IdForm::Decimal,
@@ -114,6 +121,17 @@ impl Default for Options {
             received: None,
         }
     }
+}
+
+/// A client's own listener, to which a gateway of SGIP comes.
+#[derive(Clone, Debug)]
+pub struct SgipCallback {
+    /// `host:port`.
+    pub address: String,
+    /// The name that is said there, at most 16 octets.
+    pub login: String,
+    /// The password, at most 16 octets.
+    pub password: Secret,
 }
 
 /// How message ids are written in answers and in receipts.
@@ -167,6 +185,10 @@ counts! {
     binds,
     /// Binds refused.
     binds_refused,
+    /// Binds to clients' own listeners (SGIP) that were answered yes.
+    calls,
+    /// Those that were refused, or came to nothing.
+    calls_refused,
     /// Parts received on bound connections.
     submissions,
     /// Parts answered yes.
@@ -263,7 +285,10 @@ impl CarrierSim {
     /// None that accepting a single connection brings; those are waited out.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         tokio::pin!(shutdown);
-        let mut connections = JoinSet::new();
+        let (mut connections, mut calls) = (JoinSet::new(), JoinSet::new());
+        if let Some(callback) = self.shared.options.sgip_callback.clone() {
+            calls.spawn(call_back(callback, Arc::clone(&self.shared)));
+        }
         loop {
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
@@ -279,6 +304,21 @@ impl CarrierSim {
                 },
             }
         }
+    }
+}
+
+/// How long nobody is called again.
+const CALL_PAUSE: Duration = Duration::from_millis(200);
+
+/// Goes to a client of SGIP whenever there is something for it.
+async fn call_back(callback: SgipCallback, shared: Arc<Shared>) {
+    loop {
+        shared.receipts.of(Spoken::Sgip).due(&shared.clock).await;
+        match TcpStream::connect(&callback.address).await {
+            Ok(stream) => connection::call(stream, Arc::clone(&shared)).await,
+            Err(_) => count(&shared.counters.calls_refused),
+        }
+        tokio::time::sleep(CALL_PAUSE).await;
     }
 }
 

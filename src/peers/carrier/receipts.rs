@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::handsets::ReplyPart;
 use super::talk::Party;
-use crate::clock::{Mono, Timestamp};
+use crate::clock::{Mono, SharedClock, Timestamp};
 use crate::model::ReceiptState;
 
 /// A receipt to be sent.
@@ -18,7 +18,7 @@ pub(super) struct Waiting {
     /// The link that the part came over.
     pub(super) link: u64,
     /// The part's id.
-    pub(super) id: u64,
+    pub(super) id: u128,
     /// Times it was brought before.
     pub(super) tries: u32,
     pub(super) state: ReceiptState,
@@ -35,6 +35,7 @@ pub(super) enum Spoken {
     Smpp,
     Cmpp,
     Smgp,
+    Sgip,
 }
 
 /// All that wait, by what their texts came in.
@@ -43,11 +44,13 @@ pub(super) struct AllReceipts {
     smpp: Receipts,
     cmpp: Receipts,
     smgp: Receipts,
+    sgip: Receipts,
 }
 
 impl AllReceipts {
     pub(super) fn new(most: usize) -> Self {
-        Self { smpp: Receipts::new(most), cmpp: Receipts::new(most), smgp: Receipts::new(most) }
+        let none = || Receipts::new(most);
+        Self { smpp: none(), cmpp: none(), smgp: none(), sgip: none() }
     }
 
     pub(super) fn of(&self, spoken: Spoken) -> &Receipts {
@@ -55,6 +58,7 @@ impl AllReceipts {
             Spoken::Smpp => &self.smpp,
             Spoken::Cmpp => &self.cmpp,
             Spoken::Smgp => &self.smgp,
+            Spoken::Sgip => &self.sgip,
         }
     }
 }
@@ -103,6 +107,21 @@ impl Receipts {
     /// When the first of these is due.
     pub(super) fn next_due(&self, not_of: Option<u64>) -> Option<Mono> {
         self.waiting.lock().first(not_of).map(|(due, _)| due)
+    }
+
+    /// Waits until one is due.
+    pub(super) async fn due(&self, clock: &SharedClock) {
+        loop {
+            let added = self.added();
+            tokio::pin!(added);
+            added.as_mut().enable();
+            let (due, now) = (self.next_due(None), clock.mono());
+            match due {
+                Some(due) if due <= now => return,
+                Some(due) => drop(tokio::time::timeout(due.since(now), added).await),
+                None => added.await,
+            }
+        }
     }
 
     /// Completes when one is added after this call was polled or enabled.

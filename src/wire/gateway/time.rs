@@ -26,8 +26,8 @@ impl fmt::Display for LoginTime {
     }
 }
 
-/// A time of a SUBMIT, `YYMMDDhhmmsstnnp` as in SMPP: `032+` says that it is eight hours ahead of UTC.
-pub fn absolute(at: Timestamp) -> Octets<17> {
+/// A time of a SUBMIT, `YYMMDDhhmmsstnnp` as in SMPP: `032+` says that it is eight hours ahead of UTC. It takes 16 octets.
+pub fn absolute<const WIDTH: usize>(at: Timestamp) -> Octets<WIDTH> {
     let text = format!("{}032+", digits(at).get(2..14).unwrap_or_default());
     Octets::new("ValId_Time", &text).unwrap_or_default()
 }
@@ -65,7 +65,7 @@ mod tests {
     fn times_are_chinas() {
         let at = Timestamp::parse_rfc3339("2026-11-23T18:24:07Z").unwrap();
         assert_eq!(LoginTime::at(at), LoginTime(1_124_022_407));
-        assert_eq!(absolute(at).to_string(), "261124022407032+");
+        assert_eq!(absolute::<16>(at).to_string(), "261124022407032+");
         assert_eq!(minute(at).to_string(), "2611240224");
         assert_eq!(second(at).to_string(), "20261124022407");
         assert_eq!(read_minute(&minute(at)), Timestamp::parse_rfc3339("2026-11-23T18:24:00Z"));

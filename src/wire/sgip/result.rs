@@ -19,6 +19,8 @@ impl SgipResult {
     pub const BAD_LOGIN: Self = Self(1);
     /// A second BIND on one link.
     pub const BOUND_ALREADY: Self = Self(2);
+    /// As many links as there may be.
+    pub const TOO_MANY_CONNECTIONS: Self = Self(3);
     /// Not the way round in which a link is made.
     pub const BAD_LOGIN_TYPE: Self = Self(4);
     /// A field is badly made.

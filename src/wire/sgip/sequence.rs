@@ -59,28 +59,21 @@ pub fn sp_node(area_code: &str, corp_id: &str) -> Result<u32, FieldError> {
     format!("3{area_code:0<4}{corp_id}").parse().map_err(|_| FieldError { field: "node" })
 }
 
-/// The sequence numbers of one node, for all its links: none is given twice within a second, as messages are told apart by
-/// them.
+/// The sequence numbers of all links: none is given twice within a second, whatever its node, as messages are told apart by them.
 #[derive(Debug)]
 pub struct Sequences {
-    node: u32,
     next: AtomicU32,
 }
 
 impl Sequences {
     /// Starts at a counter, which another run of the same second should not have started at.
-    pub fn new(node: u32, first: u32) -> Self {
-        Self { node, next: AtomicU32::new(first) }
+    pub fn new(first: u32) -> Self {
+        Self { next: AtomicU32::new(first) }
     }
 
-    /// Whose they are.
-    pub fn node(&self) -> u32 {
-        self.node
-    }
-
-    /// The next one.
-    pub fn next(&self, time: LoginTime) -> Sequence {
-        Sequence { node: self.node, time: time.0, counter: self.next.fetch_add(1, Ordering::Relaxed) }
+    /// The next one, of a node.
+    pub fn next(&self, node: u32, time: LoginTime) -> Sequence {
+        Sequence { node, time: time.0, counter: self.next.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
@@ -102,9 +95,9 @@ mod tests {
 
     #[test]
     fn sequence_numbers_go_on_over_the_end() {
-        let sequences = Sequences::new(3_010_012_345, u32::MAX);
+        let (sequences, node) = (Sequences::new(u32::MAX), 3_010_012_345);
         let time = LoginTime(301_000_000);
-        assert_eq!(sequences.next(time).to_string(), "301001234503010000004294967295");
-        assert_eq!(sequences.next(time).to_string(), "301001234503010000000000000000");
+        assert_eq!(sequences.next(node, time).to_string(), "301001234503010000004294967295");
+        assert_eq!(sequences.next(node, time).to_string(), "301001234503010000000000000000");
     }
 }

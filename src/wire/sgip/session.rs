@@ -8,7 +8,7 @@
 //! What was submitted on the one kind is reported on the other.
 //!
 //! **Promises.** Those of `link_state` on windows and strays. An answer completes only the SUBMIT whose sequence number it repeats.
-//! Nothing is ever sent twice. A gateway that does not know our password brings nothing.
+//! Nothing is ever sent twice. A gateway that was not admitted brings nothing.
 //!
 //! **Does not know** sockets or clocks: frames in, octets appended to `out`, time as an argument; [`Bound::wakeup`] says when
 //! [`Bound::tick`] wants to be called.
@@ -46,19 +46,13 @@ impl Default for Settings {
     }
 }
 
-/// Who we are; and who the gateway is that binds to us.
+/// Who we are.
 #[derive(Clone, Debug)]
 pub struct Login {
     /// The name.
     pub name: Octets<16>,
     /// The password: at most 16 octets have room, and it travels in clear.
     pub password: Secret,
-}
-
-impl Login {
-    fn matches(&self, bind: &Bind) -> bool {
-        self.name == bind.login_name && self.password.matches(bind.login_password.as_bytes())
-    }
 }
 
 /// Why a link cannot go on.
@@ -225,7 +219,7 @@ impl Bound {
         out: &mut BytesMut,
     ) -> Result<Sequence, WindowFull> {
         let sequence = loop {
-            let next = sequences.next(time);
+            let next = sequences.next(self.node, time);
             // After a wrap an overdue SUBMIT may still hold a number.
             if self.state.admit_as(next.counter, now)? {
                 break next;
@@ -304,31 +298,24 @@ impl Unbinding {
 }
 
 /// A connection that a gateway made to us, on which nothing has been said.
-#[derive(Debug)]
-pub struct AwaitBind {
-    login: Login,
-}
+#[derive(Debug, Default)]
+pub struct AwaitBind;
 
 impl AwaitBind {
-    /// Of a gateway that is to bind so.
-    pub fn new(login: Login) -> Self {
-        Self { login }
-    }
-
-    /// Takes the first frame from whoever connected. What is refused is answered first.
+    /// Takes the first frame from whoever connected; `judge` says whether name and password are those of a gateway. What is
+    /// refused is answered first.
     ///
     /// # Errors
     /// [`LinkFault::NotAdmitted`], [`LinkFault::NotBound`], [`LinkFault::Unreadable`].
-    pub fn receive(self, frame: Frame, out: &mut BytesMut) -> Result<Receiving, LinkFault> {
+    pub fn receive(
+        self,
+        frame: Frame,
+        judge: impl FnOnce(&Bind) -> SgipResult,
+        out: &mut BytesMut,
+    ) -> Result<Receiving, LinkFault> {
         let pdu = Pdu::decode(frame).map_err(LinkFault::Unreadable)?;
         let Body::Bind(bind) = pdu.body() else { return Err(LinkFault::NotBound { command_id: pdu.command_id() }) };
-        let result = if bind.login_type != login_type::GATEWAY {
-            SgipResult::BAD_LOGIN_TYPE
-        } else if !self.login.matches(bind) {
-            SgipResult::BAD_LOGIN
-        } else {
-            SgipResult::OK
-        };
+        let result = if bind.login_type != login_type::GATEWAY { SgipResult::BAD_LOGIN_TYPE } else { judge(bind) };
         Pdu::bind_resp(pdu.sequence(), result).encode(out);
         if result == SgipResult::OK { Ok(Receiving { strays: 0 }) } else { Err(LinkFault::NotAdmitted(result)) }
     }
@@ -398,6 +385,12 @@ impl Receiving {
     /// Answers a REPORT.
     pub fn answer_report(&self, sequence: Sequence, result: SgipResult, out: &mut BytesMut) {
         Pdu::report_resp(sequence, result).encode(out);
+    }
+
+    /// Ends the link; nothing more is taken.
+    pub fn unbind(self, sequence: Sequence, out: &mut BytesMut) -> Unbinding {
+        Pdu::unbind(sequence).encode(out);
+        Unbinding { sequence }
     }
 
     fn stray(&mut self) -> Result<Brought, LinkFault> {

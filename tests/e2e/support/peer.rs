@@ -252,6 +252,7 @@ impl OwnCarrier {
         let address = format!("127.0.0.1:{port}");
         command.args(["sink", "--only", "smpp", "--smpp", &address, "--show", "--json", "--every", "20ms"]);
         command.args(["--system-id", "900001"]).args(arguments).env("POSTRIDER_PASSWORD", "888888");
+        command.env("POSTRIDER_SGIP_PASSWORD", "sesame");
         Self(Peer::start(command))
     }
 

@@ -31,6 +31,8 @@ pub struct Listeners {
     pub smtp: Vec<String>,
     pub http: String,
     pub admin: String,
+    /// Where gateways of SGIP come to.
+    pub sgip: Vec<String>,
 }
 
 /// The id in a positive reply to the end of a mail's data.

@@ -1,4 +1,4 @@
-//! From a text to the octets of its parts, in the alphabets of CMPP and SMGP: ASCII where that holds every character and the
+//! From a text to the octets of its parts, in the alphabets of CMPP, SMGP and SGIP: ASCII where that holds every character and the
 //! handset shows it unchanged, UCS-2 otherwise. There is no GSM alphabet: `é` makes a text UCS-2.
 //!
 //! **Promises.** No character is lost, no surrogate pair cut. A part of ASCII has as many octets as its [`AsciiRooms`] say, one of

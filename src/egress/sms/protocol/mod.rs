@@ -1,13 +1,14 @@
 //! What the engine wants of a protocol: how to log in, write a part, read an answer or a delivery, answer it, and part.
 //!
 //! **What.** [`Login`], [`Bound`] and [`Closing`] are the three states of a connection; each takes octets in and gives events
-//! and octets out. `smpp`, `cmpp` and `smgp` put the protocols' own sessions behind them, and their words into those of the engine.
+//! and octets out. `smpp`, `cmpp`, `smgp` and `sgip` put the protocols' own sessions behind them, and their words into those of the engine.
 //!
 //! **Promises.** The engine knows nothing of any protocol, and no protocol knows of windows of several binds, of
 //! pace, receipts on their way to disk or reconnecting.
 
 pub(super) mod cmpp;
 mod cut;
+pub(super) mod sgip;
 pub(super) mod smgp;
 pub(super) mod smpp;
 
@@ -74,7 +75,7 @@ impl Part {
     }
 }
 
-/// The number that CMPP and SMGP show as a sender; none of a name, for which they have no room.
+/// The number that CMPP, SMGP and SGIP show as a sender; none of a name, for which they have no room.
 pub(super) fn access_number(from: &SenderId) -> Option<Octets<21>> {
     let digits = match from {
         SenderId::International(number) => number.digits(),
@@ -101,7 +102,8 @@ pub(super) struct Verdict {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct DeliveryId {
     sequence: u32,
-    /// What CMPP and SMGP call the DELIVER, in 8 and 10 octets; 0 in SMPP, which has no name for it.
+    /// What CMPP and SMGP call the DELIVER, in 8 and 10 octets, and the rest of SGIP's sequence number; 0 in SMPP, which has no
+    /// name for it.
     msg_id: u128,
 }
 
@@ -150,7 +152,7 @@ impl FromHandset {
     }
 }
 
-/// What the gateways of CMPP and SMGP call an alphabet.
+/// What gateways call an alphabet.
 fn gateway_alphabet(format: u8) -> Alphabet {
     match format {
         msg_fmt::ASCII => Alphabet::Ascii,
@@ -284,6 +286,11 @@ pub(super) trait Bound: Send {
     /// False of a connection that only brings receipts.
     fn submits(&self) -> bool {
         true
+    }
+
+    /// True once the connection should be ended, as it has nothing to do and nobody could say whether it still lives.
+    fn is_spent(&self) -> bool {
+        false
     }
 
     /// Asks to part; nothing can be submitted any more.

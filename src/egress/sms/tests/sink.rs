@@ -1,4 +1,4 @@
-//! Where what carriers bring goes in these tests.
+//! Where what carriers bring goes in these tests, and who takes what they are brought.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +7,15 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
+
+/// A carrier's responsibility for a text.
+pub(super) struct Simulated;
+
+impl Responsibility for Simulated {
+    fn message_id(&self) -> MessageId {
+        MessageId::new(Timestamp(0))
+    }
+}
 
 /// Keeps receipts and messages from handsets; each is durable when the test gives it a permit.
 pub(super) struct Sink {

@@ -128,7 +128,7 @@ impl Gateway {
             _ => "UNDELIV",
         };
         let report = Report {
-            msg_id: MsgId(receipt.id),
+            msg_id: MsgId(u64::try_from(receipt.id).unwrap_or_default()),
             stat: Octets::new("Stat", stat).unwrap_or_default(),
             submit_time: time::minute(receipt.submitted),
             done_time: time::minute(now),

@@ -5,12 +5,14 @@
 
 mod gateway;
 mod message_centre;
+mod smg;
 mod smgw;
 
 use bytes::{Bytes, BytesMut};
 
 use self::gateway::Gateway;
 use self::message_centre::MessageCentre;
+use self::smg::Smg;
 use self::smgw::Smgw;
 use super::handsets::ReplyPart;
 use super::receipts::{Spoken, Waiting};
@@ -18,7 +20,7 @@ use super::{Shared, Simulated};
 use crate::clock::Timestamp;
 use crate::wire::gateway::auth::NameForm;
 
-/// Octets after which SMPP, CMPP and SMGP can be told apart.
+/// Octets after which SMPP, CMPP, SMGP and SGIP can be told apart.
 const TELLING_OCTETS: usize = 12;
 /// Octets read at once while they cannot.
 const FIRST_READ: usize = 4_096;
@@ -81,11 +83,18 @@ pub(super) enum Talk {
     Cmpp(Gateway),
     /// SMGP.
     Smgp(Smgw),
+    /// SGIP, either way round.
+    Sgip(Smg),
 }
 
 impl Talk {
     pub(super) fn new() -> Self {
         Self::Unknown(BytesMut::new())
+    }
+
+    /// On a connection that we have made to a client of SGIP; asks to be bound.
+    pub(super) fn calling(shared: &Shared, out: &mut BytesMut) -> Self {
+        Self::Sgip(Smg::calling(shared, out))
     }
 
     /// Where the next read goes.
@@ -98,6 +107,7 @@ impl Talk {
             Self::Smpp(centre) => centre.buffer(),
             Self::Cmpp(gateway) => gateway.buffer(),
             Self::Smgp(smgw) => smgw.buffer(),
+            Self::Sgip(smg) => smg.buffer(),
         }
     }
 
@@ -111,6 +121,7 @@ impl Talk {
                 Spoken::Smpp => Self::Smpp(MessageCentre::new(octets)),
                 Spoken::Cmpp => Self::Cmpp(Gateway::new(octets)),
                 Spoken::Smgp => Self::Smgp(Smgw::new(octets)),
+                Spoken::Sgip => Self::Sgip(Smg::called(octets)),
             };
         }
         match self {
@@ -118,6 +129,7 @@ impl Talk {
             Self::Smpp(centre) => centre.next(shared, out),
             Self::Cmpp(gateway) => gateway.next(shared, out),
             Self::Smgp(smgw) => smgw.next(shared, out),
+            Self::Sgip(smg) => smg.next(shared, out),
         }
     }
 
@@ -127,6 +139,7 @@ impl Talk {
             Self::Smpp(centre) => centre.is_bound(),
             Self::Cmpp(gateway) => gateway.is_bound(),
             Self::Smgp(smgw) => smgw.is_bound(),
+            Self::Sgip(smg) => smg.is_bound(),
         }
     }
 
@@ -137,6 +150,7 @@ impl Talk {
             Self::Smpp(centre) => centre.may_receive(),
             Self::Cmpp(gateway) => gateway.is_bound(),
             Self::Smgp(smgw) => smgw.may_receive(),
+            Self::Sgip(smg) => smg.may_receive(),
         }
     }
 
@@ -145,16 +159,19 @@ impl Talk {
             Self::Unknown(_) | Self::Smpp(_) => Spoken::Smpp,
             Self::Cmpp(_) => Spoken::Cmpp,
             Self::Smgp(_) => Spoken::Smgp,
+            Self::Sgip(_) => Spoken::Sgip,
         }
     }
 
     /// An id for the next part, and the answer that it was taken under it.
-    pub(super) fn taken(&self, shared: &Shared, sequence: u32) -> (u64, Bytes) {
-        match self {
+    pub(super) fn taken(&self, shared: &Shared, sequence: u32) -> (u128, Bytes) {
+        let (id, answer) = match self {
             Self::Cmpp(gateway) => gateway.taken(shared, sequence),
             Self::Smgp(smgw) => smgw.taken(shared, sequence),
+            Self::Sgip(smg) => return smg.taken(),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::taken(shared, sequence),
-        }
+        };
+        (id.into(), answer)
     }
 
     /// The answer that a part was not taken.
@@ -162,6 +179,7 @@ impl Talk {
         match self {
             Self::Cmpp(gateway) => gateway.refused(shared, sequence, verdict),
             Self::Smgp(smgw) => smgw.refused(shared, sequence, verdict),
+            Self::Sgip(smg) => smg.refused(shared, verdict),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::refused(shared, sequence, verdict),
         }
     }
@@ -174,6 +192,7 @@ impl Talk {
         match self {
             Self::Cmpp(gateway) => gateway.bring(shared, sequence, receipt, now, out),
             Self::Smgp(smgw) => smgw.bring(shared, sequence, receipt, now, out),
+            Self::Sgip(smg) => smg.bring(sequence, receipt, now, out),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::bring(shared, sequence, receipt, now, out),
         }
     }
@@ -183,6 +202,7 @@ impl Talk {
         match self {
             Self::Cmpp(gateway) => gateway.bring_reply(shared, sequence, to, reply, out),
             Self::Smgp(smgw) => smgw.bring_reply(shared, sequence, to, reply, out),
+            Self::Sgip(smg) => smg.bring_reply(shared, sequence, to, reply, out),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::bring_reply(sequence, to, reply, out),
         }
     }
@@ -192,18 +212,20 @@ impl Talk {
         match self {
             Self::Cmpp(gateway) => gateway.terminated(sequence, out),
             Self::Smgp(smgw) => smgw.exited(sequence, out),
+            Self::Sgip(smg) => smg.unbound(out),
             Self::Unknown(_) | Self::Smpp(_) => message_centre::unbound(sequence, out),
         }
     }
 }
 
-/// Told from the first PDU's header. All open with a length and a command, and 1 is CONNECT and LOGIN as well as `bind_receiver`.
-/// Behind it stands a gateway's sequence number, which is not 0, or SMPP's status, which is in every request. CONNECT has 39
-/// octets, LOGIN 42.
+/// Told from the first PDU's header. All open with a length and a command, and 1 is CONNECT, LOGIN and BIND as well as
+/// `bind_receiver`. Behind it stands a gateway's sequence number, which is not 0, or SMPP's status, which is in every request.
+/// CONNECT has 39 octets, LOGIN 42, BIND 61.
 fn told(octets: &[u8]) -> Spoken {
     match octets {
         [_, _, _, _, 0, 0, 0, 1, 0, 0, 0, 0, ..] => Spoken::Smpp,
         [0, 0, 0, 42, 0, 0, 0, 1, _, _, _, _, ..] => Spoken::Smgp,
+        [0, 0, 0, 61, 0, 0, 0, 1, _, _, _, _, ..] => Spoken::Sgip,
         [_, _, _, _, 0, 0, 0, 1, _, _, _, _, ..] => Spoken::Cmpp,
         _ => Spoken::Smpp,
     }
@@ -223,7 +245,7 @@ fn written(write: impl FnOnce(&mut BytesMut)) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{cmpp, smgp, smpp};
+    use crate::wire::{cmpp, sgip, smgp, smpp};
 
     #[test]
     fn the_first_octets_tell_what_is_spoken() {
@@ -256,6 +278,9 @@ mod tests {
         };
         let login = smgp::Pdu::login(1, login);
         assert_eq!(told(&written(|out| login.encode(smgp::Version::V30, out))), Spoken::Smgp);
+        let sequence = sgip::Sequence { node: 3_010_012_345, time: 1_127_000_000, counter: 1 };
+        let bind = sgip::Pdu::bind(sequence, sgip::Bind::default());
+        assert_eq!(told(&written(|out| bind.encode(out))), Spoken::Sgip);
         assert_eq!((told(&[0; 12]), told(&[])), (Spoken::Smpp, Spoken::Smpp));
     }
 }

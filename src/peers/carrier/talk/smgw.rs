@@ -129,7 +129,7 @@ impl Smgw {
             _ => ("UNDELIV", "000", "001"),
         };
         let report = Report {
-            msg_id: MsgId::of_number(receipt.id),
+            msg_id: MsgId::of_number(u64::try_from(receipt.id).unwrap_or_default()),
             sub: Octets::new("sub", "001").unwrap_or_default(),
             dlvrd: Octets::new("dlvrd", dlvrd).unwrap_or_default(),
             submit_date: time::minute(receipt.submitted),

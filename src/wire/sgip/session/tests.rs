@@ -45,8 +45,8 @@ fn login() -> Login {
 }
 
 fn bound() -> (Bound, Sequences) {
-    let sequences = Sequences::new(NODE, 1);
-    let binding = Open::new(SETTINGS).bind(&login(), sequences.next(TIME), &mut BytesMut::new()).unwrap();
+    let sequences = Sequences::new(1);
+    let binding = Open::new(SETTINGS).bind(&login(), sequences.next(NODE, TIME), &mut BytesMut::new()).unwrap();
     (binding.receive(frame(&Pdu::bind_resp(sequence(1), OK)), at(0)).unwrap(), sequences)
 }
 
@@ -107,7 +107,7 @@ fn a_link_that_has_nothing_to_do_is_to_be_ended() {
     assert_eq!(session.tick(at(49)), Ok(Tick { overdue: vec![], idle: false }));
     assert_eq!(session.tick(at(50)), Ok(Tick { overdue: vec![], idle: true }));
     assert_eq!(session.tick(at(51)), Ok(Tick { overdue: vec![], idle: false }), "told once");
-    let goodbye = sequences.next(TIME);
+    let goodbye = sequences.next(NODE, TIME);
     let unbinding = session.unbind(goodbye, out);
     assert_eq!(frames(out), [frame(&Pdu::unbind(goodbye))]);
     assert!(!unbinding.receive(frame(&Pdu::unbind_resp(sequence(99))), out));
@@ -145,21 +145,25 @@ fn only_the_gateway_that_we_know_brings_anything() {
         let (login_name, login_password) = (Octets::new("n", name).unwrap(), Octets::new("p", password).unwrap());
         frame(&Pdu::bind(sequence(1), Bind { login_type, login_name, login_password }))
     };
+    let judge = |bind: &Bind| {
+        let known = bind.login_name == login().name && login().password.matches(bind.login_password.as_bytes());
+        if known { OK } else { SgipResult::BAD_LOGIN }
+    };
     for (refused, result) in [
         (bind(login_type::SP, "shop", "secret"), SgipResult::BAD_LOGIN_TYPE),
         (bind(login_type::GATEWAY, "shop", "wrong"), SgipResult::BAD_LOGIN),
         (bind(login_type::GATEWAY, "else", "secret"), SgipResult::BAD_LOGIN),
     ] {
-        let end = AwaitBind::new(login()).receive(refused, out).unwrap_err();
+        let end = AwaitBind.receive(refused, judge, out).unwrap_err();
         assert_eq!(end, LinkFault::NotAdmitted(result));
         assert_eq!(frames(out), [frame(&Pdu::bind_resp(sequence(1), result))]);
     }
     let report = Report { submit_sequence: sequence(2), ..Report::default() };
-    let early = AwaitBind::new(login()).receive(frame(&Pdu::report(sequence(5), report.clone())), out);
+    let early = AwaitBind.receive(frame(&Pdu::report(sequence(5), report.clone())), judge, out);
     assert_eq!(early.unwrap_err(), LinkFault::NotBound { command_id: command::REPORT });
     assert!(out.is_empty());
 
-    let mut session = AwaitBind::new(login()).receive(bind(login_type::GATEWAY, "shop", "secret"), out).unwrap();
+    let mut session = AwaitBind.receive(bind(login_type::GATEWAY, "shop", "secret"), judge, out).unwrap();
     assert_eq!(frames(out), [frame(&Pdu::bind_resp(sequence(1), OK))]);
     let brought = session.receive(frame(&Pdu::report(sequence(5), report.clone())), out);
     assert_eq!(brought, Ok(Brought::Report(sequence(5), report)));
@@ -184,6 +188,12 @@ fn only_the_gateway_that_we_know_brings_anything() {
     assert!(matches!(session.receive(raw(0x77, 1, b""), out), Err(LinkFault::Unreadable(_))));
     assert_eq!(session.receive(frame(&Pdu::unbind(sequence(8))), out), Ok(Brought::Unbound));
     assert_eq!(frames(out), [frame(&Pdu::unbind_resp(sequence(8)))]);
+
+    let unbinding = session.unbind(sequence(2), out);
+    assert_eq!(frames(out), [frame(&Pdu::unbind(sequence(2)))]);
+    assert!(!unbinding.receive(frame(&Pdu::report(sequence(9), Report::default())), out));
+    assert!(out.is_empty(), "not taken: it will be brought again");
+    assert!(unbinding.receive(frame(&Pdu::unbind_resp(sequence(2))), out));
 }
 
 proptest! {
