@@ -100,7 +100,7 @@ struct Known {
     keys: &'static [&'static str],
 }
 
-const KNOWN: [Known; 7] = [
+const KNOWN: [Known; 8] = [
     Known {
         who: "SMPP knows",
         protocols: r#""smpp""#,
@@ -117,7 +117,13 @@ const KNOWN: [Known; 7] = [
         who: "SMGP knows",
         protocols: r#""smgp""#,
         by: |spoken| spoken == Spoken::Smgp,
-        keys: &["smgp_version", "login_mode", "fixed_fee"],
+        keys: &["smgp_version", "fixed_fee"],
+    },
+    Known {
+        who: "SMPP and SMGP know",
+        protocols: r#""smpp" or "smgp""#,
+        by: |spoken| matches!(spoken, Spoken::Smpp | Spoken::Smgp),
+        keys: &["login_mode"],
     },
     Known { who: "SGIP knows", protocols: r#""sgip""#, by: |spoken| spoken == Spoken::Sgip, keys: sgip::KEYS },
     Known {
@@ -197,10 +203,12 @@ fn spoken_keys(
     binds: usize,
     (system_id, password): (Option<&str>, Option<&Secret>),
 ) -> Protocol {
-    let (smpp, shared) = (smpp_keys(section), GatewayKeys::read(section, spoken));
+    const LOGINS: &[(&str, Logins)] = &[("both", Logins::Both), ("send", Logins::Send), ("split", Logins::Split)];
+    let logins = section.or("login_mode", Logins::default(), value::word(LOGINS));
+    let (smpp, shared) = (smpp_keys(section, logins), GatewayKeys::read(section, spoken));
     let sgip = sgip::keys(section, spoken == Spoken::Sgip, system_id, password);
-    let (cmpp, smgp) = (cmpp_keys(section, &shared), smgp_keys(section, &shared));
-    if spoken == Spoken::Smgp && smgp.logins == Logins::Split && binds < 2 {
+    let (cmpp, smgp) = (cmpp_keys(section, &shared), smgp_keys(section, &shared, logins));
+    if matches!(spoken, Spoken::Smpp | Spoken::Smgp) && logins == Logins::Split && binds < 2 {
         let right = "set binds = 2, or more for more that send";
         section.mistake("login_mode", "one bind cannot both send and receive by logins of their own", right);
     }
@@ -217,7 +225,7 @@ fn spoken_keys(
     }
 }
 
-fn smpp_keys(section: &mut Section<'_>) -> Smpp {
+fn smpp_keys(section: &mut Section<'_>, logins: Logins) -> Smpp {
     let default = Smpp::default();
     Smpp {
         // At most 12 octets (SMPP 3.4 section 5.2.3).
@@ -225,6 +233,7 @@ fn smpp_keys(section: &mut Section<'_>) -> Smpp {
         short_ton: section.or("source_ton", default.short_ton, octet(6)),
         short_npi: section.or("source_npi", default.short_npi, octet(18)),
         validity: default.validity,
+        logins,
     }
 }
 
@@ -272,13 +281,12 @@ fn cmpp_keys(section: &mut Section<'_>, shared: &GatewayKeys) -> Cmpp {
     }
 }
 
-fn smgp_keys(section: &mut Section<'_>, shared: &GatewayKeys) -> Smgp {
+fn smgp_keys(section: &mut Section<'_>, shared: &GatewayKeys, logins: Logins) -> Smgp {
     const VERSIONS: &[(&str, smgp::Version)] = &[("3.0", smgp::Version::V30), ("1.3", smgp::Version::V13)];
-    const LOGINS: &[(&str, Logins)] = &[("both", Logins::Both), ("send", Logins::Send), ("split", Logins::Split)];
     let default = Smgp::default();
     Smgp {
         version: section.or("smgp_version", default.version, value::word(VERSIONS)),
-        logins: section.or("login_mode", default.logins, value::word(LOGINS)),
+        logins,
         service_id: shared.service_id.clone(),
         fee_type: shared.fee_type.clone(),
         fee_code: shared.fee_code.clone(),

@@ -66,11 +66,15 @@ fn a_carrier_that_speaks_smgp_has_keys_of_its_own() {
          relay.toml:16: carrier[0].msg_src: only CMPP knows msg_src, and this carrier speaks another protocol; \
           remove it, or set protocol = \"cmpp2\" or \"cmpp3\"",
     );
+    let cmpp = CARRIER.replace("smpp", "cmpp3").replace("postrider", "900001");
     check(
-        &format!("{CARRIER}login_mode = \"both\"\n"),
-        "relay.toml:15: carrier[0].login_mode: only SMGP knows login_mode, and this carrier speaks another protocol; \
-          remove it, or set protocol = \"smgp\"",
+        &format!("{cmpp}from = \"10690001\"\nlogin_mode = \"both\"\n"),
+        "relay.toml:16: carrier[0].login_mode: only SMPP and SMGP know login_mode, and this carrier speaks another protocol; \
+         remove it, or set protocol = \"smpp\" or \"smgp\"",
     );
+    let (config, _) = good(&format!("{GOOD}{CARRIER}login_mode = \"split\"\nbinds = 2\n"));
+    let Protocol::Smpp(account) = &config.carriers[0].protocol else { panic!("{config:?}") };
+    assert_eq!(account.logins, Logins::Split);
 }
 
 const SGIP: &str = "[[carrier]]\nname = \"sgip-1\"\nprotocol = \"sgip\"\naddress = \"127.0.0.1:8801\"\nsystem_id = \"postrider\"\npassword_env = \"GOOD\"\nfrom = \"10690001\"\narea_code = \"010\"\ncorp_id = \"12345\"\nlisten = \"0.0.0.0:8801\"\ncallback_from = [\"10.0.0.0/8\"]\n";

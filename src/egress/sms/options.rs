@@ -132,11 +132,14 @@ pub struct Smpp {
     pub short_npi: u8,
     /// How the carrier is told until when a text may be delivered.
     pub validity: Validity,
+    /// What its binds are for.
+    pub logins: Logins,
 }
 
 impl Default for Smpp {
     fn default() -> Self {
-        Self { system_type: String::new(), short_ton: 0, short_npi: 1, validity: Validity::Relative }
+        let (validity, logins) = (Validity::Relative, Logins::Both);
+        Self { system_type: String::new(), short_ton: 0, short_npi: 1, validity, logins }
     }
 }
 
@@ -212,7 +215,7 @@ impl Default for Smgp {
     }
 }
 
-/// What the binds of an SMGP account log in for, as it was set up there.
+/// What the binds of an SMPP or SMGP account log in for, as it was set up there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Logins {
     /// Each to send and to receive.
@@ -275,7 +278,11 @@ impl Options {
         if !(1..=BINDS_MAX).contains(&self.binds) {
             return bad("binds", "1 to 64");
         }
-        if self.binds == 1 && matches!(self.protocol, Protocol::Smgp(Smgp { logins: Logins::Split, .. })) {
+        let splits = match &self.protocol {
+            Protocol::Smpp(Smpp { logins, .. }) | Protocol::Smgp(Smgp { logins, .. }) => *logins == Logins::Split,
+            _ => false,
+        };
+        if self.binds == 1 && splits {
             return bad("binds", "at least 2: one to receive, the others to send");
         }
         if !(1..=WINDOW_MAX).contains(&self.window) {
@@ -305,7 +312,7 @@ impl Options {
         out: &mut BytesMut,
     ) -> Result<Box<dyn Login>, OptionsError> {
         match &self.protocol {
-            Protocol::Smpp(account) => protocol::smpp::login(self, account, now, out),
+            Protocol::Smpp(account) => protocol::smpp::login(self, account, account.logins.of(bind), now, out),
             Protocol::Cmpp(account) => protocol::cmpp::login(self, account, wall, out),
             Protocol::Smgp(account) => protocol::smgp::login(self, account, account.logins.of(bind), wall, out),
             Protocol::Sgip(account) => protocol::sgip::login(self, account, wall, out),

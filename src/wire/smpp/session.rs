@@ -235,14 +235,14 @@ impl<M: Submits> Bound<M> {
     pub fn free(&self) -> usize {
         self.state.free()
     }
+}
 
+impl<M: Mode> Bound<M> {
     /// Submissions that may still be answered in time.
     pub fn awaited(&self) -> usize {
         self.state.awaited()
     }
-}
 
-impl<M: Mode> Bound<M> {
     fn new(settings: Settings, now: Mono) -> Self {
         let settings = link_state::Settings {
             window: settings.window,

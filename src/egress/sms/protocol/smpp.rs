@@ -10,7 +10,8 @@ use super::{
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SenderId, SmsText};
 use crate::sms::{self, Alphabet, Concatenation, receipt};
-use crate::wire::smpp::session::{self, BindStep, LinkFault, Transceiver};
+use crate::wire::smgp::LoginMode;
+use crate::wire::smpp::session::{self, BindStep, LinkFault, Receiver, Transceiver, Transmitter};
 use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, esm_class, tlv};
 
 /// A text's octets.
@@ -23,6 +24,7 @@ pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8) -> Cut {
 pub(in crate::egress::sms) fn login(
     options: &Options,
     account: &Smpp,
+    mode: LoginMode,
     now: Mono,
     out: &mut BytesMut,
 ) -> Result<Box<dyn Login>, OptionsError> {
@@ -32,17 +34,74 @@ pub(in crate::egress::sms) fn login(
         response_timeout: options.response_timeout,
     };
     let request = account.bind(&options.system_id, &options.password)?;
-    let binding = session::Open::new(settings).bind(request, now.plus(options.bind_timeout), out);
-    Ok(Box::new(Binding { framer: Framer::new(), binding, account: account.clone() }))
+    let (open, deadline) = (session::Open::new(settings), now.plus(options.bind_timeout));
+    Ok(match mode {
+        LoginMode::Both => Binding::login(open.bind::<Transceiver>(request, deadline, out), account),
+        LoginMode::Send => Binding::login(open.bind::<Transmitter>(request, deadline, out), account),
+        LoginMode::Receive => Binding::login(open.bind::<Receiver>(request, deadline, out), account),
+    })
 }
 
-struct Binding {
+/// What can be done in a mode.
+trait Works: session::Mode {
+    /// Texts may be submitted.
+    const SUBMITS: bool;
+
+    fn submit(
+        session: &mut session::Bound<Self>,
+        message: ShortMessage,
+        now: Mono,
+        out: &mut BytesMut,
+    ) -> Result<u32, session::WindowFull>
+    where
+        Self: Sized;
+}
+
+macro_rules! submits {
+    ($($mode:ty),*) => {$(
+        impl Works for $mode {
+            const SUBMITS: bool = true;
+
+            fn submit(
+                session: &mut session::Bound<Self>,
+                message: ShortMessage,
+                now: Mono,
+                out: &mut BytesMut,
+            ) -> Result<u32, session::WindowFull> {
+                session.submit_sm(message, now, out)
+            }
+        }
+    )*};
+}
+
+submits!(Transceiver, Transmitter);
+
+impl Works for Receiver {
+    const SUBMITS: bool = false;
+
+    fn submit(
+        _: &mut session::Bound<Self>,
+        _: ShortMessage,
+        _: Mono,
+        _: &mut BytesMut,
+    ) -> Result<u32, session::WindowFull> {
+        Err(session::WindowFull)
+    }
+}
+
+struct Binding<M> {
     framer: Framer,
-    binding: session::Binding<Transceiver>,
+    binding: session::Binding<M>,
     account: Smpp,
 }
 
-impl Login for Binding {
+impl<M: Works> Binding<M> {
+    fn login(binding: session::Binding<M>, account: &Smpp) -> Box<dyn Login> {
+        Box::new(Self { framer: Framer::new(), binding, account: account.clone() })
+    }
+}
+
+impl<M: Works> Login for Binding<M> {
     fn buffer(&mut self) -> &mut BytesMut {
         self.framer.buffer()
     }
@@ -65,13 +124,13 @@ impl Login for Binding {
 }
 
 /// A bound ESME.
-struct Esme {
+struct Esme<M> {
     framer: Framer,
-    session: session::Bound<Transceiver>,
+    session: session::Bound<M>,
     account: Smpp,
 }
 
-impl Bound for Esme {
+impl<M: Works> Bound for Esme<M> {
     fn buffer(&mut self) -> &mut BytesMut {
         self.framer.buffer()
     }
@@ -91,7 +150,7 @@ impl Bound for Esme {
     }
 
     fn submit(&mut self, part: &Part, now: Mono, out: &mut BytesMut) -> Result<u32, WindowFull> {
-        self.session.submit_sm(message(&self.account, part), now, out).map_err(|_| WindowFull)
+        M::submit(&mut self.session, message(&self.account, part), now, out).map_err(|_| WindowFull)
     }
 
     fn answer_delivery(&mut self, delivery: DeliveryId, reaction: Reaction, out: &mut BytesMut) {
@@ -114,6 +173,10 @@ impl Bound for Esme {
 
     fn awaited(&self) -> usize {
         self.session.awaited()
+    }
+
+    fn submits(&self) -> bool {
+        M::SUBMITS
     }
 
     fn close(self: Box<Self>, out: &mut BytesMut) -> Box<dyn Closing> {
