@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use super::files;
 use super::mistake::{Fault, shortened};
 use super::reader::Section;
+use super::smpp_server;
 use super::value;
 use crate::model::Channel;
 use crate::policy::Client;
@@ -41,6 +42,7 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
     let templates_only = section.or("templates_only", false, value::flag);
     let bounces = section.or("bounces", true, value::flag);
     let transliterate = section.or("transliterate", false, value::flag);
+    let smpp = smpp_server::terms(section);
     Some(Client {
         name: name?,
         password,
@@ -53,6 +55,7 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
         templates_only,
         bounces,
         transliterate,
+        smpp,
     })
 }
 

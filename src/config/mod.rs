@@ -27,6 +27,7 @@ mod replies;
 mod routing;
 mod server;
 mod sgip;
+mod smpp_server;
 mod sources;
 mod text_rules;
 mod texts;
@@ -58,6 +59,7 @@ pub use quantity::{parse_bytes, parse_span};
 pub use queue::{Queue, Retry};
 pub use replies::Replies;
 pub use server::{Admin, Auth, Http, Listener, ListenerTls, Server, Tls};
+pub use smpp_server::SmppListener;
 pub use text_rules::Texts;
 pub use texts::Carrier;
 pub use timeouts::DeliveryTimeouts;
@@ -79,6 +81,10 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The applications' API.
     pub http: Option<Http>,
+    /// SMPP in.
+    pub smpp_listeners: Vec<SmppListener>,
+    /// Limits and times of it.
+    pub smpp_server: crate::ingress::smpp::Options,
     /// Metrics and health.
     pub admin: Option<Admin>,
     /// Who may submit.

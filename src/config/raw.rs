@@ -11,7 +11,9 @@ use super::server::{self, Admin, Http, Listener, Server, Tls};
 use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
 use super::warmup::{self, PlanSection};
-use super::{Config, Events, Replies, Texts, clients, outbound_tls, replies, routing, text_rules, tls_reports};
+use super::{
+    Config, Events, Replies, Texts, clients, outbound_tls, replies, routing, smpp_server, text_rules, tls_reports,
+};
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
 use crate::policy::texts::{Cap, Registered};
 use crate::policy::{Client, Clients};
@@ -23,6 +25,8 @@ pub(super) struct RawConfig {
     pub(super) tls: Option<Tls>,
     pub(super) listeners: Vec<Placed<Listener>>,
     pub(super) http: Option<Http>,
+    pub(super) smpp_listeners: Vec<Placed<super::SmppListener>>,
+    pub(super) smpp_server: crate::ingress::smpp::Options,
     pub(super) admin: Option<Admin>,
     pub(super) clients: Vec<Placed<Client>>,
     pub(super) dkim: Vec<Placed<Dkim>>,
@@ -62,6 +66,8 @@ impl RawConfig {
             tls: root.table("tls", server::tls),
             listeners: root.tables("listener", server::listener),
             http: root.table("http", server::http),
+            smpp_listeners: root.tables("smpp_listener", smpp_server::listener),
+            smpp_server: root.table("smpp_server", smpp_server::server),
             admin: root.table("admin", server::admin),
             clients: root.tables("client", clients::client),
             dkim: root.tables("dkim", mail::dkim),
@@ -106,6 +112,8 @@ impl RawConfig {
             tls: self.tls,
             listeners: values(self.listeners),
             http: self.http,
+            smpp_listeners: values(self.smpp_listeners),
+            smpp_server: self.smpp_server,
             admin: self.admin,
             clients: Clients::new(values(self.clients)),
             dkim: values(self.dkim),

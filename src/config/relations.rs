@@ -19,6 +19,7 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
     clients(raw, notes);
     signatures(raw, notes);
     super::tls_reports::check(raw, notes);
+    super::smpp_server::check(raw, notes);
     mail_routes(raw, notes);
     dane(raw, notes);
     text_routes(raw, notes);
@@ -31,11 +32,14 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
 fn addresses(raw: &RawConfig, notes: &Notes<'_>) {
     let listeners = raw.listeners.iter().map(|l| (l.value.address, l.key_of("address")));
     let http = raw.http.iter().map(|h| (h.address, "http.address".to_owned()));
+    let smpp = raw.smpp_listeners.iter().map(|l| (l.value.address, l.key_of("address")));
     let admin = raw.admin.iter().map(|a| (a.address, "admin.address".to_owned()));
     let callbacks = super::sgip::listening(raw);
-    let bound = listeners.chain(http).chain(admin).chain(callbacks).filter(|(address, _)| address.port() != 0);
+    let bound = listeners.chain(http).chain(smpp).chain(admin).chain(callbacks);
+    let bound = bound.filter(|(address, _)| address.port() != 0);
     once(notes, bound, |address| format!("{address} is taken"), "give each its own address or port");
-    if raw.listeners.is_empty() && raw.http.is_none() && !notes.has("listener") && !notes.has("http") {
+    let smtp_or_http = !raw.listeners.is_empty() || raw.http.is_some() || notes.has("listener") || notes.has("http");
+    if !smtp_or_http && raw.smpp_listeners.is_empty() && !notes.has("smpp_listener") {
         notes.mistake("listener", "nothing listens: no message could come in", "add a [[listener]] or an [http] table");
     }
 }

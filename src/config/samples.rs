@@ -11,15 +11,17 @@ use crate::egress::email::TlsReportOptions;
 use crate::egress::email::WarmupRules;
 use crate::egress::sms::{Callback, Protocol};
 use crate::mail::dkim::{Algorithm, generate};
+use crate::policy::SmppTerms;
 
 /// What a password file of a client holds.
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
 
 /// The samples, topic by topic; together they are one configuration.
-const SAMPLES: [(&str, &str); 15] = [
+const SAMPLES: [(&str, &str); 16] = [
     ("server.toml", include_str!("../../config/server.toml")),
     ("tls.toml", include_str!("../../config/tls.toml")),
     ("listeners.toml", include_str!("../../config/listeners.toml")),
+    ("smpp.toml", include_str!("../../config/smpp.toml")),
     ("http.toml", include_str!("../../config/http.toml")),
     ("admin.toml", include_str!("../../config/admin.toml")),
     ("clients.toml", include_str!("../../config/clients.toml")),
@@ -94,6 +96,9 @@ fn the_samples_show_the_defaults() {
         (&defaults.caps[..], small.texts.numbers_remembered)
     );
     assert_eq!(shown.replies, small.replies);
+    assert_eq!(format!("{:?}", shown.smpp_server), format!("{:?}", small.smpp_server));
+    let terms = SmppTerms { system_id: None, ..shown.clients.named("shop").unwrap().smpp.clone() };
+    assert_eq!(terms, SmppTerms::default());
     assert_eq!(Delivery { allow_private: vec![], ..shown.delivery }, small.delivery);
     assert_eq!(Dns { nameservers: vec![], ..shown.dns }, small.dns);
     let third = shown.sources.sources().find(|source| &*source.name == "mta3").unwrap();

@@ -17,8 +17,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,6 +47,15 @@ pub struct Options {
     pub keep: u32,
 }
 
+/// Somebody who is told every fact, in the order in which they are settled, and loses none while the relay runs.
+pub trait Follower: Send + Sync + std::fmt::Debug {
+    /// A fact; must not block, nor ask the queue, which may be telling it.
+    fn told(&self, fact: &Fact);
+
+    /// Waits until what it makes of all facts so far is on stable storage; false if that cannot be said.
+    fn kept(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+}
+
 /// The event log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct EventLog {
@@ -56,6 +66,7 @@ pub struct EventLog {
 struct Shared {
     queue: SyncSender<Message>,
     watchers: broadcast::Sender<Arc<Fact>>,
+    follower: OnceLock<Arc<dyn Follower>>,
     metrics: Arc<Metrics>,
     /// Taken by whoever completes the file at start.
     tail: Mutex<Option<Tail>>,
@@ -102,6 +113,7 @@ impl EventLog {
             shared: Arc::new(Shared {
                 queue,
                 watchers: broadcast::channel(SUBSCRIBER_BACKLOG).0,
+                follower: OnceLock::new(),
                 metrics,
                 tail: Mutex::new(Some(tail)),
                 writer: Mutex::new(Some(handle)),
@@ -116,6 +128,7 @@ impl EventLog {
         let shared = Shared {
             queue,
             watchers: broadcast::channel(1).0,
+            follower: OnceLock::new(),
             metrics,
             tail: Mutex::new(None),
             writer: Mutex::new(None),
@@ -123,11 +136,19 @@ impl EventLog {
         (Self { shared: Arc::new(shared) }, Facts(facts))
     }
 
+    /// Tells somebody every fact from now on; the first to ask.
+    pub fn follow(&self, follower: Arc<dyn Follower>) {
+        let _ = self.shared.follower.set(follower);
+    }
+
     /// Records a fact; never blocks.
     pub fn record(&self, fact: Fact) {
         let class = fact.class.map_or("none", |c| c.as_str());
         let channel = fact.channel.map_or("none", Channel::as_str);
         self.shared.metrics.facts.with_label_values(&[channel, class, fact.event.as_str()]).inc();
+        if let Some(follower) = self.shared.follower.get() {
+            follower.told(&fact);
+        }
         let fact = Arc::new(fact);
         if self.shared.watchers.receiver_count() > 0 {
             let _ = self.shared.watchers.send(fact.clone());
@@ -143,12 +164,18 @@ impl EventLog {
         self.synced_since(self.shared.metrics.facts_dropped.get()).await
     }
 
-    /// Records facts that no record of the queue tells of, and waits until they are in the file and synced; false if that cannot
-    /// be said, and then they may be there all the same. Those who come together share a sync.
+    /// Records facts that no record of the queue tells of, and waits until they are in the file and synced, and a follower has kept
+    /// them; false if that cannot be said, and then they may be there all the same. Those who come together share a sync.
     pub async fn keep(&self, facts: Vec<Fact>) -> bool {
         let dropped = self.shared.metrics.facts_dropped.get();
         facts.into_iter().for_each(|fact| self.record(fact));
-        self.synced_since(dropped).await
+        if !self.synced_since(dropped).await {
+            return false;
+        }
+        match self.shared.follower.get() {
+            Some(follower) => follower.kept().await,
+            None => true,
+        }
     }
 
     async fn synced_since(&self, dropped: u64) -> bool {
@@ -346,7 +373,8 @@ fn sync_dir_of(path: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn numbered(path: &Path, n: u32) -> PathBuf {
+/// The n-th rotated file; 0 is the file itself.
+pub(super) fn numbered(path: &Path, n: u32) -> PathBuf {
     if n == 0 {
         return path.to_owned();
     }

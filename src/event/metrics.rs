@@ -25,6 +25,8 @@ pub struct Metrics {
     pub smtp_connections: IntGauge,
     /// SMTP connections taken, by what became of them (`served`, `refused`).
     pub smtp_connections_taken: IntCounterVec,
+    /// SMPP in.
+    pub smpp: SmppMetrics,
     /// HTTP requests, by route and status.
     pub http_requests: IntCounterVec,
     /// Credentials checked, by result (`ok`, `bad`, `limited`, `busy`).
@@ -126,14 +128,11 @@ impl Metrics {
     #[allow(clippy::too_many_lines, reason = "a catalogue, one entry a line")]
     pub fn new() -> Self {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            declared(&registry, IntCounterVec::new(Opts::new(format!("postrider_{name}"), help), labels))
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            declared(&registry, IntGaugeVec::new(Opts::new(format!("postrider_{name}"), help), labels))
-        };
-        let counter = |name: &str, help: &str| declared(&registry, IntCounter::new(format!("postrider_{name}"), help));
-        let gauge = |name: &str, help: &str| declared(&registry, IntGauge::new(format!("postrider_{name}"), help));
+        let declare = Declare(&registry);
+        let counters = |name: &str, help: &str, labels: &[&str]| declare.counters(name, help, labels);
+        let gauges = |name: &str, help: &str, labels: &[&str]| declare.gauges(name, help, labels);
+        let counter = |name: &str, help: &str| declare.counter(name, help);
+        let gauge = |name: &str, help: &str| declare.gauge(name, help);
         Self {
             accepted_messages: counters(
                 "accepted_messages_total",
@@ -146,6 +145,7 @@ impl Metrics {
             refused: counters("refused_submissions_total", "Submissions refused.", &["ingress", "reason"]),
             smtp_connections: gauge("smtp_connections", "SMTP connections open."),
             smtp_connections_taken: counters("smtp_connections_total", "SMTP connections taken.", &["result"]),
+            smpp: SmppMetrics::new(&declare),
             http_requests: counters("http_requests_total", "HTTP requests.", &["route", "status"]),
             credentials_checked: counters("credentials_checked_total", "Credentials checked.", &["result"]),
             attempts: counters("attempts_total", "Attempts at delivery, per recipient.", &["channel", "outcome"]),
@@ -230,6 +230,71 @@ impl Metrics {
             tracing::error!(error = %e, "metrics could not be rendered");
         }
         String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// Those of SMPP in.
+#[derive(Debug)]
+pub struct SmppMetrics {
+    /// SMPP connections taken, by what became of them (`served`, `refused`).
+    pub connections: IntCounterVec,
+    /// SMPP binds, by client.
+    pub binds: IntGaugeVec,
+    /// Submissions by SMPP, by client and result (`taken`, `refused`, `throttled`).
+    pub submissions: IntCounterVec,
+    /// Parts of long texts submitted by SMPP that wait for others.
+    pub parts: IntGauge,
+    /// Such parts whose others did not come.
+    pub parts_given_up: IntCounter,
+    /// Texts whose receipts are wanted by SMPP and not taken.
+    pub receipts_wanted: IntGauge,
+    /// Receipts and replies that wait to be brought, by client.
+    pub deliveries_waiting: IntGaugeVec,
+    /// Receipts and replies brought, by client, kind (`receipt`, `reply`) and result (`taken`, `put-off`, `expired`).
+    pub deliveries: IntCounterVec,
+}
+
+impl SmppMetrics {
+    fn new(declare: &Declare<'_>) -> Self {
+        let counters = |name: &str, help: &str, labels: &[&str]| declare.counters(name, help, labels);
+        let gauges = |name: &str, help: &str, labels: &[&str]| declare.gauges(name, help, labels);
+        let counter = |name: &str, help: &str| declare.counter(name, help);
+        let gauge = |name: &str, help: &str| declare.gauge(name, help);
+        Self {
+            connections: counters("smpp_connections_total", "SMPP connections taken.", &["result"]),
+            binds: gauges("smpp_binds", "SMPP binds.", &["client"]),
+            submissions: counters("smpp_submissions_total", "Submissions by SMPP.", &["client", "result"]),
+            parts: gauge("smpp_parts_waiting", "Parts of texts submitted by SMPP that wait for others."),
+            parts_given_up: counter("smpp_parts_given_up_total", "Such parts whose others did not come."),
+            receipts_wanted: gauge("smpp_receipts_wanted", "Texts whose receipts are wanted by SMPP and not taken."),
+            deliveries_waiting: gauges("smpp_deliveries_waiting", "Receipts and replies to be brought.", &["client"]),
+            deliveries: counters(
+                "smpp_deliveries_total",
+                "Receipts and replies brought by SMPP.",
+                &["client", "kind", "result"],
+            ),
+        }
+    }
+}
+
+/// Makes and registers metrics.
+struct Declare<'r>(&'r Registry);
+
+impl Declare<'_> {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        declared(self.0, IntCounterVec::new(Opts::new(format!("postrider_{name}"), help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        declared(self.0, IntGaugeVec::new(Opts::new(format!("postrider_{name}"), help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        declared(self.0, IntCounter::new(format!("postrider_{name}"), help))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        declared(self.0, IntGauge::new(format!("postrider_{name}"), help))
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod log;
 pub mod metrics;
+pub mod past;
 pub mod tail;
 
 use std::collections::BTreeMap;
@@ -248,6 +249,9 @@ impl Fact {
 pub struct HandsetFact {
     /// The handset's number (masked where the text that it answers is of class `otp`).
     pub from: String,
+    /// The number in full, for those that pass the message on; not in the event.
+    #[serde(skip)]
+    pub number: Arc<str>,
     /// What it was sent to: an access number of ours.
     pub to: Arc<str>,
     /// The words.
@@ -402,6 +406,9 @@ pub struct PeerFact {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_policy: Option<Arc<str>>,
 }
+
+/// The reason of the `receipt` that says that a text's receipts are not waited for any more.
+pub const NO_RECEIPT: &str = "no receipt came in time";
 
 /// Hides all but the ends of an `otp` recipient: `+86138****8000`, `l***@example.com`.
 pub fn mask(address: &str) -> String {

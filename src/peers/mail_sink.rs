@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{SharedClock, SystemClock};
-use crate::ingress::smtp::stream::{Flow, FlowError, stopped};
+use crate::ingress::stream::{Flow, FlowError, stopped};
 use crate::model::{Address, MailData, Mailbox, MessageId, Responsibility, ReversePath};
 use crate::peers::arrivals::ArrivalList;
 use crate::wire::smtp::server::{EndOfData, Event, LongLines, NegativeReply, Received, Session, Terms, Tls};

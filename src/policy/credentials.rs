@@ -163,6 +163,27 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`].
     pub async fn api_key(&self, key: &Secret, peer: IpAddr) -> Result<Arc<Client>, CredentialsError> {
+        self.owner_of(key).ok_or_else(|| self.wrong_key(peer))
+    }
+
+    /// Checks what a client of that name shows where one field has to do for passwords and API keys.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub async fn password_or_key(
+        &self,
+        name: &str,
+        secret: &Secret,
+        peer: IpAddr,
+    ) -> Result<Arc<Client>, CredentialsError> {
+        match self.owner_of(secret).filter(|owner| *owner.name == *name) {
+            Some(client) => Ok(client),
+            None => self.password(name, secret, peer).await,
+        }
+    }
+
+    /// Whose API key it is. Not counted.
+    fn owner_of(&self, key: &Secret) -> Option<Arc<Client>> {
         let hash = digest::digest(&digest::SHA256, key.expose().as_bytes());
         let clients = self.clients.load();
         // All keys are looked at, whichever is right: time tells nothing.
@@ -175,10 +196,8 @@ impl Credentials {
                 place += 1;
             }
         }
-        match found.checked_sub(1).and_then(|place| owners.get(usize::try_from(place).ok()?)) {
-            Some(client) => Ok(Arc::clone(client)),
-            None => Err(self.wrong_key(peer)),
-        }
+        let owner = found.checked_sub(1).and_then(|place| owners.get(usize::try_from(place).ok()?));
+        owner.map(|client| Arc::clone(client))
     }
 
     /// Counts a key that `peer` sent and that is nobody's, for its network.

@@ -10,8 +10,9 @@ pub mod texts;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{Channel, ClientName, Domain, Number, Secret, SenderId};
+use crate::model::{Channel, Class, ClientName, Domain, Number, Rate, Secret, SenderId};
 
 /// An application that may submit.
 #[derive(Clone, Debug)]
@@ -39,6 +40,30 @@ pub struct Client {
     /// Its texts are written with look-alikes where that makes them fit the GSM 7-bit alphabet, if they do not say
     /// otherwise.
     pub transliterate: bool,
+    /// How it may bind by SMPP.
+    pub smpp: SmppTerms,
+}
+
+/// How a client may bind by SMPP, and what it may do then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SmppTerms {
+    /// The `system_id` that it binds with; `None`: its name.
+    pub system_id: Option<Arc<str>>,
+    /// Most binds at a time.
+    pub binds: usize,
+    /// Most submissions unanswered at a time, over all its binds.
+    pub window: usize,
+    /// Most submissions in a time, over all its binds; a second's worth may come at once.
+    pub rate: Rate,
+    /// The class of texts that do not say theirs.
+    pub class: Class,
+}
+
+impl Default for SmppTerms {
+    fn default() -> Self {
+        let rate = Rate { count: 100, per: Duration::from_secs(1) };
+        Self { system_id: None, binds: 2, window: 32, rate, class: Class::default() }
+    }
 }
 
 /// Why something is not allowed.
@@ -111,17 +136,30 @@ impl std::error::Error for Refusal {}
 #[derive(Clone, Debug, Default)]
 pub struct Clients {
     by_name: HashMap<ClientName, Arc<Client>>,
+    /// Those that have an SMPP `system_id` of their own.
+    by_system_id: HashMap<Arc<str>, Arc<Client>>,
 }
 
 impl Clients {
     /// A table of clients; names are unique, `config` has seen to it.
     pub fn new(clients: impl IntoIterator<Item = Client>) -> Self {
-        Self { by_name: clients.into_iter().map(|c| (c.name.clone(), Arc::new(c))).collect() }
+        let clients: Vec<Arc<Client>> = clients.into_iter().map(Arc::new).collect();
+        let all = || clients.iter().cloned();
+        Self {
+            by_name: all().map(|c| (c.name.clone(), c)).collect(),
+            by_system_id: all().filter_map(|c| Some((c.smpp.system_id.clone()?, c))).collect(),
+        }
     }
 
     /// The client of that name.
     pub fn named(&self, name: &str) -> Option<&Arc<Client>> {
         self.by_name.get(name)
+    }
+
+    /// The client that binds by SMPP with that `system_id`.
+    pub fn of_system_id(&self, system_id: &str) -> Option<&Arc<Client>> {
+        let by_name = || self.named(system_id).filter(|client| client.smpp.system_id.is_none());
+        self.by_system_id.get(system_id).or_else(by_name)
     }
 
     /// All of them.

@@ -46,6 +46,7 @@ mod lanes;
 mod learnt;
 mod lease;
 mod life;
+mod lives;
 mod load;
 mod options;
 mod pace;

@@ -7,7 +7,7 @@ use super::entry::{Entry, Track};
 use super::life::{Attempt, Change, End, PartReceipt, State};
 use super::retry::{Retry, after_throttling};
 use crate::clock::Timestamp;
-use crate::event::{BounceFact, Fact, Kind, PeerFact, ReplyFact, RuleFact, mask};
+use crate::event::{BounceFact, Fact, Kind, NO_RECEIPT, PeerFact, ReplyFact, RuleFact, mask};
 use crate::model::{
     Address, Channel, Class, ClientName, Envelope, MessageId, Outcome, PartState, Peer, Receipt, ReceiptState,
     RecipientIndex, RecipientOutcome, Reply, Stage, TextProgress,
@@ -255,7 +255,7 @@ pub(super) fn fact_of(
     fact.attempt = Some(attempts_made + u32::from(change.attempt.is_some() && change.counts));
     match change.state {
         State::Queued { due } => fact.next_attempt = Some(due),
-        State::Ended { end: End::SentWithoutReceipt, .. } => fact.reason = Some("no receipt came in time".to_owned()),
+        State::Ended { end: End::SentWithoutReceipt, .. } => fact.reason = Some(NO_RECEIPT.to_owned()),
         _ => {}
     }
     let parts = change.progress.as_deref().map(|p| p.parts.len()).or(parts);

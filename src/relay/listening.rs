@@ -15,15 +15,19 @@ use crate::admin::control::{ControlSocket, ListenerStatus, SOCKET_NAME};
 use crate::admin::http::{AdminServer, Shown};
 use crate::egress::sms::CallbackListener;
 use crate::ingress::http::{HttpServer, Live};
+use crate::ingress::smpp::{self, SmppServer};
 use crate::ingress::smtp::{Shared, SmtpServer};
 use crate::policy::credentials::Credentials;
+use crate::policy::texts::Caps;
 use crate::queue::Queue;
+use crate::storage::RealDisk;
 
 /// Everything that is served.
 #[derive(Debug)]
 pub(super) struct Listening {
     pub(super) smtp: Vec<SocketAddr>,
     pub(super) http: Option<SocketAddr>,
+    pub(super) smpp: Vec<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
     /// Where carriers come to us.
     pub(super) callbacks: Vec<SocketAddr>,
@@ -37,6 +41,7 @@ pub(super) struct Listening {
 struct Bound {
     smtp: Vec<SmtpServer<Queue>>,
     http: Option<HttpServer<Live>>,
+    smpp: Vec<SmppServer>,
     admin: Option<AdminServer>,
     callbacks: Vec<CallbackListener>,
     control: Option<ControlSocket<Core>>,
@@ -47,6 +52,8 @@ impl Listening {
     pub(super) fn bind(core: &Arc<Core>, data_dir: &Path) -> Result<Self, StartError> {
         let config = core.config.lock().clone();
         let credentials = Credentials::new(core.live.clients.clone(), core.clock.clone());
+        // What has been sent counts whoever brought it.
+        let caps = Caps::new(config.texts.numbers_remembered);
         let mut bound = Bound::default();
         let shared = Shared::new(
             core.live.smtp.clone(),
@@ -61,14 +68,17 @@ impl Listening {
             let server = SmtpServer::bind(options::listener(listener), shared.clone());
             bound.smtp.push(server.map_err(|e| cannot_listen(listener.address, &e))?);
         }
-        if let (Some(listener), Some(live)) = (&config.http, &core.live.http) {
+        let live = Live { queue: core.queue.clone(), credentials, opt_outs: core.opt_outs.clone() };
+        bound.smpp = bind_smpp(core, &live, &caps, data_dir)?;
+        if let (Some(listener), Some(options)) = (&config.http, &core.live.http) {
             let shared = crate::ingress::http::Shared {
-                backend: Live { queue: core.queue.clone(), credentials, opt_outs: core.opt_outs.clone() },
+                backend: live,
                 metrics: core.metrics.clone(),
+                caps: caps.clone(),
                 clock: core.clock.clone(),
                 tls: core.live.tls.clone(),
             };
-            let server = HttpServer::bind(live.clone(), shared);
+            let server = HttpServer::bind(options.clone(), shared);
             bound.http = Some(server.map_err(|e| cannot_listen(listener.address, &e))?);
         }
         if let (Some(listener), Some(live)) = (&config.admin, &core.live.admin) {
@@ -94,6 +104,7 @@ impl Listening {
         let listening = Self {
             smtp: bound.smtp.iter().map(SmtpServer::local_addr).collect(),
             http: bound.http.as_ref().map(HttpServer::local_addr),
+            smpp: bound.smpp.iter().map(SmppServer::local_addr).collect(),
             admin: bound.admin.as_ref().map(AdminServer::local_addr),
             callbacks: bound.callbacks.iter().map(CallbackListener::local_addr).collect(),
             bound,
@@ -114,6 +125,9 @@ impl Listening {
         if let Some(server) = bound.http {
             self.tasks.spawn(server.run(stop()));
         }
+        for server in bound.smpp {
+            self.tasks.spawn(server.run(stop()));
+        }
         if let Some(server) = bound.admin {
             self.tasks.spawn(server.run(stop()));
         }
@@ -131,6 +145,7 @@ impl Listening {
         let addresses = serde_json::json!({
             "smtp": self.smtp,
             "http": self.http,
+            "smpp": self.smpp,
             "admin": self.admin,
             "sgip": self.callbacks,
         });
@@ -151,10 +166,36 @@ impl Listening {
             |name: &str, address: &SocketAddr| ListenerStatus { name: name.to_owned(), address: address.to_string() };
         let smtp = self.smtp.iter().map(|a| named("smtp", a));
         let http = self.http.iter().map(|a| named("http", a));
+        let smpp = self.smpp.iter().map(|a| named("smpp", a));
         let admin = self.admin.iter().map(|a| named("admin", a));
         let sgip = self.callbacks.iter().map(|a| named("sgip", a));
-        smtp.chain(http).chain(admin).chain(sgip).collect()
+        smtp.chain(http).chain(smpp).chain(admin).chain(sgip).collect()
     }
+}
+
+/// Binds what SMPP is served on. Blocks for a moment: parts that wait are read.
+fn bind_smpp(core: &Arc<Core>, live: &Live, caps: &Caps, data_dir: &Path) -> Result<Vec<SmppServer>, StartError> {
+    let Some(outbox) = &core.outbox else { return Ok(Vec::new()) };
+    let parties = smpp::Parties {
+        clients: core.live.clients.clone(),
+        live: live.clone(),
+        caps: caps.clone(),
+        outbox: outbox.clone(),
+        events: core.events.clone(),
+        tls: core.live.tls.clone(),
+        metrics: core.metrics.clone(),
+        clock: core.clock.clone(),
+    };
+    let parts = options::smpp_parts_file(data_dir);
+    let shared = smpp::Shared::open(Arc::new(RealDisk), &parts, core.live.smpp.clone(), parties)
+        .map_err(|e| StartError::failed(parts.display())(&e))?;
+    tokio::spawn(smpp::Shared::keep_up(&shared));
+    let listeners = core.config.lock().smpp_listeners.clone();
+    let bind = |listener| {
+        let server = SmppServer::bind(options::smpp_listener(listener), shared.clone());
+        server.map_err(|e| cannot_listen(listener.address, &e))
+    };
+    listeners.iter().map(bind).collect()
 }
 
 fn cannot_listen(address: SocketAddr, why: &io::Error) -> StartError {

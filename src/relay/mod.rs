@@ -38,7 +38,7 @@ use crate::egress::email::{self, MailEgress, PausedSource};
 use crate::egress::sms::Carrier;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
-use crate::ingress::{http, smtp};
+use crate::ingress::{http, smpp, smtp};
 use crate::mail::dkim::SignerSet;
 use crate::policy::Clients;
 use crate::policy::opt_outs::OptOuts;
@@ -78,6 +78,8 @@ pub struct Relay {
 pub(crate) struct Core {
     queue: Queue,
     opt_outs: OptOuts,
+    /// What clients are to be brought by SMPP, where that is served.
+    outbox: Option<Arc<smpp::Outbox>>,
     events: EventLog,
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -102,6 +104,7 @@ struct Live {
     routes: Arc<ArcSwap<Routes>>,
     smtp: Arc<ArcSwap<smtp::Options>>,
     http: Option<Arc<ArcSwap<http::Options>>>,
+    smpp: Arc<ArcSwap<smpp::Options>>,
     admin: Option<Arc<ArcSwap<crate::admin::http::Options>>>,
     email: Arc<ArcSwap<email::Options>>,
     tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
@@ -160,6 +163,7 @@ impl Relay {
             routes: Arc::new(ArcSwap::from_pointee(config.routes.clone())),
             smtp: Arc::new(ArcSwap::from_pointee(options::smtp(&config))),
             http: config.http.as_ref().map(|h| Arc::new(ArcSwap::from_pointee(options::http(&config, h)))),
+            smpp: Arc::new(ArcSwap::from_pointee(options::smpp(&config))),
             admin: config.admin.as_ref().map(|a| Arc::new(ArcSwap::from_pointee(options::admin(a)))),
             email: Arc::new(ArcSwap::from_pointee(options::email(&config))),
             tls: Arc::new(ArcSwapOption::new(tls)),
@@ -168,7 +172,8 @@ impl Relay {
             notices: Arc::new(ArcSwap::from_pointee(options::notices(&config))),
             replies: Arc::new(ArcSwap::from_pointee(config.replies.options.clone())),
         };
-        let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics).await?;
+        let outbox = open_outbox(&config, &live, &clock, &metrics).await?;
+        let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics, outbox.clone()).await?;
         let (opt_outs, replies) = open_replies(&config, &live, &queue, &events, &clock, &metrics).await?;
         let pace = PaceFile::new(options::pace_file(&config.server.data_dir));
         queue.recall_pace(&pace);
@@ -193,6 +198,7 @@ impl Relay {
             parts: parts.clone(),
             queue,
             opt_outs,
+            outbox,
             events,
             metrics,
             readiness: Readiness::starting(),
@@ -215,6 +221,7 @@ impl Relay {
         tokio::spawn(refresh_policies(policies));
         tokio::spawn(Replies::keep_up(Arc::downgrade(&replies)));
         tokio::spawn(tend_warmup(Arc::downgrade(&core)));
+        core.tend_outbox();
         tokio::spawn(keep_pace(Arc::downgrade(&core)));
         core.readiness.clear(Reason::Starting);
         listening.publish(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
@@ -234,6 +241,11 @@ impl Relay {
     /// Where carriers come to us, in the order of the configuration.
     pub fn callback_addresses(&self) -> Vec<SocketAddr> {
         self.listening.callbacks.clone()
+    }
+
+    /// Where SMPP is served, in the order of the configuration.
+    pub fn smpp_addresses(&self) -> Vec<SocketAddr> {
+        self.listening.smpp.clone()
     }
 
     /// Where metrics and health are served.
@@ -282,6 +294,9 @@ impl Relay {
         }
         while leaving.join_next().await.is_some() {}
         core.queue.shutdown().await;
+        if let Some(outbox) = &core.outbox {
+            outbox.flush().await;
+        }
         let events = core.events.clone();
         let _ = tokio::task::spawn_blocking(move || events.close()).await;
     }
@@ -293,10 +308,13 @@ async fn open_queue(
     live: &Live,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
+    outbox: Option<Arc<smpp::Outbox>>,
 ) -> Result<(Queue, EventLog), StartError> {
     let event_options = options::events(config);
     let file = event_options.file.display().to_string();
     let events = EventLog::open(event_options, metrics.clone()).map_err(|e| StartError::failed(file)(&e))?;
+    // Before the queue tells what the last crash kept from being told.
+    outbox.into_iter().for_each(|outbox| events.follow(outbox));
     let (spool, log) = (options::spool(&config.server.data_dir), options::storage(config));
     let (queue_options, routes) = (options::queue(config, hold), live.routes.clone());
     let (own_clock, facts, metrics) = (clock.clone(), events.clone(), metrics.clone());
@@ -322,6 +340,25 @@ async fn open_queue(
     );
     tokio::spawn(tell_progress(queue.clone(), clock.clone()));
     Ok((queue, events))
+}
+
+/// Opens what clients are to be brought by SMPP, where that is served.
+async fn open_outbox(
+    config: &Config,
+    live: &Live,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<smpp::Outbox>>, StartError> {
+    if config.smpp_listeners.is_empty() {
+        return Ok(None);
+    }
+    let file = options::smpp_outbox_file(&config.server.data_dir);
+    let (options, metrics, clock) = (live.smpp.clone(), metrics.clone(), clock.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        smpp::Outbox::open(Arc::new(RealDisk), &file, options, metrics, clock)
+            .map_err(|e| StartError::failed(file.display())(&e))
+    });
+    opened.await.map_err(|e| StartError::failed("SMPP receipts")(&e))?.map(Some)
 }
 
 /// Opens the list of opt-outs and what handsets' messages wait for each other.
@@ -387,6 +424,14 @@ impl Core {
             self.put_carrier(name, carrier);
         }
         Ok(())
+    }
+
+    /// Finds out what became of texts while nobody looked, and looks after what clients are to be brought.
+    fn tend_outbox(&self) {
+        let Some(outbox) = &self.outbox else { return };
+        let events = options::events(&self.config.lock());
+        tokio::spawn(outbox.clone().reconcile(self.queue.clone(), events.file, events.keep));
+        tokio::spawn(smpp::Outbox::keep_up(Arc::downgrade(outbox)));
     }
 
     fn start_carrier(&self, options: crate::egress::sms::Options) -> Result<Arc<Carrier>, String> {
@@ -493,7 +538,7 @@ pub async fn serve(file: &Path, hold: bool) -> Result<(), StartError> {
     let relay = Relay::start(config, hold).await?;
     let mut poisoned = relay.core.queue.log().poisoned();
     notify_supervisor(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(smtp = ?relay.smtp_addresses(), http = ?relay.http_address(), admin = ?relay.admin_address(), held = hold, "ready");
+    tracing::info!(smtp = ?relay.smtp_addresses(), http = ?relay.http_address(), smpp = ?relay.smpp_addresses(), admin = ?relay.admin_address(), held = hold, "ready");
     let failed = loop {
         tokio::select! {
             _ = terminate.recv() => break false,

@@ -10,7 +10,7 @@ use crate::dispatch::Notices;
 use crate::egress::email::{self, MtaStsOptions, Timeouts, TlsReportOptions};
 use crate::egress::sms;
 use crate::event;
-use crate::ingress::{http, smtp};
+use crate::ingress::{http, smpp, smtp};
 use crate::mail::dkim::{Signer, SignerSet, SigningKey};
 use crate::model::Rate;
 use crate::queue::{self, Blamed, PaceOptions, Retry};
@@ -31,6 +31,10 @@ const TLS_REPORTS: &str = "tls-reports.jsonl";
 const OPT_OUTS: &str = "opt-outs.jsonl";
 /// The parts of handsets' messages that wait for each other.
 const HANDSET_PARTS: &str = "handset-parts.jsonl";
+/// What clients are to be brought by SMPP.
+const SMPP_OUTBOX: &str = "smpp-receipts.jsonl";
+/// The parts of texts submitted by SMPP that wait for each other.
+const SMPP_PARTS: &str = "smpp-parts.jsonl";
 /// Where the bound addresses stand once the relay is ready.
 pub(super) const LISTENERS: &str = "listeners.json";
 
@@ -222,9 +226,24 @@ pub(super) fn http(config: &Config, listener: &config::Http) -> http::Options {
             ..http::ConnectionLimits::default()
         },
         text_rules: Arc::new(config.texts.rules.clone()),
-        numbers_remembered: config.texts.numbers_remembered,
         ..http::Options::default()
     }
+}
+
+pub(super) fn smpp(config: &Config) -> smpp::Options {
+    smpp::Options { text_rules: Arc::new(config.texts.rules.clone()), ..config.smpp_server.clone() }
+}
+
+pub(super) fn smpp_listener(listener: &config::SmppListener) -> smpp::Listener {
+    smpp::Listener { address: listener.address, tls: listener.tls }
+}
+
+pub(super) fn smpp_outbox_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(SMPP_OUTBOX)
+}
+
+pub(super) fn smpp_parts_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(SMPP_PARTS)
 }
 
 pub(super) fn notices(config: &Config) -> Notices {

@@ -63,6 +63,7 @@ impl Core {
         if let (Some(http), Some(listener)) = (&live.http, &new.http) {
             http.store(Arc::new(options::http(&new, listener)));
         }
+        live.smpp.store(Arc::new(options::smpp(&new)));
         if let (Some(admin), Some(listener)) = (&live.admin, &new.admin) {
             admin.store(Arc::new(options::admin(listener)));
         }
@@ -124,6 +125,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let same = [
         ("[[listener]]", format!("{:?}", old.listeners) == format!("{:?}", new.listeners)),
         ("[http]", format!("{:?}", old.http) == format!("{:?}", new.http)),
+        ("[[smpp_listener]]", old.smpp_listeners == new.smpp_listeners),
+        ("[smpp_server] joining", old.smpp_server.joining_max == new.smpp_server.joining_max),
+        ("[smpp_server] receipts", old.smpp_server.receipts_max == new.smpp_server.receipts_max),
         ("[admin] address", old.admin.as_ref().map(|a| a.address) == new.admin.as_ref().map(|a| a.address)),
         ("listen of [[carrier]]", callbacks(old) == callbacks(new)),
         ("server.data_dir", old.server.data_dir == new.server.data_dir),

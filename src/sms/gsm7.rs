@@ -27,6 +27,18 @@ pub fn encode(c: char) -> Option<Septets> {
     EXTENSION.iter().find(|&&(_, e)| e == c).map(|&(septet, _)| Septets::Escaped(septet))
 }
 
+/// The unpacked septets of a text; what the alphabet does not hold is left out.
+pub fn octets(text: &str) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(text.len());
+    for septets in text.chars().filter_map(encode) {
+        match septets {
+            Septets::One(septet) => octets.push(septet),
+            Septets::Escaped(septet) => octets.extend([ESCAPE, septet]),
+        }
+    }
+    octets
+}
+
 /// Reads unpacked septets. An unknown extension is shown as the default table's character, as TS 23.038 section 6.2.1.1
 /// asks; octets above 127 and an escape at the very end become U+FFFD.
 pub fn decode(octets: &[u8]) -> String {
@@ -106,13 +118,7 @@ mod tests {
     #[test]
     fn the_whole_alphabet_reads_back() {
         let all: String = DEFAULT.iter().copied().filter(|&c| c != '\u{1B}').chain(EXTENSION.map(|(_, c)| c)).collect();
-        let mut octets = Vec::new();
-        for c in all.chars() {
-            match encode(c).unwrap() {
-                Septets::One(s) => octets.push(s),
-                Septets::Escaped(s) => octets.extend([ESCAPE, s]),
-            }
-        }
+        let octets = octets(&all);
         assert_eq!(decode(&octets), all);
     }
 

@@ -22,6 +22,6 @@ mod words;
 
 pub use chinese::{half_width, signature, split_signature};
 pub use parts::{Encoding, Parts, Plan, outside_gsm7, parts, plan};
-pub use reassemble::{Concatenation, decode, split_header};
+pub use reassemble::{Concatenation, decode, hex, is_only_concatenation, octets, split_header};
 pub use transliterate::{look_alike, transliterate};
 pub use words::Alphabet;

@@ -57,6 +57,29 @@ pub fn decode(data_coding: u8, octets: &[u8]) -> String {
     }
 }
 
+/// True if a user data header holds nothing but concatenation: other elements are ports, languages, objects, which are no text
+/// or change what its octets mean.
+pub fn is_only_concatenation(user_data: &[u8]) -> bool {
+    let Some((&length, rest)) = user_data.split_first() else { return false };
+    let Some(mut header) = rest.get(..usize::from(length)) else { return false };
+    while let [id, length, rest @ ..] = header {
+        let (0x00 | 0x08, Some(next)) = (id, rest.get(usize::from(*length)..)) else { return false };
+        header = next;
+    }
+    header.is_empty()
+}
+
+/// Octets in hexadecimal.
+pub fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The octets that hexadecimal digits stand for.
+pub fn octets(hex: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
+    pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +98,25 @@ mod tests {
         assert_eq!(split_header(&[0, b'x']), Some((None, &b"x"[..])));
         assert_eq!(split_header(&[]), None);
         assert_eq!(split_header(&[5, 0, 3]), None);
+    }
+
+    #[test]
+    fn other_elements_are_told_apart() {
+        for (data, only) in [
+            (&[5, 0, 3, 9, 2, 1, b'x'][..], true),
+            (&[6, 8, 4, 1, 2, 3, 3], true),
+            (&[0, b'x'], true),
+            (&[11, 5, 4, 1, 2, 3, 4, 0, 3, 9, 2, 1], false),
+            (&[3, 0x24, 1, 1], false),
+            (&[5, 0, 3], false),
+            (&[2, 0, 3], false),
+            (&[1, 0], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_only_concatenation(data), only, "{data:02x?}");
+        }
+        assert_eq!(octets(&hex(&[0, 0xAB, 255])), Some(vec![0, 0xAB, 255]));
+        assert_eq!((octets("0"), octets("0g")), (None, None));
     }
 
     #[test]

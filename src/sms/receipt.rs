@@ -68,16 +68,29 @@ fn push_err(words: &mut String, err: Option<String>) {
 /// Writes a receipt's text by appendix B.
 pub fn write(id: &str, state: ReceiptState, submitted: Timestamp, done: Timestamp, quote: &str) -> String {
     let (stat, delivered, err) = match state {
-        ReceiptState::Underway => ("ACCEPTD", 0, 0),
+        ReceiptState::Underway => ("ACCEPTD", 0, 0u8),
         ReceiptState::Delivered => ("DELIVRD", 1, 0),
         ReceiptState::Expired => ("EXPIRED", 0, 1),
         ReceiptState::Undeliverable => ("UNDELIV", 0, 1),
         ReceiptState::Rejected => ("REJECTD", 0, 1),
         ReceiptState::Unknown => ("UNKNOWN", 0, 1),
     };
+    write_words(id, stat, delivered, &format!("{err:03}"), submitted, done, quote)
+}
+
+/// The same in words of one's own: `stat` is one of the standard's, `delivered` how many parts arrived, `err` three characters.
+pub fn write_words(
+    id: &str,
+    stat: &str,
+    delivered: u8,
+    err: &str,
+    submitted: Timestamp,
+    done: Timestamp,
+    quote: &str,
+) -> String {
     let quote: String = quote.chars().filter(|c| c.is_ascii() && !c.is_control()).take(20).collect();
     format!(
-        "id:{id} sub:001 dlvrd:{delivered:03} submit date:{} done date:{} stat:{stat} err:{err:03} text:{quote}",
+        "id:{id} sub:001 dlvrd:{delivered:03} submit date:{} done date:{} stat:{stat} err:{err} text:{quote}",
         short_date(submitted),
         short_date(done),
     )

@@ -164,6 +164,10 @@ fn seal(text: &str, into: &mut Vec<u8>) {
     into.push(b'\n');
 }
 
+/// Proof that a line is on stable storage: only a journal makes one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written(());
+
 /// A journal that is written to. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -198,14 +202,23 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`]; then it may be there or not.
-    pub async fn append(&self, text: &str) -> Result<(), JournalError> {
+    pub async fn append(&self, text: &str) -> Result<Written, JournalError> {
+        self.append_all(std::iter::once(text)).await
+    }
+
+    /// The same for several lines; a crash may come between them.
+    ///
+    /// # Errors
+    /// [`JournalError`]; then they may be there or not, or some of them.
+    pub async fn append_all(&self, texts: impl Iterator<Item = &str> + Clone) -> Result<Written, JournalError> {
         let (answer, answered) = oneshot::channel();
         let first = {
             let mut pending = self.shared.pending.lock();
-            if pending.bytes.len() + text.len() > PENDING_BYTES_MAX {
+            let more: usize = texts.clone().map(str::len).sum();
+            if pending.bytes.len() + more > PENDING_BYTES_MAX {
                 return Err(JournalError::Full);
             }
-            seal(text, &mut pending.bytes);
+            texts.for_each(|text| seal(text, &mut pending.bytes));
             pending.waiting.push(answer);
             pending.waiting.len() == 1
         };
@@ -214,7 +227,7 @@ impl Journal {
             let shared = self.shared.clone();
             tokio::task::spawn_blocking(move || shared.write_pending());
         }
-        answered.await.unwrap_or(Err(JournalError::Failed))
+        answered.await.unwrap_or(Err(JournalError::Failed)).map(|()| Written(()))
     }
 
     /// Bytes in the file.
@@ -311,7 +324,7 @@ mod tests {
             tokio::spawn(async move { journal.append(&format!("{{\"n\":{n}}}")).await })
         });
         for one in all.collect::<Vec<_>>() {
-            assert_eq!(one.await.unwrap(), Ok(()));
+            assert_eq!(one.await.unwrap(), Ok(Written(())));
         }
         let whole = std::fs::read(&path).unwrap();
         assert_eq!(journal.length(), whole.len() as u64);

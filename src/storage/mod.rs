@@ -71,6 +71,7 @@ mod hop;
 mod inbox;
 pub mod inspect;
 mod janitor;
+pub mod joining;
 pub mod journal;
 mod log;
 mod readers;

@@ -31,6 +31,7 @@ mod sgip;
 mod signatures;
 mod sites;
 mod smgp;
+mod smpp_server;
 mod sources;
 mod spool;
 mod steering;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::peer::Carrier;
+use crate::support::peer::{Carrier, KannelCentre};
 use crate::support::relay::{Relay, Settings};
-use crate::support::{SOON, SilentPort};
+use crate::support::{SOON, SilentPort, eventually};
 
 fn relay_and_carrier(extra: &str) -> (Relay, Carrier) {
     let carrier = Carrier::start();
@@ -99,4 +99,38 @@ fn a_carrier_that_comes_late_gets_everything() {
     for id in ids {
         relay.reaches(&id, "sent");
     }
+}
+
+#[test]
+fn kannels_message_centre_takes_texts_over_one_bind_and_brings_messages_over_another() {
+    const MESSAGES: u64 = 20;
+    let centre = KannelCentre::start(MESSAGES);
+    let extra = format!(
+        r#"
+[[carrier]]
+name = "kannel"
+protocol = "smpp"
+address = "127.0.0.1:{port}"
+system_id = "foo"
+password = "bar"
+from = "10690001"
+login_mode = "split"
+binds = 2
+
+[[sms_route]]
+prefixes = ["+"]
+carriers = ["kannel"]
+"#,
+        port = centre.0.port
+    );
+    let relay = Relay::start(&Settings { extra, ..Settings::default() });
+    let ids: Vec<String> = (0..5)
+        .map(|n| post(&relay, &format!("+861380013800{n}"), "hello")["id"].as_str().unwrap().to_owned())
+        .collect();
+    for id in &ids {
+        relay.reaches(id, "sent");
+    }
+    centre.wait_for(SOON, |submitted, answered| submitted >= 5 && answered >= MESSAGES);
+    // Each is known, whomever it answers.
+    eventually("its messages", SOON, || (relay.events("replied").len() as u64 >= MESSAGES).then_some(()));
 }

@@ -164,7 +164,7 @@ impl Replies {
             parts::Taken::Displaced(before) => self.give_out(before).await?,
         }
         let keeping = tokio::time::timeout(PATIENCE, self.waiting.keep(place, &message));
-        keeping.await.ok().and_then(Result::ok).ok_or(InboundError::Busy)
+        keeping.await.ok().and_then(Result::ok).map(drop).ok_or(InboundError::Busy)
     }
 
     /// Tells what there is of a message. If that fails the parts wait on.
@@ -280,6 +280,7 @@ impl Replies {
         };
         fact.handset = Some(HandsetFact {
             from: shown(&whole.first.from, matched),
+            number: whole.first.from.clone(),
             to: whole.first.to.clone(),
             text,
             octets,
@@ -364,13 +365,9 @@ impl<'a> Whole<'a> {
         } else {
             parts.iter().map(|part| part.alphabet.words(&part.octets)).collect()
         };
-        let words = words.map_err(|why| (hex(&octets), why));
+        let words = words.map_err(|why| (crate::sms::hex(&octets), why));
         Some(Self { first, parts: parts.len(), missing: total.saturating_sub(parts.len()), words })
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// A number, masked where it was sent a code.

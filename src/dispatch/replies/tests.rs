@@ -222,7 +222,7 @@ async fn the_file_of_parts_stays_small() {
         replies.take(bench.part(&long, reference, 1, 2)).await.unwrap();
     }
     let length = |bench: &Bench| std::fs::metadata(bench.dir.path().join("parts.jsonl")).unwrap().len();
-    assert!(length(&bench) > parts::SHRINK_BYTES);
+    assert!(length(&bench) > crate::storage::joining::SHRINK_BYTES);
     replies.give_out_overdue().await;
     assert!(length(&bench) < 2_000, "{}", length(&bench));
     assert_eq!(replies.waiting.len(), 2);

@@ -8,10 +8,10 @@ use axum::http::header::AUTHORIZATION;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::backend::Backend;
 use super::listen::Peer;
 use super::problem::{Kind, Problem};
 use crate::event::metrics::Metrics;
+use crate::ingress::backend::Backend;
 use crate::model::Secret;
 use crate::policy::Client;
 use crate::policy::credentials::CredentialsError;

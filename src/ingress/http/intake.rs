@@ -14,7 +14,6 @@ use tokio::task::JoinError;
 
 use super::App;
 use super::auth;
-use super::backend::{Acceptance, Backend};
 use super::body::Bounds;
 use super::dto::AcceptedReply;
 use super::listen::Peer;
@@ -22,10 +21,10 @@ use super::options::Options;
 use super::problem::{Kind, Problem};
 use super::settings::{Fingerprint, Settings, idempotency_key};
 use crate::clock::Timestamp;
+use crate::ingress::backend::{Acceptance, Backend};
 use crate::limits;
 use crate::model::{Channel, Content, Envelope, Idempotency, MessageId, Origin, Recipient, Responsibility, Submission};
 use crate::policy::Client;
-use crate::policy::texts::Counted;
 use crate::queue::AcceptError;
 
 /// A submission whose client is known and whose body has arrived.
@@ -146,21 +145,16 @@ pub(super) async fn hand_over<B: Backend>(
     intake: Intake,
     envelope: Envelope,
     content: Content,
-    text: Option<(TextReply, Counted)>,
 ) -> Result<Response, Problem> {
     let scheduled = envelope.send_at.is_some();
     let shared = app.shared.clone();
-    let (text, counted) = text.unzip();
     let asked = tokio::spawn(async move {
         let answer = shared.backend.accept(Submission { envelope, content }).await;
         drop(intake);
-        if answer.as_ref().is_ok_and(|accepted| !accepted.replayed()) {
-            counted.into_iter().for_each(Counted::keep);
-        }
         answer
     });
     let accepted = asked.await.map_err(fault_of_ours)?.map_err(refused)?;
-    Ok(answer(&accepted, scheduled, text))
+    Ok(answer(&accepted, scheduled, None))
 }
 
 /// The answer to a submission that was accepted, now or before.
@@ -228,6 +222,6 @@ fn fault_of_ours(error: JoinError) -> Problem {
 }
 
 /// Tells a client that its submission had been accepted before.
-pub(super) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// When to come back while nothing is accepted.
 const UNAVAILABLE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);

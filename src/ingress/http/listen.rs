@@ -33,8 +33,8 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::options::ConnectionLimits;
-use super::slots::{Slot, Slots};
 use super::stream::Patient;
+use crate::ingress::slots::{Slot, Slots};
 
 /// Who is at the other end; every request carries it as an extension.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ pub async fn serve<L>(
             Ok((stream, peer)) => {
                 let ip = peer.ip().to_canonical();
                 let limits = limits();
-                let Some(slot) = slots.claim(ip, &limits) else {
+                let Some(slot) = slots.claim(ip, limits.total_max, limits.per_peer_max) else {
                     turn_away(&stream, &transport);
                     continue;
                 };

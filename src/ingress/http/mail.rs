@@ -6,13 +6,13 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use super::App;
-use super::backend::Backend;
 use super::dto::{AcceptedReply, EmailRequest, ProblemBody};
 use super::intake::{Intake, MediaType, hand_over, off_the_reactor};
 use super::options::Options;
 use super::problem::{Faults, Kind, Problem};
 use super::settings::{Settings, is_idempotency_key, label, not_after, not_before, tags};
 use super::{email, raw};
+use crate::ingress::backend::Backend;
 use crate::mail::{Directives, PrepareError, Prepared, Trace, prepare};
 use crate::model::{
     Address, Channel, Content, Idempotency, MailData, MailOrigin, Mailbox, Origin, Recipient, ReversePath,
@@ -48,7 +48,7 @@ pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Reque
     let intake = Intake::of(&app, request, Channel::Email, &taken, Options::body_bytes_max).await?;
     let (intake, made) = off_the_reactor(intake, Made::of).await?;
     let envelope = intake.envelope(made.settings, made.idempotency, made.origin, made.recipients);
-    hand_over(&app, intake, envelope, Content::Mail(made.data), None).await
+    hand_over(&app, intake, envelope, Content::Mail(made.data)).await
 }
 
 /// A mail as it was submitted.

@@ -5,12 +5,12 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 
-use super::backend::Backend;
 use super::document::MessageSchema;
 use super::dto::ProblemBody;
 use super::listen::Peer;
 use super::problem::{Kind, Problem};
 use super::{App, auth};
+use crate::ingress::backend::Backend;
 use crate::model::MessageId;
 
 /// What became of a message

@@ -13,7 +13,6 @@
 //! **Fails how.** Every fault of a peer is a reply; ours are a 500 and an error in the log.
 
 mod auth;
-mod backend;
 pub(crate) mod body;
 mod document;
 mod dto;
@@ -29,7 +28,6 @@ mod preview;
 pub(crate) mod problem;
 mod raw;
 mod settings;
-mod slots;
 mod sms;
 mod stream;
 #[cfg(test)]
@@ -57,8 +55,8 @@ use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
 use crate::policy::texts::Caps;
 
-pub use self::backend::{Acceptance, Backend, Live};
 pub use self::options::{ConnectionLimits, Options};
+pub use super::backend::{Acceptance, Backend, Live};
 
 /// What the server shares with the rest of the relay.
 #[derive(Debug)]
@@ -67,6 +65,8 @@ pub struct Shared<B> {
     pub backend: B,
     /// Where requests and refusals are counted.
     pub metrics: Arc<Metrics>,
+    /// What numbers have been sent lately.
+    pub caps: Caps,
     /// What time it is.
     pub clock: SharedClock,
     /// The TLS settings in force, for `Options::tls`.
@@ -93,9 +93,9 @@ impl<B: Backend> HttpServer<B> {
         let address = listener.local_addr()?;
         // One body of the largest size must always find room.
         let memory = BodyMemory::new(now.bodies_bytes_max.max(now.body_bytes_max()));
-        let (tls, caps) = (now.tls, Caps::new(now.numbers_remembered));
+        let tls = now.tls;
         drop(now);
-        Ok(Self { listener, address, app: App { options, shared: Arc::new(shared), memory, caps }, tls })
+        Ok(Self { listener, address, app: App { options, shared: Arc::new(shared), memory }, tls })
     }
 
     /// The address bound, with the port the system chose if 0 was asked for.
@@ -119,18 +119,11 @@ struct App<B> {
     options: Arc<ArcSwap<Options>>,
     shared: Arc<Shared<B>>,
     memory: BodyMemory,
-    /// What numbers have been sent lately.
-    caps: Caps,
 }
 
 impl<B> Clone for App<B> {
     fn clone(&self) -> Self {
-        Self {
-            options: self.options.clone(),
-            shared: self.shared.clone(),
-            memory: self.memory.clone(),
-            caps: self.caps.clone(),
-        }
+        Self { options: self.options.clone(), shared: self.shared.clone(), memory: self.memory.clone() }
     }
 }
 

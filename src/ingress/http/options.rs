@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::policy::texts::TextRules;
 
-/// Settings of the HTTP ingress. All but `address`, `tls`, `bodies_bytes_max` and `numbers_remembered` may change while it runs.
+/// Settings of the HTTP ingress. All but `address`, `tls` and `bodies_bytes_max` may change while it runs.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen. Taken at start.
@@ -35,8 +35,6 @@ pub struct Options {
     pub connections: ConnectionLimits,
     /// What texts must fit.
     pub text_rules: Arc<TextRules>,
-    /// Numbers, ranges and clients remembered at a time for the caps on texts. Taken at start.
-    pub numbers_remembered: usize,
 }
 
 impl Default for Options {
@@ -55,7 +53,6 @@ impl Default for Options {
             request_timeout: Duration::from_secs(90),
             connections: ConnectionLimits::default(),
             text_rules: Arc::default(),
-            numbers_remembered: 1_000_000,
         }
     }
 }

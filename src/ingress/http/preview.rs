@@ -14,10 +14,10 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
 use super::App;
-use super::backend::Backend;
 use super::dto::{Outsider, PreviewReply, ProblemBody, SmsRequest};
 use super::problem::Problem;
 use super::sms;
+use crate::ingress::backend::Backend;
 use crate::model::{Number, SmsText};
 use crate::sms::{look_alike, outside_gsm7, plan};
 
@@ -38,8 +38,8 @@ pub(super) async fn show<B: Backend>(
     State(app): State<App<B>>,
     request: Request,
 ) -> Result<Json<PreviewReply>, Problem> {
-    let (_intake, text) = sms::read::<_, Option<Number>>(&app, request).await?;
-    Ok(Json(preview(&text.words, text.transliterated)))
+    let (_intake, asked) = sms::read::<_, Option<Number>>(&app, request).await?;
+    Ok(Json(preview(&asked.text.words, asked.text.transliterated)))
 }
 
 fn preview(words: &SmsText, transliterated: bool) -> PreviewReply {

@@ -1,24 +1,26 @@
 //! `POST /v1/sms`: one text to one number; and the reading of such a request, which `preview` shares.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::App;
-use super::backend::Backend;
 use super::dto::{AcceptedReply, ProblemBody, SmsRequest};
-use super::intake::{IDEMPOTENT_REPLAYED, Intake, MediaType, TextReply, answer, hand_over, refused};
+use super::intake::{Intake, MediaType, TextReply, answer, refused};
 use super::json;
 use super::problem::{Faults, Kind, Problem};
 use super::settings::{RawSettings, Settings, not_after};
-use crate::model::{Address, Channel, Content, Number, Origin, Recipient, SenderId, SmsText, TextOrigin};
-use crate::policy::Refusal;
-use crate::policy::opt_outs::Wanted;
-use crate::policy::texts::{self, Capped, Counted};
-use crate::sms::{plan, signature, transliterate};
+use super::{App, Options, Shared};
+use crate::clock::Timestamp;
+use crate::ingress::backend::Backend;
+use crate::ingress::text::{CAP_RULE, Counter, Destination, Refused, Text};
+use crate::model::{Address, Channel, Number, Origin, Recipient, SenderId, SmsText, TextOrigin};
+use crate::policy::Client;
+use crate::policy::texts::Capped;
+use crate::sms::plan;
 
 /// Send a text
 ///
@@ -36,120 +38,78 @@ use crate::sms::{plan, signature, transliterate};
     security(("key" = []), ("password" = []))
 )]
 pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Request) -> Result<Response, Problem> {
-    let (intake, text) = read::<_, Number>(&app, request).await?;
-    check_opt_outs(&app, &intake, &text)?;
+    let (intake, Asked { text, settings }) = read::<_, Number>(&app, request).await?;
     let told = TextReply { parts: plan(&text.words).count, transliterated: text.transliterated };
-    let counted = count(&app, &intake, &text);
-    let origin = Origin::Text(TextOrigin { from: text.from });
-    let recipients = vec![Recipient::new(Address::Number(text.to))];
-    let envelope = intake.envelope(text.settings, intake.idempotency(None), origin, recipients);
-    let client = intake.client.clone();
-    let counted = match counted {
-        Ok(counted) => counted,
-        // What was accepted once is accepted, however often its sender has to ask.
-        Err(capped) => {
-            let before = app.shared.backend.accepted_before(&envelope).await.map_err(refused)?;
-            return before.map(|yes| answer(&yes, envelope.send_at.is_some(), Some(told))).ok_or_else(|| {
-                count_refusal(&app, &intake, CAP_RULE);
-                capped
-            });
+    let origin = Origin::Text(TextOrigin { from: text.from.clone() });
+    let recipients = vec![Recipient::new(Address::Number(text.to.clone()))];
+    let envelope = intake.envelope(settings, intake.idempotency(None), origin, recipients);
+    let (client, options, now) = (intake.client.clone(), intake.options.clone(), intake.received_at);
+    let scheduled = envelope.send_at.is_some();
+    // The intake goes along, so that its share of the memory bounds such tasks too.
+    let taken = counter(&app, &client, &options, now).take(&text, envelope, intake).await;
+    let accepted = taken.map_err(|why| not_taken(why, now))?;
+    Ok(answer(&accepted, scheduled, Some(told)))
+}
+
+fn counter<'a, B>(app: &'a App<B>, client: &'a Arc<Client>, options: &'a Options, now: Timestamp) -> Counter<'a, B> {
+    let Shared { backend, caps, metrics, .. } = &*app.shared;
+    Counter { backend, caps, rules: &options.text_rules, metrics, client, now }
+}
+
+fn not_taken(why: Refused, now: Timestamp) -> Problem {
+    match why {
+        Refused::Rule(refusal) => refusal.into(),
+        Refused::Capped(Capped { limit, until }) => {
+            Problem::ruled(Kind::Limited, CAP_RULE, format!("no more than {limit}: one more from {until} on"))
+                .retry_after(until.since(now))
         }
-    };
-    let response = hand_over(&app, intake, envelope, Content::Text(text.words), Some((told, counted))).await?;
-    if told.transliterated && !response.headers().contains_key(IDEMPOTENT_REPLAYED) {
-        app.shared.metrics.transliterated.with_label_values(&[&*client.name]).inc();
+        Refused::Queue(error) => refused(error),
+        Refused::Fault => Problem::new(Kind::Internal, "it is not known whether the message was accepted"),
     }
-    Ok(response)
-}
-
-/// Counts a text to its number, if there have not been enough.
-fn count<B: Backend>(app: &App<B>, intake: &Intake, text: &Text<Number>) -> Result<Counted, Problem> {
-    let shown = text.from.as_ref().map(ToString::to_string).unwrap_or_default();
-    let signature = signature(text.words.as_str()).unwrap_or(&shown);
-    let class = text.settings.class.unwrap_or_default();
-    let wanted = texts::Text { client: &intake.client.name, to: &text.to, class, signature };
-    let now = intake.received_at;
-    app.caps.count(&intake.options.text_rules.caps, &wanted, now).map_err(|capped| {
-        let Capped { limit, until } = capped;
-        Problem::ruled(Kind::Limited, CAP_RULE, format!("no more than {limit}: one more from {until} on"))
-            .retry_after(until.since(now))
-    })
-}
-
-fn count_refusal<B: Backend>(app: &App<B>, intake: &Intake, rule: &str) {
-    app.shared.metrics.text_refusals.with_label_values(&[&*intake.client.name, rule]).inc();
-}
-
-/// A number that has opted out of such texts gets none.
-fn check_opt_outs<B: Backend>(app: &App<B>, intake: &Intake, text: &Text<Number>) -> Result<(), Problem> {
-    let wanted = Wanted {
-        number: &text.to,
-        class: text.settings.class.unwrap_or_default(),
-        client: &intake.client.name,
-        signature: signature(text.words.as_str()),
-        sender: text.from.as_ref(),
-    };
-    app.shared.backend.may_send(wanted).inspect_err(|refusal| count_refusal(app, intake, refusal.rule))?;
-    Ok(())
 }
 
 /// Reads a request whose client is allowed what it asks for.
-pub(super) async fn read<B: Backend, To: Destination>(
+pub(super) async fn read<B: Backend, To: Target>(
     app: &App<B>,
     request: Request,
-) -> Result<(Intake, Text<To>), Problem> {
+) -> Result<(Intake, Asked<To>), Problem> {
     let intake = Intake::of(app, request, Channel::Sms, &[MediaType::Json], |_| BODY_BYTES_MAX).await?;
     let request: SmsRequest = json::read(&intake.body, |value| SmsRequest::deserialize(value).map(drop))?;
     let transliterate = request.transliterate.unwrap_or(intake.client.transliterate);
-    let text = Text::<To>::read(request, &intake)?;
-    let ruled = text.ruled(&intake).inspect_err(|refusal| count_refusal(app, &intake, refusal.rule))?;
-    Ok((intake, ruled.written(transliterate)))
+    let Asked { text, settings } = Asked::<To>::read(request, &intake)?;
+    let text = text.ruled(&counter(app, &intake.client, &intake.options, intake.received_at), transliterate)?;
+    Ok((intake, Asked { text, settings }))
 }
 
 /// Where a text goes: a [`Number`], or `Option<Number>` where the request may leave it out.
-pub(super) trait Destination: Sized {
+pub(super) trait Target: Destination + Sized {
     /// Checks what was written.
     ///
     /// # Errors
     /// What is wrong, in words for the client.
     fn parse(written: Option<String>) -> Result<Self, &'static str>;
-
-    /// The number, if there is one.
-    fn number(&self) -> Option<&Number>;
 }
 
-impl Destination for Number {
+impl Target for Number {
     fn parse(written: Option<String>) -> Result<Self, &'static str> {
         Number::parse(&written.ok_or("missing")?).map_err(number_expected)
     }
-
-    fn number(&self) -> Option<&Number> {
-        Some(self)
-    }
 }
 
-impl Destination for Option<Number> {
+impl Target for Option<Number> {
     fn parse(written: Option<String>) -> Result<Self, &'static str> {
         written.map(|to| Number::parse(&to).map_err(number_expected)).transpose()
-    }
-
-    fn number(&self) -> Option<&Number> {
-        self.as_ref()
     }
 }
 
 /// A request whose fields are all right.
-pub(super) struct Text<To> {
-    to: To,
-    /// The words as they will travel.
-    pub(super) words: SmsText,
-    /// They are written with look-alikes.
-    pub(super) transliterated: bool,
-    from: Option<SenderId>,
+pub(super) struct Asked<To> {
+    /// The text.
+    pub(super) text: Text<To>,
     settings: Settings,
 }
 
-impl<To: Destination> Text<To> {
+impl<To: Target> Asked<To> {
     fn read(request: SmsRequest, intake: &Intake) -> Result<Self, Problem> {
         let mut faults = Faults::default();
         let to = faults.take("to", To::parse(request.to));
@@ -189,31 +149,10 @@ impl<To: Destination> Text<To> {
         }
         match (to, words) {
             (Some(to), Some(words)) if faults.is_empty() => {
-                Ok(Self { to, words, transliterated: false, from, settings })
+                let class = settings.class.unwrap_or_default();
+                Ok(Self { text: Text { to, words, from, class, transliterated: false }, settings })
             }
             _ => Err(faults.into_problem()),
-        }
-    }
-
-    /// The text as its client may send it.
-    fn ruled(self, intake: &Intake) -> Result<Self, Refusal> {
-        let number = self.to.number();
-        if let Some(to) = number {
-            intake.client.may_text(to)?;
-        }
-        if let Some(from) = &self.from {
-            intake.client.may_show(from)?;
-        }
-        let class = self.settings.class.unwrap_or_default();
-        let words = intake.options.text_rules.edit(&intake.client, number, class, self.words.clone())?;
-        Ok(Self { words, ..self })
-    }
-
-    /// The text with look-alikes, if that is wanted and of use.
-    fn written(self, with_look_alikes: bool) -> Self {
-        match with_look_alikes.then(|| transliterate(&self.words)).flatten() {
-            Some(words) => Self { words, transliterated: true, ..self },
-            None => self,
         }
     }
 }
@@ -267,8 +206,6 @@ fn words(text: Option<String>, signed: Option<String>, faults: &mut Faults) -> O
 
 /// Largest request: 2,000 characters, each written as an escaped surrogate pair, and room for the rest.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// The rule that a number, a range or a client has had enough.
-const CAP_RULE: &str = "frequency-cap";
 /// Longest signature; carriers register shorter ones.
 const SIGNATURE_CHARS_MAX: usize = 30;
 /// Longest `ttl_s`: three days, the most that carriers keep trying.

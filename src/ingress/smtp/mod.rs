@@ -17,7 +17,6 @@
 mod connections;
 mod options;
 mod session;
-pub mod stream;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -36,12 +35,12 @@ pub use options::{AuthMode, Listener, Options, TlsMode};
 
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
+use crate::ingress::stream::stopped;
 use crate::model::{Responsibility, Submission};
 use crate::policy::Clients;
 use crate::policy::credentials::Credentials;
 use crate::queue::{AcceptError, Accepted, Queue};
 use connections::{Connections, Full, Slot};
-use stream::stopped;
 
 /// Connections the kernel holds for us until we take them.
 const BACKLOG: u32 = 1_024;

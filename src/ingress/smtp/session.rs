@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use super::connections::Charge;
 use super::options::{AuthMode, Listener, Options, TlsMode};
-use super::stream::{Flow, FlowError};
 use super::submit::{self, Circumstances, Refused};
 use super::{Accept, Shared};
 use crate::clock::Mono;
+use crate::ingress::stream::{Flow, FlowError};
 use crate::model::{Channel, ClientName, MessageId, Submission};
 use crate::policy::Client;
 use crate::policy::credentials::CredentialsError;

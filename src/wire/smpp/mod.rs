@@ -1,7 +1,7 @@
 //! SMPP 3.4, sans-I/O: bytes in, PDUs, answers and events out.
 //!
 //! **What.** [`frame`] cuts a byte stream into PDUs, [`pdu`] gives them types, [`status`] gives `command_status` a meaning,
-//! [`session`] is the ESME's side of a link, one type per state.
+//! [`session`] is the ESME's side of a link and [`server`] the message centre's, one type per state.
 //!
 //! **Promises.** No input panics and none makes a buffer grow past [`SMPP_PDU_BYTES_MAX`](crate::limits::SMPP_PDU_BYTES_MAX)
 //! and one read. A positive `submit_sm_resp` can be written only by whoever holds a
@@ -17,6 +17,7 @@
 
 pub mod frame;
 pub mod pdu;
+pub mod server;
 pub mod session;
 pub mod status;
 pub mod tlv;

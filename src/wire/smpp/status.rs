@@ -26,6 +26,8 @@ impl CommandStatus {
     pub const ALREADY_BOUND: Self = Self(0x05);
     /// System error.
     pub const SYSTEM_ERROR: Self = Self(0x08);
+    /// Invalid source address.
+    pub const INVALID_SOURCE: Self = Self(0x0A);
     /// Invalid destination address.
     pub const INVALID_DESTINATION: Self = Self(0x0B);
     /// Bind failed.
@@ -36,14 +38,33 @@ impl CommandStatus {
     pub const INVALID_SYSTEM_ID: Self = Self(0x0F);
     /// Message queue full.
     pub const MESSAGE_QUEUE_FULL: Self = Self(0x14);
+    /// Invalid service type.
+    pub const INVALID_SERVICE_TYPE: Self = Self(0x15);
+    /// Invalid `esm_class`.
+    pub const INVALID_ESM_CLASS: Self = Self(0x43);
     /// `submit_sm` failed.
     pub const SUBMIT_FAILED: Self = Self(0x45);
+    /// Invalid `replace_if_present_flag`.
+    pub const INVALID_REPLACE_FLAG: Self = Self(0x54);
+    /// Invalid scheduled delivery time.
+    pub const INVALID_SCHEDULE: Self = Self(0x61);
+    /// Invalid validity period.
+    pub const INVALID_EXPIRY: Self = Self(0x62);
+    /// No such predefined message.
+    pub const INVALID_DEFAULT_MESSAGE: Self = Self(0x63);
     /// Throttling: allowed message limits exceeded.
     pub const THROTTLED: Self = Self(0x58);
     /// Temporary application error of the receiver.
     pub const TEMPORARY_APPLICATION_ERROR: Self = Self(0x64);
     /// Permanent application error of the receiver.
     pub const PERMANENT_APPLICATION_ERROR: Self = Self(0x65);
+
+    /// An optional parameter that is not allowed.
+    pub const PARAMETER_NOT_ALLOWED: Self = Self(0xC1);
+    /// An expected optional parameter is missing.
+    pub const MISSING_PARAMETER: Self = Self(0xC3);
+    /// Invalid value of an optional parameter.
+    pub const INVALID_PARAMETER: Self = Self(0xC4);
 
     /// What to do about it.
     pub const fn meaning(self) -> Meaning {
@@ -70,6 +91,11 @@ impl CommandStatus {
             (_, Meaning::Temporary | Meaning::Account) => (4, 3, 0),
         };
         EnhancedStatus::new(class, subject, detail)
+    }
+
+    /// True if the same may succeed later.
+    pub const fn is_temporary(self) -> bool {
+        matches!(self.meaning(), Meaning::Throttled | Meaning::Temporary)
     }
 
     /// True if a bind was refused for who we are: trying again soon cannot help, somebody has to look.

@@ -227,6 +227,28 @@ impl Carrier {
     }
 }
 
+/// Kannel's `drive_smpp`, a message centre that knows transmitters and receivers only.
+#[derive(Debug)]
+pub struct KannelCentre(pub Peer);
+
+impl KannelCentre {
+    /// Starts one that brings so many messages of its own to whoever receives.
+    pub fn start(messages: u64) -> Self {
+        let program = super::test_peers().join("kannel-extras/usr/lib/kannel/test/drive_smpp");
+        let mut command = python();
+        command.arg(script("drive_smpp.py")).arg(program).arg(messages.to_string());
+        Self(Peer::start(command))
+    }
+
+    /// Waits until its counts of what was submitted to it, and of answers to its own messages, are as wanted.
+    pub fn wait_for(&self, within: Duration, wanted: impl Fn(u64, u64) -> bool) {
+        let counted = |v: &Value| Some((v["submitted"].as_u64()?, v["answered"].as_u64()?));
+        self.0.wait("Kannel's counts", within, |said| {
+            said.iter().filter_map(counted).next_back().filter(|(submitted, answered)| wanted(*submitted, *answered))
+        });
+    }
+}
+
 /// A CMPP 2.0 gateway that reads with `pycmpp`.
 #[derive(Debug)]
 pub struct Gateway(pub Peer);
@@ -268,6 +290,79 @@ impl OwnCarrier {
     pub fn wait_for_count(&self, name: &str, within: Duration, wanted: impl Fn(u64) -> bool) {
         let counted = |v: &Value| v["counts"]["smpp"][name].as_u64();
         self.0.wait(name, within, |said| said.iter().filter_map(counted).next_back().filter(|n| wanted(*n)));
+    }
+}
+
+/// An SMPP client: PyPI's `smpplib`.
+#[derive(Debug)]
+pub struct SmppClient(pub Peer);
+
+impl SmppClient {
+    fn start(port: u16, name: &str, password: &str, mode: &str, authority: Option<&Path>) -> Self {
+        let mut command = python();
+        command.arg(script("smpp_client.py")).arg(port.to_string()).args([name, password, mode]).args(authority);
+        Self(Peer::start(command))
+    }
+
+    /// Binds as a `transmitter`, `receiver` or `transceiver`.
+    pub fn bind(port: u16, name: &str, password: &str, mode: &str) -> Self {
+        let client = Self::start(port, name, password, mode, None);
+        let refused = client.0.said(|v| v["bind"].as_u64());
+        assert!(refused.is_empty(), "{name} may not bind: {refused:?}");
+        client
+    }
+
+    /// Binds as a transceiver over TLS, to whoever shows this certificate.
+    pub fn bind_tls(port: u16, name: &str, password: &str, certificate: &Path) -> Self {
+        Self::start(port, name, password, "transceiver", Some(certificate))
+    }
+
+    /// The status by which a bind is refused.
+    pub fn refused(port: u16, name: &str, password: &str, mode: &str) -> u64 {
+        let client = Self::start(port, name, password, mode, None);
+        client.0.said(|v| v["bind"].as_u64()).pop().expect("a refusal")
+    }
+
+    /// Gives it an order, whatever comes of it.
+    pub fn order(&mut self, order: &Value) {
+        writeln!(self.0.steering.as_mut().unwrap(), "{order}").unwrap();
+    }
+
+    /// Changes its behaviour; returns once it has.
+    pub fn steer(&mut self, how: &Value) {
+        self.0.steer(how);
+    }
+
+    /// Submits; the status of the answer and the id in it.
+    pub fn submit(&mut self, fields: Value) -> (u64, String) {
+        self.submit_all([fields]).remove(0)
+    }
+
+    /// Submits all without waiting; the answers, in the order of the submissions.
+    pub fn submit_all(&mut self, all: impl IntoIterator<Item = Value>) -> Vec<(u64, String)> {
+        let answers = |said: &[Value]| -> Vec<Value> {
+            said.iter().map(|v| v["answer"].clone()).filter(|a| !a.is_null()).collect()
+        };
+        let before = answers(&self.0.said_since(0)).len();
+        let mut count = before;
+        for fields in all {
+            self.order(&serde_json::json!({ "submit": fields }));
+            count += 1;
+        }
+        let mut answered = self.0.wait("submissions are answered", SOON, |said| {
+            Some(answers(said)).filter(|answers| answers.len() >= count)
+        });
+        answered.sort_by_key(|answer| answer["n"].as_u64());
+        let read = |answer: &Value| (answer["status"].as_u64().unwrap(), answer["id"].as_str().unwrap().to_owned());
+        answered[before..].iter().map(read).collect()
+    }
+
+    /// Waits until so much has been brought.
+    pub fn wait_for_deliveries(&self, count: usize, within: Duration) -> Vec<Value> {
+        self.0.wait(&format!("{count} deliveries"), within, |said| {
+            let brought: Vec<_> = said.iter().map(|v| v["delivery"].clone()).filter(|d| !d.is_null()).collect();
+            (brought.len() >= count).then_some(brought)
+        })
     }
 }
 

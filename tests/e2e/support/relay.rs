@@ -30,6 +30,7 @@ pub struct Listeners {
     /// In the order of the configuration: STARTTLS with AUTH, implicit TLS with AUTH, plain for trusted peers.
     pub smtp: Vec<String>,
     pub http: String,
+    pub smpp: Vec<String>,
     pub admin: String,
     /// Where gateways of SGIP come to.
     pub sgip: Vec<String>,

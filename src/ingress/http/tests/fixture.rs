@@ -141,6 +141,7 @@ fn client(name: &str) -> Arc<Client> {
         templates_only: name == "signed",
         bounces: true,
         transliterate: name == "plain",
+        smpp: crate::policy::SmppTerms::default(),
     })
 }
 
@@ -175,18 +176,14 @@ impl Fake {
 /// The handlers without a socket.
 pub(super) fn app(fake: Fake, options: Options) -> App<Fake> {
     let memory = BodyMemory::new(options.bodies_bytes_max);
-    App {
-        options: Arc::new(ArcSwap::from_pointee(options)),
-        shared: Arc::new(shared(fake)),
-        memory,
-        caps: Caps::new(100),
-    }
+    App { options: Arc::new(ArcSwap::from_pointee(options)), shared: Arc::new(shared(fake)), memory }
 }
 
 fn shared(backend: Fake) -> Shared<Fake> {
     Shared {
         backend,
         metrics: Arc::new(Metrics::new()),
+        caps: Caps::new(100),
         clock: Arc::new(ManualClock::at(NOW)),
         tls: Arc::new(ArcSwapOption::empty()),
     }

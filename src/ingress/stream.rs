@@ -3,7 +3,7 @@
 //! **Promises.** One read buffer a connection, reused; a read waits until a deadline and no longer, and one timer serves
 //! all of a connection's reads. Closing waits a moment for the peer, so that our last reply is not lost to a reset.
 //!
-//! **Does not know** SMTP.
+//! **Does not know** what is said over it.
 
 use std::io;
 use std::pin::Pin;

@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::options::ConnectionLimits;
-
 /// The connections open now. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots(Arc<Mutex<Open>>);
@@ -28,14 +26,14 @@ pub(super) struct Slot {
 
 impl Slots {
     /// A place for a connection from `peer`, if the limits leave one.
-    pub(super) fn claim(&self, peer: IpAddr, limits: &ConnectionLimits) -> Option<Slot> {
+    pub(super) fn claim(&self, peer: IpAddr, total_max: usize, per_peer_max: usize) -> Option<Slot> {
         let peer = counted_as(peer);
         let mut open = self.0.lock();
-        if open.total >= limits.total_max {
+        if open.total >= total_max {
             return None;
         }
         let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
-        if of_peer >= limits.per_peer_max {
+        if of_peer >= per_peer_max {
             return None;
         }
         open.by_peer.insert(peer, of_peer + 1);
@@ -69,22 +67,17 @@ fn counted_as(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn limits(total_max: usize, per_peer_max: usize) -> ConnectionLimits {
-        ConnectionLimits { total_max, per_peer_max, ..ConnectionLimits::default() }
-    }
-
     #[test]
     fn limits_hold_per_peer_and_in_all_and_places_come_back() {
         let slots = Slots::default();
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let limits = limits(3, 2);
-        let first = slots.claim(a, &limits).unwrap();
-        let _second = slots.claim(a, &limits).unwrap();
-        assert!(slots.claim(a, &limits).is_none(), "a third from one peer");
-        let _third = slots.claim(b, &limits).unwrap();
-        assert!(slots.claim(b, &limits).is_none(), "a fourth in all");
+        let first = slots.claim(a, 3, 2).unwrap();
+        let _second = slots.claim(a, 3, 2).unwrap();
+        assert!(slots.claim(a, 3, 2).is_none(), "a third from one peer");
+        let _third = slots.claim(b, 3, 2).unwrap();
+        assert!(slots.claim(b, 3, 2).is_none(), "a fourth in all");
         drop(first);
-        let again = slots.claim(a, &limits);
+        let again = slots.claim(a, 3, 2);
         assert!(again.is_some());
         drop((again, _second, _third));
         assert!(slots.0.lock().by_peer.is_empty());
@@ -94,11 +87,10 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_is_one_peer() {
         let slots = Slots::default();
-        let limits = limits(9, 1);
-        let _held = slots.claim("2001:db8::1".parse().unwrap(), &limits).unwrap();
-        assert!(slots.claim("2001:db8::ffff:2".parse().unwrap(), &limits).is_none());
-        assert!(slots.claim("2001:db8:0:1::1".parse().unwrap(), &limits).is_some());
-        assert!(slots.claim("::ffff:192.0.2.1".parse().unwrap(), &limits).is_some());
-        assert!(slots.claim("192.0.2.9".parse().unwrap(), &limits).is_some());
+        let _held = slots.claim("2001:db8::1".parse().unwrap(), 9, 1).unwrap();
+        assert!(slots.claim("2001:db8::ffff:2".parse().unwrap(), 9, 1).is_none());
+        assert!(slots.claim("2001:db8:0:1::1".parse().unwrap(), 9, 1).is_some());
+        assert!(slots.claim("::ffff:192.0.2.1".parse().unwrap(), 9, 1).is_some());
+        assert!(slots.claim("192.0.2.9".parse().unwrap(), 9, 1).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! What this ingress asks of the layers below: who is this, take this, what became of that.
+//! What HTTP and SMPP ask of the layers below: who is this, take this, what became of that.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -11,8 +11,8 @@ use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, Accepted, MessageView, Queue};
 
 /// The layers below, as seen from here; a trait so that tests need neither disk nor argon2.
-pub trait Backend: Send + Sync + 'static {
-    /// The proof a 202 is made from.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// The proof that a yes is made from.
     type Accepted: Acceptance + Send + 'static;
 
     /// Takes responsibility for a message.

@@ -1,0 +1,153 @@
+//! What is brought to a client, and how it looks as a `deliver_sm`.
+//!
+//! A receipt is appendix B of P34, with `receipted_message_id` and `message_state` beside; a reply goes whole, in
+//! `message_payload` where it is longer than a short message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::part::Party;
+use super::lines::{End, Reply, Stat, Want};
+use crate::clock::{Mono, Timestamp};
+use crate::model::{ClientName, MessageId};
+use crate::sms::{self, Alphabet, Encoding, receipt};
+use crate::wire::smpp::{Address, COctets, ShortMessage, Tlv, esm_class, tlv};
+
+/// Octets of the longest reply; `message_payload` holds 64 KiB.
+const PAYLOAD_OCTETS_MAX: usize = 65_534;
+
+/// One message for a client.
+#[derive(Clone, Debug)]
+pub(in crate::ingress::smpp) struct Delivery {
+    /// Whose it is.
+    pub(in crate::ingress::smpp) client: ClientName,
+    pub(in crate::ingress::smpp) what: What,
+    /// Times that it was brought in vain.
+    pub(in crate::ingress::smpp) tries: u32,
+    /// Not before.
+    pub(in crate::ingress::smpp) due: Mono,
+}
+
+/// What is brought.
+#[derive(Clone, Debug)]
+pub(in crate::ingress::smpp) enum What {
+    /// The receipt of one part.
+    Receipt { part: MessageId, want: Arc<Want>, end: Arc<End> },
+    /// A handset's message.
+    Reply(Arc<Reply>),
+}
+
+impl Delivery {
+    /// By what it is crossed out.
+    pub(super) fn id(&self) -> MessageId {
+        match &self.what {
+            What::Receipt { part, .. } => *part,
+            What::Reply(reply) => reply.id.0,
+        }
+    }
+
+    /// Since when it has been waiting.
+    pub(super) fn since(&self) -> Timestamp {
+        match &self.what {
+            What::Receipt { end, .. } => end.at,
+            What::Reply(reply) => reply.at,
+        }
+    }
+
+    /// The word that it is counted under.
+    pub(in crate::ingress::smpp) fn kind(&self) -> &'static str {
+        match &self.what {
+            What::Receipt { .. } => "receipt",
+            What::Reply(_) => "reply",
+        }
+    }
+
+    /// As it travels; `default` is what `data_coding` 0 means.
+    pub(in crate::ingress::smpp) fn message(&self, default: Alphabet) -> ShortMessage {
+        match &self.what {
+            What::Receipt { part, want, end } => receipt_of(*part, want, end),
+            What::Reply(reply) => reply_of(reply, default),
+        }
+    }
+}
+
+impl Stat {
+    /// Its word in a receipt, and its `message_state` (P34 section 5.2.28).
+    fn word_and_state(self) -> (&'static str, u8) {
+        match self {
+            Self::Delivered => ("DELIVRD", 2),
+            Self::Expired => ("EXPIRED", 3),
+            Self::Deleted => ("DELETED", 4),
+            Self::Undeliverable => ("UNDELIV", 5),
+            Self::Unknown => ("UNKNOWN", 7),
+            Self::Rejected => ("REJECTD", 8),
+        }
+    }
+}
+
+fn receipt_of(part: MessageId, want: &Want, end: &End) -> ShortMessage {
+    let (id, (word, state)) = (part.to_string(), end.stat.word_and_state());
+    let delivered = u8::from(end.stat == Stat::Delivered);
+    let text = receipt::write_words(&id, word, delivered, &end.err, submitted_at(part), end.at, "");
+    ShortMessage {
+        // Addresses turned round (P34 appendix B).
+        source: address(&want.destination),
+        destination: address(&want.source),
+        esm_class: esm_class::RECEIPT,
+        short_message: text.into(),
+        tlvs: vec![
+            Tlv::new(tlv::RECEIPTED_MESSAGE_ID, Bytes::from(format!("{id}\0"))),
+            Tlv::new(tlv::MESSAGE_STATE, Bytes::copy_from_slice(&[state])),
+        ],
+        ..ShortMessage::default()
+    }
+}
+
+/// An id begins with the milliseconds of its making.
+pub(super) fn submitted_at(id: MessageId) -> Timestamp {
+    let mut millis = [0; 8];
+    millis[2..].copy_from_slice(&id.to_bytes()[..6]);
+    Timestamp(u64::from_be_bytes(millis).saturating_mul(1_000))
+}
+
+fn reply_of(reply: &Reply, default: Alphabet) -> ShortMessage {
+    let (data_coding, mut octets) = match (&reply.text, &reply.octets) {
+        (Some(text), _) => encoded(text, default),
+        // Binary (P34 section 5.2.19).
+        (None, octets) => (4, octets.as_deref().and_then(sms::octets).unwrap_or_default()),
+    };
+    octets.truncate(PAYLOAD_OCTETS_MAX);
+    let number = |written: &str| match written.strip_prefix('+') {
+        Some(digits) => Party { ton: 1, npi: 1, address: digits.into() },
+        None => Party { ton: 0, npi: 1, address: written.into() },
+    };
+    ShortMessage {
+        source: address(&number(&reply.from)),
+        destination: address(&number(&reply.to)),
+        data_coding,
+        short_message: octets.into(),
+        ..ShortMessage::default()
+    }
+}
+
+/// The narrowest alphabet that holds all of a text, and its octets.
+fn encoded(text: &str, default: Alphabet) -> (u8, Vec<u8>) {
+    if default == Alphabet::Gsm7 && Encoding::of(text) == Encoding::Gsm7 {
+        return (0, sms::gsm7::octets(text));
+    }
+    if text.is_ascii() {
+        return (1, text.as_bytes().to_vec());
+    }
+    let latin1: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    match latin1 {
+        Some(octets) => (3, octets),
+        None => (8, text.encode_utf16().flat_map(u16::to_be_bytes).collect()),
+    }
+}
+
+/// What does not fit into an address, such as a number of more than 20 characters, is cut.
+fn address(party: &Party) -> Address {
+    let written = party.address.get(..party.address.floor_char_boundary(20)).unwrap_or_default();
+    Address { ton: party.ton, npi: party.npi, address: COctets::new("address", written).unwrap_or_default() }
+}

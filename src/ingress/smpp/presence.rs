@@ -1,0 +1,164 @@
+//! What a client has going on over all its binds: how many there are, what is unanswered, how fast it submits.
+//!
+//! **Promises.** Binds and unanswered submissions are given back when their guards are dropped, however a link ends. Only
+//! clients of the configuration that have bound stand here, so it is bounded.
+//!
+//! **Does not know** links, nor why something is refused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::IntGauge;
+
+use crate::clock::Mono;
+use crate::event::metrics::Metrics;
+use crate::model::{ClientName, Rate};
+use crate::policy::SmppTerms;
+
+/// A burst of so much is taken at once: a second's worth.
+const BURST: Duration = Duration::from_secs(1);
+
+/// All clients that have bound.
+#[derive(Debug, Default)]
+pub(super) struct Presences(Mutex<HashMap<ClientName, Arc<Presence>>>);
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Presence {
+    state: Mutex<State>,
+    binds: IntGauge,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    binds: usize,
+    unanswered: usize,
+    /// When what was submitted so far would have been submitted at the client's rate.
+    spent_until: Mono,
+}
+
+/// The right to be bound.
+#[derive(Debug)]
+pub(super) struct BindSlot(Arc<Presence>);
+
+/// The right to have a submission unanswered.
+#[derive(Debug)]
+pub(super) struct WindowSlot(Arc<Presence>);
+
+/// Why a submission must wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Throttled {
+    /// Too many are unanswered.
+    Window,
+    /// They come too fast.
+    Rate,
+}
+
+impl Throttled {
+    /// The word that it is counted under.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::Rate => "rate",
+        }
+    }
+}
+
+impl Presences {
+    /// What is known of a client.
+    pub(super) fn of(&self, client: &ClientName, metrics: &Metrics) -> Arc<Presence> {
+        let mut all = self.0.lock();
+        let made = || {
+            let binds = metrics.smpp.binds.with_label_values(&[&**client]);
+            Arc::new(Presence { state: Mutex::default(), binds })
+        };
+        all.entry(client.clone()).or_insert_with(made).clone()
+    }
+}
+
+impl Presence {
+    /// A bind, if the terms leave one.
+    pub(super) fn bind(self: &Arc<Self>, terms: &SmppTerms) -> Option<BindSlot> {
+        let mut state = self.state.lock();
+        if state.binds >= terms.binds {
+            return None;
+        }
+        state.binds += 1;
+        self.binds.inc();
+        Some(BindSlot(self.clone()))
+    }
+
+    /// A submission, if the terms allow one now.
+    pub(super) fn submit(self: &Arc<Self>, terms: &SmppTerms, now: Mono) -> Result<WindowSlot, Throttled> {
+        let mut state = self.state.lock();
+        if state.unanswered >= terms.window {
+            return Err(Throttled::Window);
+        }
+        let spent_until = state.spent_until.max(now).plus(interval(terms.rate));
+        if spent_until > now.plus(BURST.max(interval(terms.rate))) {
+            return Err(Throttled::Rate);
+        }
+        state.spent_until = spent_until;
+        state.unanswered += 1;
+        Ok(WindowSlot(self.clone()))
+    }
+}
+
+/// Between two submissions at this rate.
+fn interval(rate: Rate) -> Duration {
+    rate.per.checked_div(rate.count).unwrap_or(rate.per)
+}
+
+impl Drop for BindSlot {
+    fn drop(&mut self) {
+        self.0.state.lock().binds -= 1;
+        self.0.binds.dec();
+    }
+}
+
+impl Drop for WindowSlot {
+    fn drop(&mut self) {
+        self.0.state.lock().unanswered -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn presence() -> Arc<Presence> {
+        Presences::default().of(&"shop".into(), &Metrics::new())
+    }
+
+    #[test]
+    fn binds_and_windows_have_limits_and_come_back() {
+        let (presence, terms) = (presence(), SmppTerms { binds: 1, window: 2, ..SmppTerms::default() });
+        let bind = presence.bind(&terms).unwrap();
+        assert!(presence.bind(&terms).is_none());
+        assert_eq!(presence.binds.get(), 1);
+        drop(bind);
+        assert!(presence.bind(&terms).is_some());
+        let now = Mono(0);
+        let (first, _second) = (presence.submit(&terms, now).unwrap(), presence.submit(&terms, now).unwrap());
+        assert_eq!(presence.submit(&terms, now).err(), Some(Throttled::Window));
+        drop(first);
+        assert!(presence.submit(&terms, now).is_ok());
+    }
+
+    #[test]
+    fn a_second_of_the_rate_may_come_at_once_and_no_more() {
+        let rate = Rate { count: 10, per: Duration::from_secs(1) };
+        let (presence, terms) = (presence(), SmppTerms { window: 1_000, rate, ..SmppTerms::default() });
+        let at = |tenths: u64| Mono(tenths * 100_000);
+        let taken = |now| (0..50).filter(|_| presence.submit(&terms, now).is_ok()).count();
+        assert_eq!([taken(at(0)), taken(at(0)), taken(at(3)), taken(at(3)), taken(at(500))], [10, 0, 3, 0, 10]);
+        assert_eq!(presence.submit(&terms, at(500)).err(), Some(Throttled::Rate));
+        let slow = SmppTerms { rate: Rate { count: 1, per: Duration::from_secs(60) }, ..terms };
+        let presence = self::presence();
+        assert!(presence.submit(&slow, at(0)).is_ok());
+        assert_eq!(presence.submit(&slow, at(10)).err(), Some(Throttled::Rate));
+        assert!(presence.submit(&slow, at(600)).is_ok());
+    }
+}
