@@ -42,6 +42,7 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
     let templates_only = section.or("templates_only", false, value::flag);
     let bounces = section.or("bounces", true, value::flag);
     let transliterate = section.or("transliterate", false, value::flag);
+    let daily_spend = section.optional("daily_spend", value::money);
     let smpp = smpp_server::terms(section);
     Some(Client {
         name: name?,
@@ -55,6 +56,7 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
         templates_only,
         bounces,
         transliterate,
+        daily_spend,
         smpp,
     })
 }

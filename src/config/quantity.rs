@@ -27,6 +27,14 @@ pub(super) fn span(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> 
     }
 }
 
+/// The same, or `"never"`.
+pub(super) fn span_or_never(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&DeValue<'_>) -> Result<Option<Duration>, Fault> {
+    let span = span(range);
+    move |value| if value.as_str() == Some("never") { Ok(None) } else { span(value).map(Some) }
+}
+
 /// A number of bytes within a range: `"50MiB"`, `"64KiB"`, or a bare number.
 pub(super) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, Fault> {
     const RIGHT: &str = r#"a size such as "512B", "64KiB", "50MiB" or "2GiB""#;

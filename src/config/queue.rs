@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use super::quantity;
 use super::reader::Section;
-use crate::model::Class;
+use super::{quantity, value};
+use crate::model::{CARRIERS_MAX, Class};
+use crate::queue::Again;
 
 /// When a message is tried again and when it is given up.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +18,8 @@ pub struct Retry {
     pub schedule: Vec<Duration>,
     /// From acceptance to giving up.
     pub expire: Duration,
+    /// When texts leave once more.
+    pub again: Again,
 }
 
 /// `[queue]`: one [`Retry`] per class.
@@ -55,23 +58,47 @@ struct Written {
     expire: Option<Duration>,
 }
 
+/// A class's own table.
+struct OfClass {
+    times: Written,
+    again: Again,
+}
+
+fn of_class(section: &mut Section<'_>, built_in: Again) -> OfClass {
+    let times = written(section);
+    let within = section.optional("next_carrier_after", quantity::span_or_never(SECOND..=DAY));
+    let carriers = section.optional("carriers_max", value::whole(1..=CARRIERS_MAX as u64));
+    let again = Again {
+        receipt_within: within.unwrap_or(built_in.receipt_within),
+        after_failure: section.optional("next_carrier_on_failure", value::flag).unwrap_or(built_in.after_failure),
+        carriers_max: carriers.map_or(built_in.carriers_max, |most| most as usize),
+        unanswered: section.optional("resend_unanswered", value::flag).unwrap_or(built_in.unanswered),
+    };
+    OfClass { times, again }
+}
+
 pub(super) fn queue(section: &mut Section<'_>) -> Queue {
     let general = written(section);
-    let otp = section.table("otp", written);
-    let transactional = section.table("transactional", written);
-    let marketing = section.table("marketing", written);
+    let never = || Again { carriers_max: 3, ..Again::default() };
+    let codes = Again { receipt_within: Some(30 * SECOND), after_failure: true, ..never() };
+    let otp = section.table("otp", |section| of_class(section, codes));
+    let notices_again = Again { unanswered: true, ..never() };
+    let transactional = section.table("transactional", |section| of_class(section, notices_again));
+    let marketing = section.table("marketing", |section| of_class(section, never()));
     let schedule = general
         .schedule
         .unwrap_or_else(|| vec![MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR]);
     let expire = general.expire.unwrap_or(3 * DAY);
-    let notices = |own: Written, built_in: Duration| Retry {
-        schedule: own.schedule.unwrap_or_else(|| schedule.clone()),
-        expire: own.expire.unwrap_or(expire.min(built_in)),
+    let notices = |own: OfClass, built_in: Duration| Retry {
+        schedule: own.times.schedule.unwrap_or_else(|| schedule.clone()),
+        expire: own.times.expire.unwrap_or(expire.min(built_in)),
+        again: own.again,
     };
     Queue {
         otp: Retry {
-            schedule: otp.schedule.unwrap_or_else(|| vec![5 * SECOND, 10 * SECOND, 20 * SECOND]),
-            expire: otp.expire.unwrap_or(expire.min(5 * MINUTE)),
+            schedule: otp.times.schedule.unwrap_or_else(|| vec![5 * SECOND, 10 * SECOND, 20 * SECOND]),
+            expire: otp.times.expire.unwrap_or(expire.min(5 * MINUTE)),
+            again: otp.again,
         },
         transactional: notices(transactional, expire),
         marketing: notices(marketing, DAY),

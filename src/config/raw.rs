@@ -17,7 +17,7 @@ use super::{
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
 use crate::policy::texts::{Cap, Registered};
 use crate::policy::{Client, Clients};
-use crate::route::{FixedRoute, Network, Routes, SendingHours, TextRoute};
+use crate::route::{FixedRoute, Network, Price, Prices, Routes, SendingHours, TextRoute};
 
 /// What one file says.
 pub(super) struct RawConfig {
@@ -49,6 +49,7 @@ pub(super) struct RawConfig {
     pub(super) sms: Texts,
     pub(super) sms_templates: Vec<Placed<Registered>>,
     pub(super) sms_caps: Vec<Placed<Cap>>,
+    pub(super) sms_prices: Vec<Placed<Price>>,
     pub(super) replies: crate::dispatch::replies::Options,
     pub(super) opt_outs: (crate::policy::opt_outs::Words, usize),
     pub(super) limits: Limits,
@@ -89,6 +90,7 @@ impl RawConfig {
             sms: root.table("sms", text_rules::sms),
             sms_templates: root.tables("sms_template", text_rules::template),
             sms_caps: root.tables("sms_cap", text_rules::cap),
+            sms_prices: root.tables("sms_price", text_rules::price),
             replies: root.table("replies", replies::replies),
             opt_outs: root.table("opt_outs", replies::opt_outs),
             limits: root.table("limits", bounds::limits),
@@ -131,7 +133,8 @@ impl RawConfig {
             ),
             routes: Routes {
                 mail: values(self.routes).into_iter().map(|(route, _)| route).collect(),
-                text: routing::routes(self.sms_routes, self.networks, self.sending_hours),
+                text: routing::routes(self.sms_routes, self.networks, self.sending_hours)
+                    .priced(Prices::new(self.sms.currency.clone(), values(self.sms_prices))),
             },
             carriers: values(self.carriers),
             texts: text_rules::texts(self.sms, self.sms_templates, self.sms_caps),

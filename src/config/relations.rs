@@ -133,6 +133,7 @@ fn text_routes(raw: &RawConfig, notes: &Notes<'_>) {
     once(notes, taken, |name| format!("the name \"{name}\" is taken"), "give each carrier its own name");
     super::routing::check(raw, notes);
     super::text_rules::check(raw, notes);
+    super::text_rules::check_prices(raw, notes);
 }
 
 fn pools(raw: &RawConfig, notes: &Notes<'_>) {

@@ -12,7 +12,9 @@ use super::raw::{RawConfig, values};
 use super::reader::{Notes, Placed, Section};
 use super::value;
 use crate::model::Class;
-use crate::route::{Course, Hours, HoursError, Network, Networks, SendingHours, TextRoute, TextRoutes, Weights};
+use crate::route::{
+    Choice, Course, Hours, HoursError, Network, Networks, SendingHours, TextRoute, TextRoutes, Weights,
+};
 
 /// The networks that come with the program, to which the administrator's add.
 const SHIPPED: &str = include_str!("../../config/networks.toml");
@@ -33,12 +35,45 @@ pub(super) fn sms_route(section: &mut Section<'_>) -> Option<TextRoute> {
         return None;
     }
     let carriers = carriers?;
-    let weights = match weights {
-        Some(weights) => Some(weights_of(section, &weights, carriers.len())?),
-        None => None,
-    };
-    let course = Arc::new(Course { carriers: carriers.into(), weights });
+    let choice = choice(section, weights, carriers.len())?;
+    let then: Vec<Arc<str>> = section.list("then", value::name).unwrap_or_default();
+    if let Some((at, twice)) = then.iter().enumerate().find(|(_, name)| carriers.contains(*name)) {
+        let wrong = format!("\"{twice}\" stands in carriers as well");
+        section.mistake(&format!("then[{at}]"), wrong, "name in then who comes after all of carriers");
+    }
+    let course = Arc::new(Course { carriers: carriers.into(), choice, then: then.into() });
     Some(TextRoute { prefixes, networks, classes, clients, course })
+}
+
+/// Carriers that are not the best share so many of a hundred texts, if nobody says otherwise.
+const CANARY: u64 = 5;
+
+fn choice(section: &mut Section<'_>, weights: Option<Vec<u64>>, carriers: usize) -> Option<Choice> {
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum By {
+        Order,
+        Price,
+        Quality,
+    }
+    const WORDS: &[(&str, By)] = &[("order", By::Order), ("price", By::Price), ("quality", By::Quality)];
+    let by = section.optional("by", value::word(WORDS));
+    let canary = section.optional("canary", value::whole(0..=50));
+    if canary.is_some() && by != Some(By::Quality) {
+        section.mistake("canary", "only a choice by quality has one", "write by = \"quality\", or leave it out");
+    }
+    match (weights, by) {
+        (Some(_), Some(_)) => {
+            section.mistake("weights", "they say who gets a text, and by does", "leave one of them out");
+            None
+        }
+        (Some(weights), None) => Some(Choice::Weights(weights_of(section, &weights, carriers)?)),
+        (None, Some(By::Quality)) => {
+            let canary = u32::try_from(canary.unwrap_or(CANARY)).unwrap_or_default();
+            Some(Choice::Quality { canary })
+        }
+        (None, Some(By::Price)) => Some(Choice::Price),
+        (None, Some(By::Order) | None) => Some(Choice::Order),
+    }
 }
 
 fn weights_of(section: &Section<'_>, weights: &[u64], carriers: usize) -> Option<Weights> {
@@ -127,13 +162,15 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
     for placed in &raw.sms_routes {
         let route = &placed.value;
         let refuse = |key: &str, names: &[Arc<str>], is_known: &dyn Fn(&str) -> bool, known: &[&str]| {
+            let what = if key == "then" { "carrier" } else { key };
             for (i, name) in names.iter().enumerate().filter(|(_, name)| !is_known(name)) {
-                let wrong = format!("unknown {} \"{}\"", key.trim_end_matches('s'), shortened(name));
+                let wrong = format!("unknown {} \"{}\"", what.trim_end_matches('s'), shortened(name));
                 notes.mistake(&placed.key_of(&format!("{key}[{i}]")), wrong, among(name, known));
             }
         };
         let one_of = |names: &[&str], name: &str| names.contains(&name);
         refuse("carriers", &route.course.carriers, &|name| !all_carriers || one_of(&carriers, name), &carriers);
+        refuse("then", &route.course.then, &|name| !all_carriers || one_of(&carriers, name), &carriers);
         refuse("clients", &route.clients, &|name| !all_clients || one_of(&clients, name), &clients);
         refuse("networks", &route.networks, &|word| !all_networks || networks.knows(word), &words);
     }

@@ -82,7 +82,7 @@ fn unknown_keys_and_tables_are_named_with_the_nearest_known() {
          recipients, connections, connections_per_peer, messages_per_connection, command_timeout, data_rate_min, hops, \
          client_messages, client_bytes, queue_messages, queue_bytes)\n\
          relay.toml:12: dellivery: unknown table; did you mean \"delivery\"? (one of server, tls, listener, http, smpp_listener, smpp_server, admin, \
-         client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, network, sending_hours, sms, sms_template, sms_cap, replies, opt_outs, limits, log, \
+         client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, network, sending_hours, sms, sms_template, sms_cap, sms_price, replies, opt_outs, limits, log, \
          events, history)",
     );
     check(
@@ -146,7 +146,7 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
         ),
         (
             "dns = 3\n",
-            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, signatures, templates_only, bounces, transliterate, smpp_system_id, smpp_binds, smpp_window, smpp_rate, smpp_class",
+            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, signatures, templates_only, bounces, transliterate, daily_spend, smpp_system_id, smpp_binds, smpp_window, smpp_rate, smpp_class",
         ),
         (
             "[listener]\naddress = \"127.0.0.1:587\"\n",
@@ -398,8 +398,9 @@ fn retry_goes_from_class_to_general_to_built_in() {
         good(&format!("{GOOD}[queue]\nretry = [\"2m\"]\nexpire = \"6h\"\n[queue.marketing]\nexpire = \"4d\"\n"));
     assert_eq!(config.queue.otp.schedule, [5, 10, 20].map(Duration::from_secs));
     assert_eq!(config.queue.otp.expire, minutes(5));
-    assert_eq!(config.queue.transactional, Retry { schedule: vec![minutes(2)], expire: minutes(360) });
-    assert_eq!(config.queue.marketing, Retry { schedule: vec![minutes(2)], expire: minutes(4 * 24 * 60) });
+    let times = |of: &Retry| (of.schedule.clone(), of.expire);
+    assert_eq!(times(&config.queue.transactional), (vec![minutes(2)], minutes(360)));
+    assert_eq!(times(&config.queue.marketing), (vec![minutes(2)], minutes(4 * 24 * 60)));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use super::raw::{RawConfig, values};
 use super::reader::{Notes, Placed, Section};
 use super::{files, quantity, relations, value};
 use crate::model::{Class, Rate};
-use crate::policy::texts::{BlockedWords, Cap, Per, Registered, TemplateError, TextRules, WordsError};
+use crate::policy::texts::{BlockedWords, Budget, Cap, Per, Registered, TemplateError, TextRules, WordsError};
+use crate::route::{Price, ahead_of_utc};
 
 /// `[sms]`, with all caps.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Texts {
     pub rules: TextRules,
     /// Numbers, ranges and clients remembered at a time for caps.
     pub numbers_remembered: usize,
+    /// What prices are in.
+    pub currency: Arc<str>,
 }
 
 /// How marketing texts to +86 tell how to get out.
@@ -41,8 +44,44 @@ pub(super) fn sms(section: &mut Section<'_>) -> Texts {
         section.mistake(key, why.to_string(), "write words, each with a letter or a digit, at most 100,000");
         BlockedWords::default()
     });
+    let currency = section.or("currency", "CNY".to_owned(), value::text);
+    let all = section.optional("daily_spend", value::money);
+    let ahead = section.or("day_clock", 8 * 60, day_clock);
     let opt_out_words = Some(opt_out_words).filter(|words| !words.is_empty()).map(Arc::from);
-    Texts { rules: TextRules { opt_out_words, blocked, denied, ..TextRules::default() }, numbers_remembered }
+    let budget = Budget { all, ahead };
+    let rules = TextRules { opt_out_words, blocked, denied, budget, ..TextRules::default() };
+    Texts { rules, numbers_remembered, currency: currency.into() }
+}
+
+fn day_clock(value: &DeValue<'_>) -> Result<i32, Fault> {
+    const RIGHT: &str = "write how far the clock is ahead of UTC, such as \"+08:00\"";
+    let text = value::as_text(value, RIGHT)?;
+    ahead_of_utc(text).ok_or_else(|| Fault::new(format!("\"{}\" is no distance from UTC", shortened(text)), RIGHT))
+}
+
+/// `[[sms_price]]`.
+pub(super) fn price(section: &mut Section<'_>) -> Option<Price> {
+    let carrier = section.required("carrier", r#""cmcc-1""#, value::name);
+    let prefixes = section.list("prefixes", value::prefix).filter(|prefixes| !prefixes.is_empty());
+    let part = section.required("part", r#""0.035""#, value::money);
+    Some(Price { carrier: carrier?, prefixes: prefixes.unwrap_or_else(|| vec!["+".to_owned()]), part: part? })
+}
+
+/// Prices are of carriers that there are, and no two are for the same.
+pub(super) fn check_prices(raw: &RawConfig, notes: &Notes<'_>) {
+    let carriers: Vec<&str> = raw.carriers.iter().map(|c| &*c.value.name).collect();
+    let complete = !relations::incomplete(notes, "carrier", raw.carriers.len());
+    for placed in raw.sms_prices.iter().filter(|placed| complete && !carriers.contains(&&*placed.value.carrier)) {
+        let name = &placed.value.carrier;
+        let wrong = format!("unknown carrier \"{}\"", shortened(name));
+        notes.mistake(&placed.key_of("carrier"), wrong, among(name, &carriers));
+    }
+    let said = raw.sms_prices.iter().flat_map(|placed| {
+        let prefixes = placed.value.prefixes.iter().enumerate();
+        prefixes.map(|(i, prefix)| ((&placed.value.carrier, prefix), placed.key_of(&format!("prefixes[{i}]"))))
+    });
+    let twice = |(carrier, prefix): &(&Arc<str>, &String)| format!("carrier {carrier} has a price for {prefix}");
+    relations::once(notes, said, |said| twice(&said), "name each beginning once");
 }
 
 pub(super) fn template(section: &mut Section<'_>) -> Option<Registered> {

@@ -13,11 +13,17 @@ use toml::de::DeValue;
 
 use super::mistake::{Fault, shortened, unknown};
 use super::reader::article;
-use crate::model::{Class, Domain, Secret, SenderId};
+use crate::model::{Class, Domain, Money, MoneyError, Secret, SenderId};
 
 /// Any text.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, Fault> {
     as_text(value, "text in quotes").map(str::to_owned)
+}
+
+/// An amount of money: `"0.035"`.
+pub(super) fn money(value: &DeValue<'_>) -> Result<Money, Fault> {
+    let text = as_text(value, &MoneyError.to_string())?;
+    text.parse().map_err(|e: MoneyError| Fault::new(format!("\"{}\" is no amount", shortened(text)), e.to_string()))
 }
 
 /// `true` or `false`.

@@ -7,7 +7,7 @@
 //!
 //! **Does not know** how carriers come to be as they are.
 
-use crate::route::{Course, Weights};
+use crate::route::{Choice, Course, Weights};
 
 /// How a carrier stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,20 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(course: &Course) -> Self {
-        Self { weights: course.weights.clone(), owed: vec![0; course.carriers.len()] }
+        let weights = match &course.choice {
+            Choice::Weights(weights) => Some(weights.clone()),
+            Choice::Order | Choice::Price | Choice::Quality { .. } => None,
+        };
+        Self { weights, owed: vec![0; course.carriers.len()] }
+    }
+
+    /// The carrier in this place does best: it gets all but what the others share, in hundredths.
+    pub(super) fn prefer(&mut self, best: usize, canary: u32) {
+        let (carriers, canary) = (self.owed.len(), canary.min(100));
+        let others = u32::try_from(carriers.saturating_sub(1)).unwrap_or(u32::MAX).max(1);
+        let weights: Vec<u32> =
+            (0..carriers).map(|at| if at == best { (100 - canary) * others } else { canary }).collect();
+        self.weights = Weights::new(&weights, carriers);
     }
 
     /// The place of the carrier that is to get the next text; `None` if none is up.
@@ -85,7 +98,8 @@ mod tests {
     fn turns(weights: &[u32]) -> Turns {
         let carriers: Vec<Arc<str>> = (0..weights.len()).map(|n| format!("c{n}").into()).collect();
         let weights = Weights::new(weights, carriers.len());
-        Turns::new(&Course { carriers: carriers.into(), weights })
+        let choice = weights.map_or(Choice::Order, Choice::Weights);
+        Turns::new(&Course { choice, ..Course::in_order(carriers) })
     }
 
     /// How many of so many texts each carrier gets.
@@ -117,6 +131,17 @@ mod tests {
         assert_eq!(served(&mut turns(&[1, 2, 3]), &[Up, Up, Up], 600), [100, 200, 300]);
         assert_eq!(served(&mut turns(&[1, 2, 3]), &[Up, Up, Down], 6), [2, 4, 0]);
         assert_eq!(served(&mut turns(&[1, 2, 3]), &[Down, Up, Throttled], 6), [0, 6, 0]);
+    }
+
+    #[test]
+    fn who_does_best_gets_all_but_what_the_others_share() {
+        let mut turns = turns(&[0, 0, 0]);
+        turns.prefer(1, 10);
+        assert_eq!(served(&mut turns, &[Up, Up, Up], 1_000), [50, 900, 50]);
+        assert_eq!(served(&mut turns, &[Up, Down, Up], 10), [5, 0, 5]);
+        turns.prefer(2, 0);
+        assert_eq!(served(&mut turns, &[Up, Up, Up], 100), [0, 0, 100]);
+        assert_eq!(served(&mut turns, &[Up, Up, Down], 10), [10, 0, 0]);
     }
 
     #[test]

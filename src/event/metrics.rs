@@ -5,7 +5,9 @@
 //!
 //! **Fails how.** A name declared twice is our bug and panics at start.
 
-use prometheus::{Counter, Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Counter, CounterVec, Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 /// All metrics of one relay.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub leased: IntGauge,
     /// Attempts whose answer was lost: each is a possible duplicate, by channel.
     pub answers_lost: IntCounterVec,
+    /// What becomes of texts.
+    pub texts: TextMetrics,
     /// Outbound SMTP connections open.
     pub mail_connections: IntGauge,
     /// Outbound SMTP connections made.
@@ -154,6 +158,7 @@ impl Metrics {
             queued_recipients: gauges("queued_recipients", "Recipients waiting.", &["channel", "class"]),
             leased: gauge("leased_consignments", "Consignments out for delivery."),
             answers_lost: counters("answers_lost_total", "Attempts whose final answer was lost.", &["channel"]),
+            texts: TextMetrics::new(&declare),
             mail_connections: gauge("mail_connections", "Outbound SMTP connections open."),
             mail_connections_made: counter("mail_connections_made_total", "Outbound SMTP connections made."),
             mail_connections_reused: counter("mail_connections_reused_total", "Mails sent over a reused connection."),
@@ -233,6 +238,35 @@ impl Metrics {
     }
 }
 
+/// What becomes of texts at carriers.
+#[derive(Debug)]
+pub struct TextMetrics {
+    /// Of a hundred that a carrier took lately, how many arrived.
+    pub arrives: IntGaugeVec,
+    /// Seconds within which 19 of 20 of its receipts come.
+    pub receipt_seconds: IntGaugeVec,
+    /// Parts that carriers took, by client and carrier.
+    pub parts: IntCounterVec,
+    /// What they cost, by client and carrier.
+    pub costs: CounterVec,
+    /// Texts that leave once more, by reason.
+    pub again: IntCounterVec,
+}
+
+impl TextMetrics {
+    fn new(declare: &Declare<'_>) -> Self {
+        let counters = |name: &str, help: &str, labels: &[&str]| declare.counters(name, help, labels);
+        let gauges = |name: &str, help: &str, labels: &[&str]| declare.gauges(name, help, labels);
+        Self {
+            arrives: gauges("carrier_arrives_percent", "Texts that arrive, lately.", &["carrier"]),
+            receipt_seconds: gauges("carrier_receipt_seconds", "19 of 20 receipts come so soon.", &["carrier"]),
+            parts: counters("text_parts_total", "Parts of texts that were sent.", &["client", "carrier"]),
+            costs: declare.amounts("text_costs_total", "What they cost.", &["client", "carrier"]),
+            again: counters("texts_again_total", "Texts that leave once more.", &["reason"]),
+        }
+    }
+}
+
 /// Those of SMPP in.
 #[derive(Debug)]
 pub struct SmppMetrics {
@@ -283,6 +317,10 @@ struct Declare<'r>(&'r Registry);
 impl Declare<'_> {
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         declared(self.0, IntCounterVec::new(Opts::new(format!("postrider_{name}"), help), labels))
+    }
+
+    fn amounts(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        declared(self.0, CounterVec::new(Opts::new(format!("postrider_{name}"), help), labels))
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {

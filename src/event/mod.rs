@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
-use crate::model::{Channel, Class, ClientName, MessageId};
+use crate::model::{Channel, Class, ClientName, MessageId, Money};
 
 /// The kinds of fact.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
@@ -181,6 +181,9 @@ pub struct Fact {
     /// Parts of a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<u32>,
+    /// What a carrier takes for a text that was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceFact>,
     /// What an operator ordered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steering: Option<SteeringFact>,
@@ -224,6 +227,7 @@ impl Fact {
             duration: None,
             size: None,
             parts: None,
+            price: None,
             steering: None,
             warmup: None,
             tls_report: None,
@@ -242,6 +246,16 @@ impl Fact {
         let of_both = Self::new(time, Kind::Steered, Channel::Email);
         Self { channel: None, steering: Some(steering), ..of_both }
     }
+}
+
+/// What a carrier takes for a text.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PriceFact {
+    /// For all its parts, as `0.07`.
+    #[serde(serialize_with = "as_shown")]
+    pub amount: Money,
+    /// The administrator's word for the currency.
+    pub currency: Arc<str>,
 }
 
 /// A message from a handset as events show it.
@@ -433,6 +447,10 @@ fn maybe_rfc3339<S: Serializer>(t: &Option<Timestamp>, s: S) -> Result<S::Ok, S:
         Some(t) => s.serialize_str(&t.rfc3339()),
         None => s.serialize_none(),
     }
+}
+
+fn as_shown<S: Serializer>(amount: &Money, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(amount)
 }
 
 fn as_text<S: Serializer>(id: &Option<MessageId>, s: S) -> Result<S::Ok, S::Error> {

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{ClientName, Envelope, MessageId, Responsibility, Secret, Submission};
+use crate::model::{Class, ClientName, Envelope, MessageId, Money, Number, Responsibility, Secret, Submission};
 use crate::policy::credentials::{Credentials, CredentialsError};
 use crate::policy::opt_outs::{OptOuts, Wanted};
+use crate::policy::texts::Ledger;
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, Accepted, MessageView, Queue};
 
@@ -27,6 +28,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// May this text be sent, for all that its number has opted out of?
     fn may_send(&self, text: Wanted<'_>) -> Result<(), Refusal>;
 
+    /// What texts have cost today.
+    fn ledger(&self) -> &Ledger;
+
+    /// Who would get a text first, and what it takes for a part there, if that is known.
+    fn price(&self, to: &Number, class: Class, client: &ClientName) -> Option<PartPrice>;
+
     /// What is known of a message of that client.
     fn message(&self, id: MessageId, client: &ClientName) -> impl Future<Output = Option<MessageView>> + Send;
 
@@ -41,6 +48,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Checks an API key.
     fn api_key(&self, key: &Secret, peer: IpAddr)
     -> impl Future<Output = Result<Arc<Client>, CredentialsError>> + Send;
+}
+
+/// What a part of a text costs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartPrice {
+    /// The carrier that takes so much.
+    pub carrier: Arc<str>,
+    /// For one part.
+    pub part: Money,
+    /// In this currency.
+    pub currency: Arc<str>,
 }
 
 /// A yes of the queue.
@@ -64,6 +82,8 @@ pub struct Live {
     pub credentials: Credentials,
     /// Who wants no more texts.
     pub opt_outs: OptOuts,
+    /// What texts have cost today.
+    pub ledger: Ledger,
 }
 
 impl Backend for Live {
@@ -79,6 +99,16 @@ impl Backend for Live {
 
     fn may_send(&self, text: Wanted<'_>) -> Result<(), Refusal> {
         self.opt_outs.may_send(text)
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn price(&self, to: &Number, class: Class, client: &ClientName) -> Option<PartPrice> {
+        let routes = self.queue.routes();
+        let (carrier, part) = routes.text.first(to, class, client)?;
+        Some(PartPrice { carrier: carrier.clone(), part: part?, currency: routes.text.prices().currency().clone() })
     }
 
     async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {

@@ -1,7 +1,8 @@
-//! What every text must fit before it is taken, whoever brings it: rules, opt-outs, caps; and the taking.
+//! What every text must fit before it is taken, whoever brings it: rules, opt-outs, caps, budgets; and the taking.
 //!
-//! **Promises.** HTTP and SMPP refuse the same for the same rule, and count it alike. A text counts against its caps once it is
-//! accepted; one that had been accepted before under its idempotency key is accepted again, whatever the caps say by now.
+//! **Promises.** HTTP and SMPP refuse the same for the same rule, and count it alike. A text counts against its caps and
+//! budgets once it is accepted; one that had been accepted before under its idempotency key is accepted again, whatever they say
+//! by now.
 //!
 //! **Does not know** how a text was submitted, nor how its refusal is worded.
 //!
@@ -12,12 +13,12 @@ use std::sync::Arc;
 use super::backend::{Acceptance, Backend};
 use crate::clock::Timestamp;
 use crate::event::metrics::Metrics;
-use crate::model::{Class, Content, Envelope, Number, SenderId, SmsText, Submission};
+use crate::model::{Class, Content, Envelope, Money, Number, SenderId, SmsText, Submission};
 use crate::policy::opt_outs::Wanted;
-use crate::policy::texts::{self, Capped, Caps, Counted, TextRules};
+use crate::policy::texts::{self, Capped, Caps, Counted, Overspent, Spent, TextRules};
 use crate::policy::{Client, Refusal};
 use crate::queue::AcceptError;
-use crate::sms::{signature, transliterate};
+use crate::sms::{plan, signature, transliterate};
 
 /// Where a text goes: a [`Number`], or `Option<Number>` where it may be left out.
 pub(super) trait Destination {
@@ -59,6 +60,8 @@ pub(super) enum Refused {
     Rule(Refusal),
     /// There have been enough.
     Capped(Capped),
+    /// The day has cost enough.
+    Overspent(Overspent),
     /// The queue does not take it.
     Queue(AcceptError),
     /// A fault of ours: nobody knows whether it was accepted.
@@ -84,6 +87,8 @@ pub(super) struct Counter<'a, B> {
 
 /// The rule that a number, a range or a client has had enough.
 pub(super) const CAP_RULE: &str = "frequency-cap";
+/// The rule that a day has cost enough.
+pub(super) const SPEND_RULE: &str = "daily-spend";
 
 impl<To: Destination> Text<To> {
     /// The text as its client may send it, with look-alikes if that is wanted and of use. A refusal is counted.
@@ -132,11 +137,12 @@ impl<B: Backend> Counter<'_, B> {
         let counted = match self.count(text) {
             Ok(counted) => counted,
             // What was accepted once is accepted, however often its sender has to ask.
-            Err(capped) => {
+            Err(refused) => {
                 let before = self.backend.accepted_before(&envelope).await.map_err(Refused::Queue)?;
                 return before.ok_or_else(|| {
-                    self.count_refusal(CAP_RULE);
-                    Refused::Capped(capped)
+                    let rule = if matches!(refused, Refused::Overspent(_)) { SPEND_RULE } else { CAP_RULE };
+                    self.count_refusal(rule);
+                    refused
                 });
             }
         };
@@ -145,7 +151,9 @@ impl<B: Backend> Counter<'_, B> {
             let answer = backend.accept(Submission { envelope, content }).await;
             drop(held);
             if answer.as_ref().is_ok_and(|accepted| !accepted.replayed()) {
+                let (counted, spent) = counted;
                 counted.keep();
+                spent.keep();
             }
             answer
         });
@@ -160,12 +168,18 @@ impl<B: Backend> Counter<'_, B> {
         Ok(accepted)
     }
 
-    /// Counts a text to its number, if there have not been enough.
-    fn count(&self, text: &Text<Number>) -> Result<Counted, Capped> {
+    /// Counts a text to its number and what it costs, if there have not been enough.
+    fn count(&self, text: &Text<Number>) -> Result<(Counted, Spent), Refused> {
         let shown = text.from.as_ref().map(ToString::to_string).unwrap_or_default();
         let signature = signature(text.words.as_str()).unwrap_or(&shown);
         let wanted = texts::Text { client: &self.client.name, to: &text.to, class: text.class, signature };
-        self.caps.count(&self.rules.caps, &wanted, self.now)
+        let counted = self.caps.count(&self.rules.caps, &wanted, self.now).map_err(Refused::Capped)?;
+        let (client, budget) = (self.client, self.rules.budget);
+        let price = self.backend.price(&text.to, text.class, &client.name);
+        let parts = plan(&text.words).count as u64;
+        let cost = price.map_or_else(Money::default, |price| price.part.times(parts));
+        let spent = self.backend.ledger().spend(budget, &client.name, client.daily_spend, cost, self.now);
+        Ok((counted, spent.map_err(Refused::Overspent)?))
     }
 }
 

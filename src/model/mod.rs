@@ -15,6 +15,7 @@ mod data;
 mod envelope;
 mod id;
 mod measures;
+mod money;
 mod outcome;
 mod secret;
 mod text;
@@ -29,9 +30,12 @@ pub use envelope::{
 };
 pub use id::MessageId;
 pub use measures::{Measures, Rate, Slow};
+pub use money::{Money, MoneyError};
 pub use outcome::{EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Relayed, Reply, Rule, Scope, Stage};
 pub use secret::Secret;
-pub use text::{CarrierMessageId, PartState, Receipt, ReceiptState, SenderId, SmsText, TextProgress};
+pub use text::{
+    CARRIERS_MAX, CarrierMessageId, PartState, Receipt, ReceiptState, SenderId, SmsText, TextProgress, Verdict,
+};
 
 /// Proof that somebody has taken responsibility for a message (RFC 5321 section 4.2.5, "accept responsibility").
 ///

@@ -91,15 +91,83 @@ impl fmt::Display for SenderId {
 /// The id a carrier gave a part in its answer, as received (at most 64 octets in SMPP 3.4).
 pub type CarrierMessageId = Arc<str>;
 
-/// How far a text has come: which carrier has it and what became of each part. All parts go by one carrier.
+/// How far a text has come: which carrier has it and what became of each part. All parts go by one carrier; where that one
+/// brought no receipt, or a bad one, the text may have gone to another as well.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TextProgress {
-    /// The carrier's configured name.
+    /// The carrier's configured name; it stands once in a chain.
     pub carrier: Arc<str>,
     /// The concatenation reference, one for all parts.
     pub reference: u8,
     /// One entry per part, in order.
     pub parts: Vec<PartState>,
+    /// An answer was lost, and what it was about may leave once more: not a third time.
+    pub doubted: bool,
+    /// What another carrier took before, of which a receipt may still come.
+    pub before: Option<Box<TextProgress>>,
+}
+
+/// Carriers that one text may have gone to.
+pub const CARRIERS_MAX: usize = 8;
+
+impl TextProgress {
+    /// So many parts that have not left.
+    pub fn new(carrier: Arc<str>, reference: u8, parts: usize) -> Self {
+        Self { carrier, reference, parts: vec![PartState::Waiting; parts], doubted: false, before: None }
+    }
+
+    /// It at each carrier, the latest first.
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |progress| progress.before.as_deref())
+    }
+
+    /// It at this carrier.
+    pub fn at_mut(&mut self, carrier: &str) -> Option<&mut Self> {
+        if *self.carrier == *carrier { Some(self) } else { self.before.as_deref_mut()?.at_mut(carrier) }
+    }
+
+    /// True while a part has not left. A text that is to be tried and of which none waits is to go to another carrier.
+    pub fn has_waiting(&self) -> bool {
+        self.parts.contains(&PartState::Waiting)
+    }
+
+    /// Of parts that may have left without an answer, none is known to have: they wait again.
+    pub fn wait_again(&mut self) {
+        self.parts.iter_mut().filter(|p| **p == PartState::Unanswered).for_each(|p| *p = PartState::Waiting);
+    }
+
+    /// Nothing more of it leaves by this carrier.
+    pub fn give_up(&mut self) {
+        self.parts.iter_mut().filter(|p| **p == PartState::Waiting).for_each(|p| *p = PartState::Refused);
+    }
+
+    /// True if a carrier has taken all of it and nothing bad is known of that.
+    pub fn may_arrive(&self) -> bool {
+        let taken = |part: &PartState| matches!(part, PartState::Sent(_) | PartState::Received(..));
+        self.chain().any(|at| at.parts.iter().all(taken) && at.verdict() != Some(Verdict::Lost))
+    }
+
+    /// What the receipts of all parts say together: one lost part spoils the text. `None` while one is missing.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let mut verdict = Verdict::Arrived;
+        for part in &self.parts {
+            match part {
+                PartState::Received(_, ReceiptState::Delivered) => {}
+                PartState::Received(_, state) if state.is_final() => verdict = Verdict::Lost,
+                _ => return None,
+            }
+        }
+        Some(verdict)
+    }
+}
+
+/// What a carrier's receipts come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// All parts arrived.
+    Arrived,
+    /// One did not.
+    Lost,
 }
 
 /// One part of a text.

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Channel, Class, ClientName, Domain, Number, Rate, Secret, SenderId};
+use crate::model::{Channel, Class, ClientName, Domain, Money, Number, Rate, Secret, SenderId};
 
 /// An application that may submit.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Client {
     /// Its texts are written with look-alikes where that makes them fit the GSM 7-bit alphabet, if they do not say
     /// otherwise.
     pub transliterate: bool,
+    /// What its texts of a day may cost; `None`: anything.
+    pub daily_spend: Option<Money>,
     /// How it may bind by SMPP.
     pub smpp: SmppTerms,
 }

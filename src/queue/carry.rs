@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::accept::Newcomer;
+use super::again::Reason;
 use super::detail::Trail;
 use super::hot::{Detail, Warm};
 use super::lanes::{HOURS_RULE, Resting};
@@ -15,8 +16,8 @@ use super::{Lease, LoadError, Queue, Target, change_record, settle};
 use crate::clock::Mono;
 use crate::event::{Fact, Kind, RuleFact};
 use crate::model::{
-    Channel, Class, Consignment, Content, Envelope, Failure, Measures, MessageId, Outcome, RecipientOutcome, Scope,
-    Stage, Submission, TextProgress,
+    Channel, Class, Consignment, Content, Envelope, Failure, Measures, MessageId, Number, Outcome, RecipientOutcome,
+    Scope, Stage, Submission, TextProgress,
 };
 use crate::route::MailHop;
 use crate::schedule::{Pulled, SiteId, Ticket};
@@ -228,12 +229,11 @@ impl Queue {
         known: Known,
         outcomes: Vec<RecipientOutcome>,
     ) -> Option<(About, Vec<Change>)> {
-        let options = self.shared.options.load();
+        let (routes, options) = (self.shared.routes.load(), self.shared.options.load());
         let now = self.shared.clock.now();
         let table = self.shared.table.lock();
         let (number, entry) = table.of_ticket(ticket)?;
         let is_text = entry.channel == Channel::Sms;
-        let retry = &options.retry[entry.class.index()];
         // One throw for the consignment, so that its recipients stay together.
         let chance = fastrand::f64();
         let envelope = known.envelope.as_deref();
@@ -243,7 +243,12 @@ impl Queue {
                 let track = entry.track(o.recipient).filter(|t| t.ticket == Some(ticket))?;
                 let address = envelope.and_then(|e| e.recipients.get(o.recipient as usize)).map(|r| &r.address);
                 let masked = address.filter(|_| entry.class == Class::Otp).map(ToString::to_string);
-                Some(settle::change_after(track, o, is_text, retry, masked.as_deref(), now, chance))
+                let elsewhere = table.elsewhere(entry, track, o.progress.as_ref(), &routes, &options, now);
+                let prospects = options.prospects(entry.class, elsewhere);
+                let (change, again) =
+                    settle::change_after(track, o, is_text, prospects, masked.as_deref(), now, chance);
+                self.count_again(again);
+                Some(change)
             })
             .collect();
         let (id, position) = (entry.id, entry.position());
@@ -290,15 +295,28 @@ impl Queue {
         self.shared.work.notify_one();
     }
 
-    /// Something else may happen to a message again; those of its recipients that came to an end without a lease leave their
-    /// consignments.
+    /// Something else may happen to a message again; those of its recipients about whom something was recorded without a lease
+    /// leave their consignments, or wait for what comes next.
     fn unmark(&self, table: &mut Table, id: MessageId, changes: &[Change], options: &super::Options, now: Now) {
         table.unmark(id);
-        let tickets: Vec<Ticket> = table.find(id).map_or_else(Vec::new, |(_, entry)| {
-            changes.iter().filter_map(|c| entry.track(c.recipient).filter(|t| t.has_ended())?.ticket).collect()
-        });
+        let routes = self.shared.routes.load();
+        let Some((number, entry)) = table.find(id) else { return };
+        let tracks = || changes.iter().filter_map(|c| entry.track(c.recipient));
+        let lacks_ticket = tracks().any(|track| track.ticket.is_none() && !track.has_ended());
+        let tickets: Vec<Ticket> = tracks().filter_map(|track| track.ticket).collect();
         for ticket in tickets {
-            table.give_back(ticket, &self.shared.routes.load(), options, now);
+            table.give_back(ticket, &routes, options, now);
+        }
+        if lacks_ticket {
+            // An attempt that a crash cut short: no start gives those a consignment. Only texts have any.
+            table.consign(number, &[], &routes, options, now);
+        }
+    }
+
+    /// A text leaves once more.
+    pub(super) fn count_again(&self, reason: Option<Reason>) {
+        if let Some(reason) = reason {
+            self.shared.metrics.texts.again.with_label_values(&[reason.as_str()]).inc();
         }
     }
 
@@ -306,16 +324,32 @@ impl Queue {
     pub(super) fn facts(&self, table: &Table, about: &About, changes: &[Change]) -> Vec<Fact> {
         let Some(entry) = table.entry(about.number).filter(|e| e.id == about.id) else { return Vec::new() };
         let subject = Subject::of_entry(entry, table.clients.name(entry.client), about.envelope.as_deref());
-        let now = self.shared.clock.now();
+        let (now, routes) = (self.shared.clock.now(), self.shared.routes.load());
         let fact = |change: &Change| {
             let track = entry.track(change.recipient)?;
             let progress = table.parts.progress(about.number, change.recipient);
             let lane = table.lane_name(about.number, change.recipient);
             let lane = lane.unwrap_or_else(|| settle::lane_of(&subject, change.recipient, progress));
             let parts = progress.map(|p| p.parts.len());
-            settle::fact_of(&subject, change, u32::from(track.tally().attempts_made), parts, Some(lane), now)
+            let made = u32::from(track.tally().attempts_made);
+            let mut fact = settle::fact_of(&subject, change, made, parts, Some(lane), now)?;
+            if subject.channel == Channel::Sms {
+                settle::priced(&mut fact, change, Number::of_digits(track.address).as_ref(), &routes);
+                self.count_sent(&fact, &subject, change);
+            }
+            Some(fact)
         };
         changes.iter().filter_map(fact).collect()
+    }
+
+    /// A text's parts and what they cost, by client and carrier.
+    fn count_sent(&self, fact: &Fact, subject: &Subject<'_>, change: &Change) {
+        let (Kind::Sent, Some(progress)) = (fact.event, &change.progress) else { return };
+        let labels = [&*subject.client, &*progress.carrier];
+        self.shared.metrics.texts.parts.with_label_values(&labels).inc_by(progress.parts.len() as u64);
+        if let Some(price) = &fact.price {
+            self.shared.metrics.texts.costs.with_label_values(&labels).inc_by(price.amount.units());
+        }
     }
 
     /// What an attempt says about its destination.

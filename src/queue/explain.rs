@@ -10,7 +10,7 @@ use super::settle::{Subject, lane_of, shown};
 use super::steering::Rule;
 use super::table::{Now, Table};
 use super::view::{AttemptView, LaneView, MessageView, PartView, QueueView, RecipientView};
-use super::{LoadError, Queue, Target};
+use super::{LoadError, Options, Queue, Target};
 use crate::clock::Timestamp;
 use crate::model::{Channel, ClientName, MessageId, PartState, RecipientIndex, TextProgress};
 use crate::route::Routes;
@@ -69,7 +69,8 @@ impl Queue {
             let now = self.now();
             let (seen, ended) = {
                 let table = self.shared.table.lock();
-                (table.seen(id, &self.shared.routes.load(), now), table.history.find(id).cloned())
+                let settings = (&**self.shared.routes.load(), &**self.shared.options.load());
+                (table.seen(id, settings, now), table.history.find(id).cloned())
             };
             match (seen, ended) {
                 (Some(seen), _) => match self.detail(id).await {
@@ -146,7 +147,7 @@ impl Table {
         }
     }
 
-    fn seen(&self, id: MessageId, routes: &Routes, now: Now) -> Option<Seen> {
+    fn seen(&self, id: MessageId, (routes, options): (&Routes, &Options), now: Now) -> Option<Seen> {
         let (_, entry) = self.find(id)?;
         let held = self.schedule.is_held();
         let recipients = entry.tracks().map(|track| {
@@ -158,7 +159,7 @@ impl Table {
                 lane: lane.and_then(|lane| self.schedule.lane_name(lane)).cloned(),
                 site: site.and_then(|site| self.schedule.site_name(site)).cloned(),
                 limit: site.and_then(|site| self.limit(site, now)),
-                waiting_for: self.waiting_for(entry, track, routes, now),
+                waiting_for: self.waiting_for(entry, track, (routes, options), now),
                 held: held || lane.is_some_and(|lane| self.schedule.is_lane_held(lane) && !is_leased),
             }
         });
@@ -179,8 +180,18 @@ impl Table {
     }
 
     /// Why it has not gone, in a sentence.
-    fn waiting_for(&self, entry: &Entry, track: &Track, routes: &Routes, now: Now) -> Option<String> {
-        let State::Queued { due } = track.state() else { return None };
+    fn waiting_for(
+        &self,
+        entry: &Entry,
+        track: &Track,
+        (routes, options): (&Routes, &Options),
+        now: Now,
+    ) -> Option<String> {
+        let due = match track.state() {
+            State::Queued { due } => due,
+            State::Sent { at } => return self.awaits_receipt(entry, track, at, (routes, options), now),
+            State::Begun { .. } | State::Ended { .. } => return None,
+        };
         if self.schedule.is_held() {
             return Some("sending is held".to_owned());
         }
@@ -217,6 +228,27 @@ impl Table {
         Some(match rerouted {
             Some(rerouted) => format!("{why}; {rerouted}"),
             None => why,
+        })
+    }
+
+    /// Until when a text waits for its receipt, and what comes then.
+    fn awaits_receipt(
+        &self,
+        entry: &Entry,
+        track: &Track,
+        at: Timestamp,
+        settings: (&Routes, &Options),
+        now: Now,
+    ) -> Option<String> {
+        let (number, _) = self.find(entry.id)?;
+        let (recipient, _) = entry.numbered().find(|(_, of_entry)| *of_entry == track)?;
+        let until = self.awaits_until(number, recipient, at, settings, now.wall);
+        let is_end = until == at.plus(settings.1.receipt_wait_max);
+        let until = until.rfc3339();
+        Some(if is_end {
+            format!("its receipt, until {until}")
+        } else {
+            format!("its receipt; without one it goes to another carrier at {until}")
         })
     }
 
@@ -346,7 +378,13 @@ pub(super) fn attempt_view(attempt: &Attempt) -> AttemptView {
     }
 }
 
+/// The parts of a text at each carrier that it has gone to, the latest first.
 pub(super) fn part_views(progress: &TextProgress, receipts: &[PartReceipt]) -> Vec<PartView> {
+    progress.chain().flat_map(|at| parts_at(at, receipts)).collect()
+}
+
+fn parts_at(progress: &TextProgress, receipts: &[PartReceipt]) -> Vec<PartView> {
+    let is_theirs = |r: &PartReceipt| r.carrier.as_ref().is_none_or(|carrier| *carrier == progress.carrier);
     (1..)
         .zip(&progress.parts)
         .map(|(part, state)| {
@@ -357,7 +395,7 @@ pub(super) fn part_views(progress: &TextProgress, receipts: &[PartReceipt]) -> V
                 PartState::Refused => ("refused", None),
                 PartState::Received(id, receipt) => (receipt.as_str(), Some(id)),
             };
-            let receipt = receipts.iter().find(|r| r.part + 1 == part);
+            let receipt = receipts.iter().find(|r| r.part + 1 == part && is_theirs(r));
             PartView {
                 receipt_at: receipt.map(|r| r.at.rfc3339()),
                 receipt: receipt.map(|r| r.text.clone()),

@@ -13,7 +13,7 @@ use crate::route::{Course, MailHop, Routes};
 use crate::schedule::{Apart, LaneId, LaneKey, SiteId, SiteLimits, Terms, Ticket};
 
 impl Table {
-    /// Groups queued recipients by lane, one ticket for each group; those who wait for a receipt get one each.
+    /// Groups queued recipients that have no ticket by lane, one for each group; those who wait for a receipt get one each.
     pub(super) fn consign(
         &mut self,
         number: u32,
@@ -29,7 +29,7 @@ impl Table {
         let apart = self.rules.apart(entry.campaign).cloned();
         let mut queued: Vec<(RecipientIndex, Timestamp, u64)> = Vec::with_capacity(1);
         let mut sent: Vec<(RecipientIndex, Timestamp)> = Vec::new();
-        for (recipient, track) in entry.numbered() {
+        for (recipient, track) in entry.numbered().filter(|(_, track)| track.ticket.is_none()) {
             match track.state() {
                 State::Queued { due } => queued.push((recipient, due, track.address)),
                 State::Sent { at } => sent.push((recipient, at)),
@@ -52,8 +52,8 @@ impl Table {
             self.give(number, &recipients, Some(ticket));
         }
         for (recipient, at) in sent {
-            let until = now.mono_at(at.plus(options.receipt_wait_max));
-            let ticket = self.schedule.add_parked(number, until, now.mono);
+            let until = self.awaits_until(number, recipient, at, (routes, options), now.wall);
+            let ticket = self.schedule.add_parked(number, now.mono_at(until), now.mono);
             self.give(number, &[recipient], Some(ticket));
         }
     }
@@ -255,21 +255,23 @@ impl Table {
     pub(super) fn place_anew(&mut self, ticket: Ticket, routes: &Routes, options: &Options, now: Mono) {
         if let Some(lane) = self.schedule.lane_of(ticket).filter(|_| !self.schedule.is_leased(ticket)) {
             let due = self.schedule.due(ticket).unwrap_or(now);
-            self.place(ticket, lane, due, routes, options, now);
+            self.place(ticket, Some(lane), due, routes, options, now);
         }
     }
 
-    /// Puts a ticket into the lane that routes and rules now say. They may have changed since it was in one.
-    fn place(&mut self, ticket: Ticket, was: LaneId, due: Mono, routes: &Routes, options: &Options, now: Mono) {
+    /// Puts a ticket into the lane that routes and rules now say. They may have changed since it was in one; a text that waited
+    /// for its receipt is in none.
+    fn place(&mut self, ticket: Ticket, was: Option<LaneId>, due: Mono, routes: &Routes, options: &Options, now: Mono) {
         let Some((_, entry)) = self.of_ticket(ticket) else { return };
         let (class, cost) = (entry.class, cost_of(entry));
         let address = entry.tracks().find(|t| t.ticket == Some(ticket)).map_or(0, |t| t.address);
         let (channel, client) = (entry.channel, self.clients.name(entry.client));
         let apart = self.rules.apart(entry.campaign).cloned();
-        let lane = match (channel, self.schedule.key(was)) {
+        let lane = match (channel, was.and_then(|was| Some((was, self.schedule.key(was)?)))) {
             // A whole lane is moved when its site changes. What was told apart for another reason stays where it is.
-            (Channel::Email, Some(key)) if apart.is_none() || key.campaign() == apart.as_ref() => was,
+            (Channel::Email, Some((was, key))) if apart.is_none() || key.campaign() == apart.as_ref() => was,
             (Channel::Email, key) => {
+                let key = key.map(|(_, key)| key);
                 let domain = key.map_or_else(|| Arc::from(""), |key| key.destination.clone());
                 let to = Destination::Domain(&domain);
                 self.lane_to(&to, class, &client, apart.as_ref(), routes, options, now)
@@ -287,19 +289,29 @@ impl Table {
     pub(super) fn give_back(&mut self, ticket: Ticket, routes: &Routes, options: &Options, now: Now) {
         self.under_way.back(ticket);
         let Some((number, entry)) = self.of_ticket(ticket) else { return };
-        let (mut due, mut sent, mut gone) = (None::<Timestamp>, None::<Timestamp>, Vec::new());
+        let (is_text, expires_at) = (entry.channel == Channel::Sms, entry.expires_at);
+        let (mut due, mut sent, mut gone) = (None::<Timestamp>, None, Vec::new());
         for recipient in entry.consigned(ticket) {
             match entry.track(recipient).map(super::entry::Track::state) {
                 Some(State::Queued { due: then }) => due = Some(due.map_or(then, |earlier| earlier.min(then))),
-                Some(State::Sent { at }) => sent = Some(sent.map_or(at, |earlier| earlier.min(at))),
+                // Each text has a ticket of its own.
+                Some(State::Sent { at }) => sent = Some((recipient, at)),
                 _ => gone.push(recipient),
             }
         }
         self.give(number, &gone, None);
-        match (due, sent, self.schedule.lane_of(ticket)) {
-            (Some(due), _, Some(lane)) => self.place(ticket, lane, now.mono_at(due), routes, options, now.mono),
-            (_, Some(at), _) => {
-                self.schedule.park(ticket, now.mono_at(at.plus(options.receipt_wait_max)), now.mono);
+        let lane = self.schedule.lane_of(ticket);
+        match (due, sent) {
+            (Some(due), _) if lane.is_some() || is_text => {
+                // One that waited for a receipt may have been made without an expiry.
+                if lane.is_none() {
+                    self.schedule.expire_at(ticket, now.mono_at(expires_at), now.mono);
+                }
+                self.place(ticket, lane, now.mono_at(due), routes, options, now.mono);
+            }
+            (_, Some((recipient, at))) => {
+                let until = self.awaits_until(number, recipient, at, (routes, options), now.wall);
+                self.schedule.park(ticket, now.mono_at(until), now.mono);
             }
             _ => {
                 self.schedule.remove(ticket);

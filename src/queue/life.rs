@@ -6,6 +6,7 @@
 //!
 //! **Does not know** disk, schedule or time sources.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -39,6 +40,8 @@ pub(super) struct PartReceipt {
     pub(super) at: Timestamp,
     /// In its own words.
     pub(super) text: String,
+    /// Which carrier; missing in records from before texts went to several.
+    pub(super) carrier: Option<Arc<str>>,
 }
 
 /// Where a recipient's life stands.
@@ -181,12 +184,12 @@ impl Life {
             self.attempts.push(attempt);
         }
         if let Some(receipt) = change.receipt {
-            self.receipts.retain(|r| r.part != receipt.part);
+            self.receipts.retain(|r| (r.part, &r.carrier) != (receipt.part, &receipt.carrier));
             self.receipts.push(*receipt);
         }
         if let Some(mut progress) = change.progress {
             if let Some(before) = &self.progress {
-                keep_receipts(&before.parts, &mut progress.parts);
+                keep_receipts(before, &mut progress);
             }
             self.progress = Some(progress);
         }
@@ -204,13 +207,18 @@ impl Change {
 }
 
 /// A receipt may have come while the attempt that sent its part, or another part, was still under way.
-pub(super) fn keep_receipts(before: &[PartState], after: &mut [PartState]) {
-    for (before, after) in before.iter().zip(after) {
-        if let (PartState::Received(known, _), PartState::Sent(id)) = (before, &*after)
-            && known == id
-        {
-            *after = before.clone();
+pub(super) fn keep_receipts(before: &TextProgress, after: &mut TextProgress) {
+    let mut next = Some(after);
+    while let Some(after) = next {
+        let known = before.chain().find(|known| known.carrier == after.carrier && known.reference == after.reference);
+        for (before, after) in known.iter().flat_map(|known| &known.parts).zip(&mut after.parts) {
+            if let (PartState::Received(known, _), PartState::Sent(id)) = (before, &*after)
+                && known == id
+            {
+                *after = before.clone();
+            }
         }
+        next = after.before.as_deref_mut();
     }
 }
 

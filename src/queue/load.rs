@@ -2,7 +2,8 @@
 //!
 //! **Promises.** Between two holds of the table's lock others get on. Until all are in, nothing is moved and no sidecar
 //! written; who asks for a message that is not there waits ([`Queue::loaded`]), a receipt that matches nothing is answered
-//! "later". A text whose attempt had begun and whose outcome is not recorded ends as `unknown`: it may have left.
+//! "later". A text whose attempt had begun and whose outcome is not recorded may have left: it ends as `unknown`, unless its class
+//! is sent once more or an earlier carrier may still bring it.
 //!
 //! **Fails how.** A sidecar that could be read a moment ago and now cannot is tried again until it can: no message is given
 //! up for a disk that does not answer.
@@ -16,6 +17,7 @@ use super::history::Ended;
 use super::life::{Attempt, Change, End, State};
 use super::record::summary::{Standing, Summary, SummaryReader};
 use super::recover::Gathered;
+use super::settle::no_attempt;
 use super::{LoadError, Progress, Queue, pause};
 use crate::event::Kind;
 use crate::model::{Channel, MessageId, PartState, RecipientIndex, Stage};
@@ -130,7 +132,7 @@ impl Load {
                 if let Some(progress) = later.progress.filter(|_| later.track.sequence > standing.track.sequence) {
                     let mut progress = progress;
                     if let Some(known) = &standing.progress {
-                        super::life::keep_receipts(&known.parts, &mut progress.parts);
+                        super::life::keep_receipts(known, &mut progress);
                     }
                     standing.progress = Some(progress);
                 }
@@ -284,6 +286,7 @@ impl Queue {
 
     fn unknown_changes(&self, id: MessageId) -> Option<(About, Vec<Change>)> {
         let now = self.shared.clock.now();
+        let options = self.shared.options.load();
         let mut table = self.shared.table.lock();
         let (number, entry) = table.find(id)?;
         let begun = entry.numbered().filter(|(_, t)| matches!(t.state(), State::Begun { .. }));
@@ -293,28 +296,23 @@ impl Queue {
                 let parts = progress.map_or(0, |p| p.parts.iter().filter(|p| **p == PartState::Unanswered).count());
                 let cause =
                     format!("the relay stopped while {parts} part(s) were on their way; their answers were not seen");
+                let mut progress = progress.cloned();
+                let prospects = options.prospects(entry.class, false);
+                let goes_on = progress.as_mut().and_then(|progress| prospects.unanswered(progress, now, now));
+                let (state, again) = goes_on.unwrap_or((State::Ended { end: End::Unknown, at: now }, None));
+                self.count_again(again);
+                let outcome = if goes_on.is_some() { Kind::Delayed } else { Kind::Unknown };
+                let attempt = Attempt { stage: Some(Stage::Submit), ..no_attempt(outcome, &cause, now) };
                 let (sequence, previous) = track.next_change();
                 Change {
                     recipient,
                     sequence,
                     previous,
-                    state: State::Ended { end: End::Unknown, at: now },
-                    attempt: Some(Attempt {
-                        time: now,
-                        outcome: Kind::Unknown,
-                        stage: Some(Stage::Submit),
-                        scope: None,
-                        status: None,
-                        reply: None,
-                        cause: Some(cause),
-                        throttled: false,
-                        rule: None,
-                        peer: None,
-                        duration: Duration::ZERO,
-                    }),
+                    state,
+                    attempt: Some(attempt),
                     counts: true,
                     tally: Some(track.tally().after(true, false)),
-                    progress: None,
+                    progress: progress.filter(|_| goes_on.is_some()).map(Box::new),
                     receipt: None,
                 }
             })

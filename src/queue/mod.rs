@@ -29,6 +29,7 @@
 //! kill -9 and power cuts in `tests/e2e`.
 
 mod accept;
+mod again;
 mod answered;
 mod brakes;
 mod carry;
@@ -51,6 +52,7 @@ mod load;
 mod options;
 mod pace;
 mod parts;
+mod quality;
 mod receipts;
 mod record;
 mod recover;
@@ -81,6 +83,7 @@ use crate::model::{Domain, MessageId};
 use crate::route::{Course, MailHop, Routes};
 use crate::storage::{AppendError, Appended, Disk, Log, Position, Purpose, Record, Recovered};
 pub use accept::{AcceptError, Accepted};
+pub use again::Again;
 pub use brakes::Blamed;
 use carry::About;
 pub use carry::{Pull, SiteWork};
@@ -91,6 +94,7 @@ use life::Change;
 pub use life::End;
 pub use options::Options;
 pub use pace::ConnectionTerms;
+pub use quality::Quality;
 pub use recover::Recovery;
 pub use retry::Retry;
 use steering::file::RulesFile;
@@ -271,6 +275,21 @@ impl Queue {
                 (!matches!(e, LoadError::Unreadable(_))).then_some(about)
             }
         }
+    }
+
+    /// The routes in force.
+    pub fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
+        self.shared.routes.load()
+    }
+
+    /// The place of the carrier among these that does best by its receipts; the first while nothing is known.
+    pub fn best_carrier(&self, carriers: &[Arc<str>]) -> usize {
+        self.shared.table.lock().qualities.best(carriers).unwrap_or_default()
+    }
+
+    /// How well a carrier does, if that can be told.
+    pub fn quality_of(&self, carrier: &str) -> Option<Quality> {
+        self.shared.table.lock().qualities.of(carrier)
     }
 
     /// The lanes and what waits in them.

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use super::again::{Again, Prospects};
 use super::{PaceOptions, Retry};
+use crate::model::Class;
 
 /// How the queue behaves.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
     /// Retry schedule and expiry, by [`crate::model::Class::index`].
     pub retry: [Retry; 3],
+    /// When texts leave once more, by class as well.
+    pub again: [Again; 3],
     /// Messages queued, all clients together.
     pub messages_max: u64,
     /// Bytes of content queued, all clients together.
@@ -37,6 +41,14 @@ pub struct Options {
     pub held: bool,
 }
 
+impl Options {
+    /// What a recipient of a class may hope for.
+    pub(super) fn prospects(&self, class: Class, elsewhere: bool) -> Prospects<'_> {
+        let (retry, again) = (&self.retry[class.index()], &self.again[class.index()]);
+        Prospects { retry, again, elsewhere }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         let minutes = |m: &[u64]| m.iter().map(|m| Duration::from_secs(60 * m)).collect::<Vec<_>>();
@@ -47,6 +59,7 @@ impl Default for Options {
         let otp = Retry { schedule: [5, 10, 20].map(Duration::from_secs).to_vec(), expire: Duration::from_secs(300) };
         Self {
             retry: [otp, slow(3), slow(1)],
+            again: Default::default(),
             messages_max: 10_000_000,
             bytes_max: 1 << 40,
             client_messages_max: 5_000_000,

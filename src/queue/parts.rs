@@ -39,9 +39,11 @@ impl Parts {
 
     /// Remembers how far a text has come.
     pub(super) fn keep(&mut self, entry: u32, recipient: RecipientIndex, progress: Box<TextProgress>) {
-        for (part, state) in progress.parts.iter().enumerate() {
-            if let PartState::Sent(id) | PartState::Received(id, _) = state {
-                self.by_key.insert(key_of(&progress, id), PartAt { entry, recipient, part });
+        for at_carrier in progress.chain() {
+            for (part, state) in at_carrier.parts.iter().enumerate() {
+                if let PartState::Sent(id) | PartState::Received(id, _) = state {
+                    self.by_key.insert(key_of(at_carrier, id), PartAt { entry, recipient, part });
+                }
             }
         }
         let of_message = self.progress.entry(entry).or_default();
@@ -55,7 +57,7 @@ impl Parts {
     pub(super) fn update(&mut self, entry: u32, recipient: RecipientIndex, progress: &TextProgress) {
         let mut progress = Box::new(progress.clone());
         if let Some(before) = self.progress(entry, recipient) {
-            super::life::keep_receipts(&before.parts, &mut progress.parts);
+            super::life::keep_receipts(before, &mut progress);
         }
         self.keep(entry, recipient, progress);
     }
@@ -68,9 +70,10 @@ impl Parts {
     /// A message has ended.
     pub(super) fn forget(&mut self, entry: u32) {
         for (_, progress) in self.progress.remove(&entry).unwrap_or_default() {
-            for state in &progress.parts {
+            let parts = progress.chain().flat_map(|at| at.parts.iter().map(move |state| (at, state)));
+            for (at_carrier, state) in parts {
                 if let PartState::Sent(id) | PartState::Received(id, _) = state {
-                    let key = key_of(&progress, id);
+                    let key = key_of(at_carrier, id);
                     // A carrier may have given the id to another text since.
                     if self.by_key.get(&key).is_some_and(|at| at.entry == entry) {
                         self.by_key.remove(&key);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::carry::About;
-use super::life::Change;
+use super::life::{Change, State};
 use super::parts::{PartAt, PartKey};
 use super::under_way::Moment;
 use super::{Queue, pause, settle};
 use crate::event::{Fact, Kind, PeerFact};
-use crate::model::{Channel, Receipt};
+use crate::model::{Channel, Receipt, Verdict};
 use crate::storage::AppendError;
 
 /// How long a receipt waits for the record it may have overtaken.
@@ -95,11 +95,27 @@ impl Queue {
             return Step::Wait;
         }
         let (track, progress) = (entry.track(at.recipient), table.parts.progress(at.entry, at.recipient));
+        let (routes, options) = (self.shared.routes.load(), self.shared.options.load());
         let change = track.zip(progress).and_then(|(track, progress)| {
-            settle::change_after_receipt(track, progress, at.recipient, at.part, receipt)
+            let elsewhere = table.elsewhere(entry, track, Some(progress), &routes, &options, self.shared.clock.now());
+            let prospects = options.prospects(entry.class, elsewhere);
+            settle::change_after_receipt(track, progress, at.recipient, at.part, receipt, prospects)
         });
-        let Some(change) = change else { return Step::Nothing };
+        let Some((change, again)) = change else { return Step::Nothing };
+        self.count_again(again);
+        let seen = change.progress.as_deref().and_then(|progress| {
+            let verdict = progress.chain().find(|at| at.carrier == receipt.carrier)?.verdict()?;
+            // Since when a text is there that has gone on is not known any more.
+            let after = match track?.state() {
+                State::Sent { at } if progress.carrier == receipt.carrier => Some(receipt.received_at.since(at)),
+                _ => None,
+            };
+            Some((verdict == Verdict::Arrived, after))
+        });
         let about = About { id: entry.id, number: at.entry, position: entry.position(), envelope: None, known: None };
+        if let Some((arrived, after)) = seen {
+            table.note_quality(&receipt.carrier, arrived, after, self.now().mono);
+        }
         // Receipts of one text's parts come close together; the second must see the first.
         if let Some(entry) = table.entry_mut(at.entry) {
             entry.moving = true;

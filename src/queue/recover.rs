@@ -30,7 +30,7 @@ use crate::event::Fact;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
 use crate::event::tail::Tail;
-use crate::model::{Envelope, MessageId, RecipientIndex, TextProgress};
+use crate::model::{Address, Envelope, MessageId, RecipientIndex, TextProgress};
 use crate::route::Routes;
 use crate::storage::{Log, OpenError, Position, ReadError, Recovered, RecoveredRecord, RecoveryReport};
 
@@ -191,7 +191,7 @@ impl Gathered {
 fn keep_newer(known: &mut Option<Box<TextProgress>>, newer: Option<Box<TextProgress>>) {
     let Some(mut newer) = newer else { return };
     if let Some(known) = known {
-        super::life::keep_receipts(&known.parts, &mut newer.parts);
+        super::life::keep_receipts(known, &mut newer);
     }
     *known = Some(newer);
 }
@@ -212,6 +212,7 @@ fn tell(
     tail: &Tail,
     log: &Log,
     events: &EventLog,
+    routes: &Routes,
 ) -> u64 {
     let mut envelopes: HashMap<MessageId, Option<(Envelope, u64)>> = HashMap::new();
     let mut told = HashSet::new();
@@ -232,7 +233,12 @@ fn tell(
             Some((change, before)) => {
                 let lane = settle::lane_of(&subject, change.recipient, change.progress.as_deref());
                 let time = told_at(change).unwrap_or_default();
-                settle::fact_of(&subject, change, *before, None, Some(lane), time).into_iter().collect()
+                let mut fact = settle::fact_of(&subject, change, *before, None, Some(lane), time);
+                let to = envelope.recipients.get(change.recipient as usize).map(|r| &r.address);
+                if let (Some(fact), Some(Address::Number(to))) = (&mut fact, to) {
+                    settle::priced(fact, change, Some(to), routes);
+                }
+                fact.into_iter().collect()
             }
         };
         for fact in facts.into_iter().filter(|fact| tail.lacks(fact)) {
@@ -268,7 +274,7 @@ pub(super) fn open(
         log.release(position);
     }
     let late = std::mem::take(&mut gathered.late);
-    let facts = tell(late, |id| gathered.now_at(id).ok_or(ReadError::Gone), &tail, &log, &events);
+    let facts = tell(late, |id| gathered.now_at(id).ok_or(ReadError::Gone), &tail, &log, &events, &routes.load());
     let recovery = Recovery { keys: count, facts, strange: gathered.strange, log: report };
     let source_rules = watch::channel(table.rules.of_sources()).0;
     let shared = Arc::new(Shared {

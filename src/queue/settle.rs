@@ -3,62 +3,75 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::again::{Onward, Prospects, Reason};
 use super::entry::{Entry, Track};
 use super::life::{Attempt, Change, End, PartReceipt, State};
-use super::retry::{Retry, after_throttling};
+use super::retry::after_throttling;
 use crate::clock::Timestamp;
-use crate::event::{BounceFact, Fact, Kind, NO_RECEIPT, PeerFact, ReplyFact, RuleFact, mask};
+use crate::event::{BounceFact, Fact, Kind, NO_RECEIPT, PeerFact, PriceFact, ReplyFact, RuleFact, mask};
 use crate::model::{
-    Address, Channel, Class, ClientName, Envelope, MessageId, Outcome, PartState, Peer, Receipt, ReceiptState,
-    RecipientIndex, RecipientOutcome, Reply, Stage, TextProgress,
+    Address, Channel, Class, ClientName, Envelope, MessageId, Number, Outcome, PartState, Peer, Receipt,
+    RecipientIndex, RecipientOutcome, Reply, Stage, TextProgress, Verdict,
 };
+use crate::route::Routes;
 
-/// What an attempt's outcome does to a recipient's life. `masked` is an address that must not be shown, `chance` is uniform
-/// in 0..1.
+/// What an attempt's outcome does to a recipient's life, and why a text leaves once more, if it does. `masked` is an address
+/// that must not be shown, `chance` is uniform in 0..1.
 pub(super) fn change_after(
     track: &Track,
     outcome: RecipientOutcome,
     is_text: bool,
-    retry: &Retry,
+    prospects: Prospects<'_>,
     masked: Option<&str>,
     now: Timestamp,
     chance: f64,
-) -> Change {
-    let unanswered = outcome.progress.as_ref().is_some_and(|p| p.parts.contains(&PartState::Unanswered));
+) -> (Change, Option<Reason>) {
+    let RecipientOutcome { recipient, outcome, peer, mut progress, duration } = outcome;
+    let unanswered = progress.as_mut().filter(|p| p.parts.contains(&PartState::Unanswered));
     let mut counts = true;
-    let throttled = matches!(&outcome.outcome, Outcome::Delayed(f) if f.throttled);
-    let (state, kind, failure) = match &outcome.outcome {
-        Outcome::Relayed(_) if is_text => (State::Sent { at: now }, Kind::Sent, None),
-        Outcome::Relayed(_) => (State::Ended { end: End::Delivered, at: now }, Kind::Delivered, None),
+    let throttled = matches!(&outcome, Outcome::Delayed(f) if f.throttled);
+    let retry = prospects.retry;
+    let next = || retry.next(now, u32::from(track.tally().attempts_made) + 1, chance);
+    let (goes_on, end, failure) = match &outcome {
+        Outcome::Relayed(_) if is_text => (Some((State::Sent { at: now }, None)), End::Delivered, None),
+        Outcome::Relayed(_) => (None, End::Delivered, None),
+        // Nobody was asked: a rule of ours holds it back for good.
+        Outcome::Failed(failure) if is_text && failure.is_ours() && failure.rule.is_some() => {
+            counts = false;
+            (None, End::Rejected, Some(failure))
+        }
         Outcome::Failed(failure) => {
-            // Nobody was asked: a rule of ours holds it back for good.
-            let by_us = is_text && failure.is_ours() && failure.rule.is_some();
-            counts = !by_us;
-            let end = if by_us { End::Rejected } else { End::Failed };
-            (State::Ended { end, at: now }, end.kind(is_text), Some(failure))
+            let goes_on = progress.as_mut().and_then(|progress| prospects.refused(progress, now));
+            (goes_on, End::Failed, Some(failure))
         }
-        Outcome::Delayed(failure) if unanswered => {
-            (State::Ended { end: End::Unknown, at: now }, Kind::Unknown, Some(failure))
-        }
-        Outcome::Delayed(failure) => {
-            let due = if failure.throttled {
-                counts = false;
-                after_throttling(now, u32::from(track.tally().throttled), chance)
-            } else {
-                retry.next(now, u32::from(track.tally().attempts_made) + 1, chance)
-            };
-            let due = failure.retry_after.map_or(due, |pause| due.max(retry.not_before(now, pause, chance)));
-            (State::Queued { due }, Kind::Delayed, Some(failure))
-        }
+        Outcome::Delayed(failure) => match unanswered {
+            Some(progress) => (prospects.unanswered(progress, next(), now), End::Unknown, Some(failure)),
+            None => {
+                let due = if failure.throttled {
+                    counts = false;
+                    after_throttling(now, u32::from(track.tally().throttled), chance)
+                } else {
+                    next()
+                };
+                let due = failure.retry_after.map_or(due, |pause| due.max(retry.not_before(now, pause, chance)));
+                (Some((State::Queued { due }, None)), End::Unknown, Some(failure))
+            }
+        },
     };
-    let reply = match &outcome.outcome {
+    let (state, again) = goes_on.unwrap_or((State::Ended { end, at: now }, None));
+    let kind = match (state, failure) {
+        (State::Ended { .. }, _) => end.kind(is_text),
+        (_, None) => Kind::Sent,
+        (_, Some(_)) => Kind::Delayed,
+    };
+    let reply = match &outcome {
         Outcome::Relayed(relayed) => Some(&relayed.reply),
         Outcome::Delayed(f) | Outcome::Failed(f) => f.reply.as_ref(),
     };
     let reply = reply.map(|r| Reply { text: kept(&r.text, masked), ..r.clone() });
     let (sequence, previous) = track.next_change();
-    Change {
-        recipient: outcome.recipient,
+    let change = Change {
+        recipient,
         sequence,
         previous,
         state,
@@ -72,14 +85,15 @@ pub(super) fn change_after(
             cause: failure.and_then(|f| f.cause.as_deref()).map(|cause| kept(cause, masked)),
             throttled,
             rule: failure.and_then(|f| f.rule.clone()),
-            peer: outcome.peer,
-            duration: outcome.duration,
+            peer,
+            duration,
         }),
         counts,
         tally: Some(track.tally().after(counts, throttled)),
-        progress: outcome.progress.map(Box::new),
+        progress: progress.map(Box::new),
         receipt: None,
-    }
+    };
+    (change, again)
 }
 
 /// Octets kept of what the other side said, or of a cause. A reply may be 64 KiB long and go to each of a hundred
@@ -111,11 +125,40 @@ pub(super) fn ended(
     is_text: bool,
     now: Timestamp,
 ) -> Change {
+    let attempt = why.map(|why| no_attempt(end.kind(is_text), why, now));
+    without_attempt(track, recipient, State::Ended { end, at: now }, attempt)
+}
+
+/// A text goes on although its time, where it was, has run out.
+pub(super) fn moved_on(
+    track: &Track,
+    recipient: RecipientIndex,
+    onward: Onward,
+    progress: &TextProgress,
+    now: Timestamp,
+) -> Change {
+    let state = match onward {
+        Onward::Elsewhere => State::Queued { due: now },
+        Onward::Await => State::Sent { at: now },
+    };
+    let attempt = no_attempt(Kind::Delayed, &onward.why(&progress.carrier), now);
+    let mut given_up = progress.clone();
+    given_up.give_up();
+    let change = without_attempt(track, recipient, state, Some(attempt));
+    Change { progress: Some(Box::new(given_up)), ..change }
+}
+
+fn without_attempt(track: &Track, recipient: RecipientIndex, state: State, attempt: Option<Attempt>) -> Change {
     let (sequence, previous) = track.next_change();
-    let (state, tally) = (State::Ended { end, at: now }, Some(track.tally()));
-    let attempt = why.map(|why| Attempt {
+    let tally = Some(track.tally());
+    Change { recipient, sequence, previous, state, attempt, counts: false, tally, progress: None, receipt: None }
+}
+
+/// What stands where an attempt would, if nobody was asked.
+pub(super) fn no_attempt(outcome: Kind, why: &str, now: Timestamp) -> Attempt {
+    Attempt {
         time: now,
-        outcome: end.kind(is_text),
+        outcome,
         stage: None,
         scope: None,
         status: None,
@@ -125,8 +168,7 @@ pub(super) fn ended(
         rule: None,
         peer: None,
         duration: Duration::ZERO,
-    });
-    Change { recipient, sequence, previous, state, attempt, counts: false, tally, progress: None, receipt: None }
+    }
 }
 
 /// The attempt of a text has begun: its parts are about to leave.
@@ -136,29 +178,37 @@ pub(super) fn begun(track: &Track, recipient: RecipientIndex, progress: TextProg
     Change { recipient, sequence, previous, state, attempt: None, counts: false, tally, progress, receipt: None }
 }
 
-/// What a receipt for part `part` does to a life; `None` if it says nothing new.
+/// What a receipt for part `part` does to a life, and why the text leaves once more, if it does; `None` if it says nothing
+/// new.
 pub(super) fn change_after_receipt(
     track: &Track,
     progress: &TextProgress,
     recipient: RecipientIndex,
     part: usize,
     receipt: &Receipt,
-) -> Option<Change> {
+    prospects: Prospects<'_>,
+) -> Option<(Change, Option<Reason>)> {
     let mut progress = progress.clone();
-    let known = progress.parts.get_mut(part)?;
+    let known = progress.at_mut(&receipt.carrier)?.parts.get_mut(part)?;
     let id = match known {
         PartState::Sent(id) => id.clone(),
         PartState::Received(id, state) if !state.is_final() => id.clone(),
         _ => return None,
     };
     *known = PartState::Received(id, receipt.state);
-    let state = match (track.state(), verdict(&progress)) {
-        (State::Sent { .. }, Some(end)) => State::Ended { end, at: receipt.received_at },
-        (state, _) => state,
+    let at = receipt.received_at;
+    let (state, again) = match (track.state(), verdict(&progress)) {
+        (State::Sent { .. } | State::Queued { .. }, Some(End::Delivered)) => {
+            (State::Ended { end: End::Delivered, at }, None)
+        }
+        (State::Sent { .. }, _) if prospects.lost(&progress) => (State::Queued { due: at }, Some(Reason::Failed)),
+        (State::Sent { .. }, Some(end)) => (State::Ended { end, at }, None),
+        (state, _) => (state, None),
     };
-    let told = PartReceipt { part: part as u32, at: receipt.received_at, text: kept(&receipt.text, None) };
+    let carrier = Some(receipt.carrier.clone());
+    let told = PartReceipt { part: part as u32, at, text: kept(&receipt.text, None), carrier };
     let (sequence, previous) = track.next_change();
-    Some(Change {
+    let change = Change {
         recipient,
         sequence,
         previous,
@@ -168,19 +218,20 @@ pub(super) fn change_after_receipt(
         tally: Some(track.tally()),
         progress: Some(Box::new(progress)),
         receipt: Some(Box::new(told)),
-    })
+    };
+    Some((change, again))
 }
 
-/// The verdict over all parts, once every one of them has its own: one lost part spoils the text.
+/// The verdict over all carriers: one that delivered is enough, and nothing is lost while one may still deliver.
 fn verdict(progress: &TextProgress) -> Option<End> {
-    let mut delivered = true;
-    for part in &progress.parts {
-        match part {
-            PartState::Received(_, state) if state.is_final() => delivered &= *state == ReceiptState::Delivered,
-            _ => return None,
-        }
+    if progress.chain().any(|at| at.verdict() == Some(Verdict::Arrived)) {
+        return Some(End::Delivered);
     }
-    Some(if delivered { End::Delivered } else { End::Failed })
+    if progress.may_arrive() || progress.chain().all(|at| at.verdict().is_none()) {
+        return None;
+    }
+    let doubtful = progress.chain().any(|at| at.parts.contains(&PartState::Unanswered));
+    Some(if doubtful { End::Unknown } else { End::Failed })
 }
 
 /// What is known of a message when a fact about it is told.
@@ -280,6 +331,19 @@ pub(super) fn fact_of(
         });
     }
     Some(fact)
+}
+
+/// What a text that was sent costs, where its carrier's price is known.
+pub(super) fn priced(fact: &mut Fact, change: &Change, to: Option<&Number>, routes: &Routes) {
+    let (State::Sent { .. }, Kind::Sent, Some(progress), Some(to)) = (change.state, fact.event, &change.progress, to)
+    else {
+        return;
+    };
+    let prices = routes.text.prices();
+    if let Some(part) = prices.of(&progress.carrier, to) {
+        let amount = part.times(progress.parts.len() as u64);
+        fact.price = Some(PriceFact { amount, currency: prices.currency().clone() });
+    }
 }
 
 /// How events class a failure for good.

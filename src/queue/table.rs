@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashTable;
 
+use super::again::Onward;
 use super::brakes::Brakes;
 use super::clients::Clients;
 use super::entry::Entry;
@@ -19,6 +21,7 @@ use super::keys::Keys;
 use super::learnt::Remembered;
 use super::life::{Change, End, State};
 use super::parts::Parts;
+use super::quality::Qualities;
 use super::record::summary::Summary;
 use super::slab::Slab;
 use super::steering::Rules;
@@ -44,6 +47,8 @@ pub(super) struct Table {
     pub(super) parts: Parts,
     /// Texts that are out for delivery.
     pub(super) under_way: UnderWay,
+    /// How carriers do.
+    pub(super) qualities: Qualities,
     pub(super) clients: Clients,
     pub(super) targets: HashMap<SiteId, Target>,
     pub(super) homes: Homes,
@@ -70,6 +75,13 @@ pub(super) struct Residents {
     pub(super) changed: bool,
 }
 
+/// What becomes of a consignment whose deadline has passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Overdue {
+    End(End),
+    Onward(Onward),
+}
+
 /// What came of applying changes.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
@@ -93,6 +105,7 @@ impl Table {
             underway: HashMap::new(),
             parts: Parts::default(),
             under_way: UnderWay::default(),
+            qualities: Qualities::default(),
             clients: Clients::default(),
             targets: HashMap::new(),
             homes: Homes::default(),
@@ -218,9 +231,11 @@ impl Table {
         if let Some(entry) = self.entries.find(number) {
             self.count_queued(entry, left as i64 - queued as i64);
         }
-        // Quotas are for what waits to be sent; a text that waits for its receipt has left.
+        // Quotas are for what waits to be sent; a text that waits for its receipt has left, and may be sent to another carrier.
         if queued > 0 && left == 0 {
             self.clients.unreserve(client, size);
+        } else if queued == 0 && left > 0 {
+            self.clients.reserve_owed(client, size);
         }
         let released = ended.then(|| self.end(number, changes, known, now)).flatten();
         Applied { released }
@@ -303,9 +318,14 @@ impl Table {
         Some(entry.position())
     }
 
-    /// Consignments whose deadline has passed: their messages, the recipients, and the end they come to. Each is told once,
-    /// and nothing else happens to it until its end has been applied.
-    pub(super) fn take_overdue(&mut self, most: usize, now: Now) -> Vec<(u32, Vec<RecipientIndex>, End)> {
+    /// Consignments whose deadline has passed: their messages, the recipients, and what becomes of them. Each is told once, and
+    /// nothing else happens to it until that has been applied.
+    pub(super) fn take_overdue(
+        &mut self,
+        most: usize,
+        (routes, options): (&Routes, &Options),
+        now: Now,
+    ) -> Vec<(u32, Vec<RecipientIndex>, Overdue)> {
         // While everything is held, as after a backup was restored, nothing may end unattempted either.
         if self.schedule.is_held() {
             return Vec::new();
@@ -317,10 +337,18 @@ impl Table {
                 continue;
             };
             let recipients = entry.consigned(ticket);
-            let state = recipients.first().and_then(|&r| entry.track(r)).map(super::entry::Track::state);
-            let end = match state {
-                Some(State::Queued { .. }) => End::Expired,
-                Some(State::Sent { .. }) => End::SentWithoutReceipt,
+            let first = recipients.first().copied().unwrap_or_default();
+            let state = entry.track(first).filter(|_| !recipients.is_empty()).map(super::entry::Track::state);
+            let onward = self.onward(number, first, (routes, options), now).map(Overdue::Onward);
+            let becomes = match (state, onward) {
+                (Some(State::Queued { .. }), onward) => onward.unwrap_or(Overdue::End(End::Expired)),
+                (Some(State::Sent { at }), None) if now.wall < at.plus(options.receipt_wait_max) => {
+                    // There was another carrier when it was sent; there is none any more.
+                    let until = now.mono_at(at.plus(options.receipt_wait_max));
+                    self.schedule.park(ticket, until, now.mono);
+                    continue;
+                }
+                (Some(State::Sent { .. }), onward) => onward.unwrap_or(Overdue::End(End::SentWithoutReceipt)),
                 _ => {
                     self.schedule.remove(ticket);
                     continue;
@@ -334,7 +362,7 @@ impl Table {
             if let Some(entry) = self.entries.find_mut(number) {
                 entry.moving = true;
             }
-            overdue.push((number, recipients, end));
+            overdue.push((number, recipients, becomes));
         }
         overdue
     }
@@ -350,6 +378,17 @@ impl Table {
         }
     }
 
+    /// A text's receipts from a carrier have come, or not in time.
+    pub(super) fn note_quality(&mut self, carrier: &Arc<str>, arrived: bool, after: Option<Duration>, now: Mono) {
+        self.qualities.note(carrier, arrived, after, now);
+        if let Some(quality) = self.qualities.of(carrier) {
+            let percent = (100.0 * quality.arrives).round() as i64;
+            self.metrics.texts.arrives.with_label_values(&[carrier]).set(percent);
+            let seconds = quality.within.map_or(0, |within| within.as_secs_f64().ceil() as i64);
+            self.metrics.texts.receipt_seconds.with_label_values(&[carrier]).set(seconds);
+        }
+    }
+
     fn count_queued(&self, entry: &Entry, delta: i64) {
         if delta != 0 {
             let labels = [entry.channel.as_str(), entry.class.as_str()];
@@ -359,10 +398,10 @@ impl Table {
 }
 
 /// Some syncs of the disk: after that a message that was being moved can be leased.
-pub(super) const MOVE_TAKES: std::time::Duration = std::time::Duration::from_millis(50);
+pub(super) const MOVE_TAKES: Duration = Duration::from_millis(50);
 
 /// How long a disk that does not answer is left alone.
-const READ_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+const READ_PAUSE: Duration = Duration::from_secs(5);
 
 /// Both times at one instant, so that due times on disk (wall) become due times in memory (monotonic).
 #[derive(Clone, Copy, Debug)]

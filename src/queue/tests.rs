@@ -1,5 +1,6 @@
 //! The queue over a real log on a real disk: what is promised, and what a restart finds.
 
+mod again;
 mod operators;
 mod restarts;
 mod sites;
@@ -226,7 +227,6 @@ async fn what_was_accepted_is_there_after_a_restart_and_what_ended_is_not() {
     drop(returns);
     assert_eq!(status(&queue, gone).await, "delivered");
     bench.close(queue).await;
-
     let (queue, recovery) = bench.open().await;
     assert_eq!(recovery.messages, 1);
     assert_eq!(status(&queue, gone).await, "delivered", "the history knows it while its record is on disk");

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::again::{Onward, Reason};
 use super::carry::About;
 use super::detail::Trail;
 use super::hot::Detail;
 use super::keys::name_of;
 use super::life::{End, State};
-use super::settle::ended;
+use super::settle::{ended, moved_on};
+use super::table::Overdue;
 use super::{Change, LoadError, Queue, Shared, record};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Channel, Content, Envelope, MessageId, RecipientIndex, Reply, Submission};
@@ -56,15 +58,25 @@ pub struct Ending {
 }
 
 impl Queue {
-    /// Messages whose time has run out, at most `most`. Each has to be given to [`Queue::end`].
+    /// Messages whose time has run out, at most `most`. Each has to be given to [`Queue::end`]. Texts that do not end by that
+    /// go on.
     pub async fn take_overdue(&self, most: usize) -> Vec<Ending> {
-        let taken = self.shared.table.lock().take_overdue(most, self.now());
+        let (routes, options) = (self.shared.routes.load_full(), self.shared.options.load_full());
+        let taken = self.shared.table.lock().take_overdue(most, (&routes, &options), self.now());
         let mut overdue = Vec::with_capacity(taken.len());
-        for (number, recipients, end) in taken {
+        for (number, recipients, becomes) in taken {
             let about = {
                 let table = self.shared.table.lock();
                 let Some(entry) = table.entry(number) else { continue };
                 About { id: entry.id, number, position: entry.position(), envelope: None, known: None }
+            };
+            let end = match becomes {
+                Overdue::End(end) => end,
+                Overdue::Onward(onward) => {
+                    // Side by side, so that they share syncs of the disk.
+                    tokio::spawn(self.clone().move_on(about, recipients, onward));
+                    continue;
+                }
             };
             match self.detail(about.id).await {
                 Ok(Some(detail)) => overdue.push(Ending::new(about, detail, recipients, end, None)),
@@ -74,6 +86,28 @@ impl Queue {
             }
         }
         overdue
+    }
+
+    async fn move_on(self, about: About, recipients: Vec<RecipientIndex>, onward: Onward) {
+        let now = self.shared.clock.now();
+        let (id, number) = (about.id, about.number);
+        let changes: Vec<Change> = {
+            let table = self.shared.table.lock();
+            let Some(entry) = table.entry(number).filter(|entry| entry.id == id) else { return };
+            let change =
+                |&r: &RecipientIndex| Some(moved_on(entry.track(r)?, r, onward, table.parts.progress(number, r)?, now));
+            recipients.iter().filter_map(change).collect()
+        };
+        if onward == Onward::Elsewhere {
+            let mut table = self.shared.table.lock();
+            let late = changes.iter().filter_map(|change| change.progress.as_ref());
+            late.for_each(|progress| table.note_quality(&progress.carrier, false, None, self.now().mono));
+        }
+        self.count_again((onward == Onward::Elsewhere).then_some(Reason::NoReceipt));
+        if let Err(e) = self.record_changes(about, changes).await {
+            tracing::error!(%id, error = %e, "that a text goes on could not be recorded");
+            self.shared.table.lock().put_off(number, &recipients, self.now());
+        }
     }
 
     /// A message's content, read back if it is not in memory; `None` if it has ended or cannot be read.

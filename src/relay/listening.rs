@@ -68,7 +68,12 @@ impl Listening {
             let server = SmtpServer::bind(options::listener(listener), shared.clone());
             bound.smtp.push(server.map_err(|e| cannot_listen(listener.address, &e))?);
         }
-        let live = Live { queue: core.queue.clone(), credentials, opt_outs: core.opt_outs.clone() };
+        let live = Live {
+            queue: core.queue.clone(),
+            credentials,
+            opt_outs: core.opt_outs.clone(),
+            ledger: core.ledger.clone(),
+        };
         bound.smpp = bind_smpp(core, &live, &caps, data_dir)?;
         if let (Some(listener), Some(options)) = (&config.http, &core.live.http) {
             let shared = crate::ingress::http::Shared {

@@ -11,6 +11,7 @@
 //! **Fails how.** A start that fails undoes itself and says why. A poisoned log ends [`serve`] with an error, so that a
 //! supervisor starts anew.
 
+mod kept;
 mod listening;
 mod operator;
 mod options;
@@ -42,8 +43,9 @@ use crate::ingress::{http, smpp, smtp};
 use crate::mail::dkim::SignerSet;
 use crate::policy::Clients;
 use crate::policy::opt_outs::OptOuts;
+use crate::policy::texts::Ledger;
 use crate::queue::steering::Rule;
-use crate::queue::{PaceFile, Place, Queue};
+use crate::queue::{Place, Queue};
 use crate::route::Routes;
 use crate::storage::RealDisk;
 use listening::Listening;
@@ -59,8 +61,6 @@ const REPLACED_DRAIN: Duration = Duration::from_secs(5);
 const POLICIES_LOOKED_AT: Duration = Duration::from_secs(1800);
 /// How often it is looked whether a day of warm-up is over.
 const WARMUP_TENDED: Duration = Duration::from_secs(1);
-/// How often what mail sites take is written down, if it has changed.
-const PACE_KEPT: Duration = Duration::from_secs(30);
 /// How often the state of the disk is looked at.
 const STORAGE_LOOKED_AT: Duration = Duration::from_millis(500);
 
@@ -88,8 +88,10 @@ pub(crate) struct Core {
     parts: Parts,
     clock: SharedClock,
     started: Mono,
-    /// What mail sites take, for the next start.
-    pace: Arc<parking_lot::Mutex<PaceFile>>,
+    /// What is kept for the next start.
+    kept: kept::Files,
+    /// What texts have cost today.
+    ledger: Ledger,
     live: Live,
     runtime: tokio::runtime::Handle,
     /// The configuration in force; held while a new one is put in its place.
@@ -175,8 +177,8 @@ impl Relay {
         let outbox = open_outbox(&config, &live, &clock, &metrics).await?;
         let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics, outbox.clone()).await?;
         let (opt_outs, replies) = open_replies(&config, &live, &queue, &events, &clock, &metrics).await?;
-        let pace = PaceFile::new(options::pace_file(&config.server.data_dir));
-        queue.recall_pace(&pace);
+        let ledger = Ledger::default();
+        let kept = kept::Files::recall(&config.server.data_dir, &queue, &ledger);
         let resolver =
             Resolver::new(&options::dns(&config), clock.clone()).map_err(|e| StartError::failed("dns")(&e))?;
         let signer = Arc::new(reload::LiveSigner { signers: live.signers.clone(), clock: clock.clone() });
@@ -193,7 +195,8 @@ impl Relay {
         };
         let core = Arc::new(Core {
             started: clock.mono(),
-            pace: Arc::new(parking_lot::Mutex::new(pace)),
+            kept,
+            ledger,
             carriers,
             parts: parts.clone(),
             queue,
@@ -222,7 +225,7 @@ impl Relay {
         tokio::spawn(Replies::keep_up(Arc::downgrade(&replies)));
         tokio::spawn(tend_warmup(Arc::downgrade(&core)));
         core.tend_outbox();
-        tokio::spawn(keep_pace(Arc::downgrade(&core)));
+        kept::keep_up(&core);
         core.readiness.clear(Reason::Starting);
         listening.publish(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
         Ok(Self { core, dispatch, reporting, listening })
@@ -284,7 +287,7 @@ impl Relay {
         }
         let mail = core.parts.mail.clone();
         let _ = tokio::task::spawn_blocking(move || mail.keep_warmup()).await;
-        core.keep_pace().await;
+        core.keep().await;
         reporting.stop().await;
         let carriers = core.carriers.swap(Arc::default());
         let mut leaving = JoinSet::new();
@@ -483,25 +486,6 @@ async fn tend_warmup(core: Weak<Core>) {
         });
         if let Err(e) = tended.await {
             tracing::error!(error = %e, "warm-up is not tended");
-        }
-    }
-}
-
-/// Keeps what mail sites take, for the next start.
-async fn keep_pace(core: Weak<Core>) {
-    loop {
-        tokio::time::sleep(PACE_KEPT).await;
-        let Some(core) = core.upgrade() else { return };
-        core.keep_pace().await;
-    }
-}
-
-impl Core {
-    async fn keep_pace(&self) {
-        let (queue, file) = (self.queue.clone(), self.pace.clone());
-        let kept = tokio::task::spawn_blocking(move || queue.keep_pace(&mut file.lock())).await;
-        if let Err(e) = kept.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
-            tracing::warn!(error = %e, "what mail sites take is not kept for the next start");
         }
     }
 }

@@ -25,6 +25,8 @@ const MTA_STS: &str = "mta-sts.json";
 const WARMUP: &str = "warmup.json";
 /// Where it is kept how much mail sites take.
 const PACE: &str = "pace.json";
+/// What texts have cost today.
+const LEDGER: &str = "spend.json";
 /// Where what became of TLS sessions is kept, and the reports that wait.
 const TLS_REPORTS: &str = "tls-reports.jsonl";
 /// Who wants no more texts.
@@ -40,9 +42,11 @@ pub(super) const LISTENERS: &str = "listeners.json";
 
 pub(super) fn queue(config: &Config, held: bool) -> queue::Options {
     let retry = |r: &config::Retry| Retry { schedule: r.schedule.clone(), expire: r.expire };
+    let classes = [&config.queue.otp, &config.queue.transactional, &config.queue.marketing];
     let texts: usize = config.carriers.iter().map(|c| c.binds * c.window).sum();
     queue::Options {
-        retry: [retry(&config.queue.otp), retry(&config.queue.transactional), retry(&config.queue.marketing)],
+        retry: classes.map(retry),
+        again: classes.map(|class| class.again.clone()),
         messages_max: config.limits.queue_messages,
         bytes_max: config.limits.queue_bytes,
         client_messages_max: config.limits.client_messages,
@@ -85,6 +89,10 @@ fn pace(delivery: &config::Delivery) -> PaceOptions {
 
 pub(super) fn pace_file(data_dir: &Path) -> PathBuf {
     data_dir.join(PACE)
+}
+
+pub(super) fn ledger_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(LEDGER)
 }
 
 pub(super) fn opt_outs_file(data_dir: &Path) -> PathBuf {

@@ -84,17 +84,23 @@ impl FromStr for Hours {
     fn from_str(text: &str) -> Result<Self, HoursError> {
         let (span, ahead) = text.trim().rsplit_once(' ').ok_or(HoursError)?;
         let (opens, closes) = span.trim_end().split_once('-').ok_or(HoursError)?;
-        let sign = match ahead.as_bytes().first() {
-            Some(b'+') => 1,
-            Some(b'-') => -1,
-            _ => return Err(HoursError),
-        };
-        let ahead = i32::try_from(minutes(&ahead[1..]).ok_or(HoursError)?).map_err(|_| HoursError)? * sign;
+        let ahead = ahead_of_utc(ahead).ok_or(HoursError)?;
         let hours =
             Self { opens: minutes(opens).ok_or(HoursError)?, closes: minutes(closes).ok_or(HoursError)?, ahead };
-        let right = hours.opens != hours.closes && hours.opens < DAY_MINUTES && ahead.abs() <= AHEAD_MAX;
+        let right = hours.opens != hours.closes && hours.opens < DAY_MINUTES;
         right.then_some(hours).ok_or(HoursError)
     }
+}
+
+/// How many minutes a clock is ahead of UTC that is described so: `+08:00`, `-03:30`. `None` if none can be.
+pub fn ahead_of_utc(text: &str) -> Option<i32> {
+    let sign = match text.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let ahead = i32::try_from(minutes(&text[1..])?).ok()? * sign;
+    (ahead.abs() <= AHEAD_MAX).then_some(ahead)
 }
 
 /// `HH:MM` up to `24:00`, in minutes.

@@ -4,15 +4,17 @@
 //! **Does not know** DNS (a mail without a fixed route goes by MX, which `egress::email` resolves) and no carrier's state.
 //!
 //! `texts` says which carriers a text may go by, `networks` whose a number is, as far as its first digits tell,
-//! `hours` when they may leave.
+//! `hours` when they may leave, `prices` what they cost.
 
 mod hours;
 mod networks;
+mod prices;
 mod texts;
 
-pub use hours::{Hours, HoursError, SendingHours};
+pub use hours::{Hours, HoursError, SendingHours, ahead_of_utc};
 pub use networks::{Network, Networks};
-pub use texts::{Course, TextRoute, TextRoutes, Weights};
+pub use prices::{Price, Prices};
+pub use texts::{Choice, Course, TextRoute, TextRoutes, Weights};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -10,16 +10,36 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Hours, Networks, SendingHours};
-use crate::model::{Class, ClientName, Number};
+use super::{Hours, Networks, Prices, SendingHours};
+use crate::model::{Class, ClientName, Money, Number};
 
 /// The carriers that a text may go by.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Course {
-    /// Their names; in order of preference where there are no weights. Never empty but for a number that nobody serves.
+    /// Their names; in order of preference where nothing else decides. Never empty but for a number that nobody serves.
     pub carriers: Arc<[Arc<str>]>,
-    /// What each is to get.
-    pub weights: Option<Weights>,
+    /// Who of them gets a text.
+    pub choice: Choice,
+    /// Who gets a text that one of those did not bring, as by a call: no text begins there but a code while all of those are
+    /// down.
+    pub then: Arc<[Arc<str>]>,
+}
+
+/// Who of the carriers of a course gets a text.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Choice {
+    /// The first that can take it.
+    Order,
+    /// The one that takes least for a part; equals, and those whose price is not known, in their order, these last. A table of
+    /// routes has none: [`TextRoutes::priced`] puts their carriers in order.
+    Price,
+    /// Each its share.
+    Weights(Weights),
+    /// The one that brings most, and soonest; the others share this many of a hundred, so that it is known how they do.
+    Quality {
+        /// 0 to 50.
+        canary: u32,
+    },
 }
 
 /// What each carrier of a course is to get of its texts, in proportion; as many as there are carriers, not all nought.
@@ -41,7 +61,7 @@ impl Weights {
 impl Course {
     /// One in order of preference.
     pub fn in_order(carriers: impl Into<Arc<[Arc<str>]>>) -> Self {
-        Self { carriers: carriers.into(), weights: None }
+        Self { carriers: carriers.into(), choice: Choice::Order, then: Arc::default() }
     }
 
     /// That of a number that no route serves any more.
@@ -49,21 +69,32 @@ impl Course {
         Self::in_order([])
     }
 
+    /// All it may lead to.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.carriers.iter().chain(&*self.then)
+    }
+
     /// Does it lead to this carrier?
     pub fn leads_to(&self, carrier: &str) -> bool {
-        self.carriers.iter().any(|c| **c == *carrier)
+        self.all().any(|c| **c == *carrier)
     }
 }
 
-/// As lanes and sites are named after it: `a,b`, or `a:95,b:5`.
+/// As lanes and sites are named after it: `a,b`, or `a:95,b:5`, or `a,b by quality`, or `a,b>voice`.
 impl fmt::Display for Course {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, carrier) in self.carriers.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
             write!(f, "{comma}{carrier}")?;
-            if let Some(weights) = &self.weights {
+            if let Choice::Weights(weights) = &self.choice {
                 write!(f, ":{}", weights.all()[at])?;
             }
+        }
+        if let Choice::Quality { canary } = &self.choice {
+            write!(f, " by quality, {canary} % to others")?;
+        }
+        for (at, carrier) in self.then.iter().enumerate() {
+            write!(f, "{}{carrier}", if at == 0 { ">" } else { "," })?;
         }
         Ok(())
     }
@@ -103,6 +134,7 @@ pub struct TextRoutes {
     routes: Vec<TextRoute>,
     networks: Arc<Networks>,
     hours: Vec<SendingHours>,
+    prices: Prices,
     /// Routes by the first digits that they name.
     by_prefix: HashMap<Box<str>, Vec<usize>>,
     /// Routes by the network that they name.
@@ -125,6 +157,32 @@ impl TextRoutes {
         }
         table.routes = routes;
         table
+    }
+
+    /// The same, with what parts cost. Who goes by price is put in order, as prices are for the first beginning that the route
+    /// names.
+    pub fn priced(mut self, prices: Prices) -> Self {
+        for route in self.routes.iter_mut().filter(|route| route.course.choice == Choice::Price) {
+            let of_network = || self.networks.all().iter().find(|n| route.networks.iter().any(|word| n.is(word)));
+            let first = route.prefixes.first().or_else(|| of_network()?.prefixes.first());
+            let first = first.map_or("+", String::as_str);
+            let mut carriers = route.course.carriers.to_vec();
+            carriers.sort_by_key(|carrier| prices.of_digits(carrier, first).map_or((true, None), |p| (false, Some(p))));
+            let then = route.course.then.clone();
+            route.course = Arc::new(Course { then, ..Course::in_order(carriers) });
+        }
+        Self { prices, ..self }
+    }
+
+    /// What parts cost.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// Who would get a text first, and what it takes for a part, if that is known.
+    pub fn first(&self, number: &Number, class: Class, client: &ClientName) -> Option<(&Arc<str>, Option<Money>)> {
+        let carrier = self.course(number, class, client)?.carriers.first()?;
+        Some((carrier, self.prices.of(carrier, number)))
     }
 
     /// All routes.
@@ -174,7 +232,7 @@ impl From<Vec<TextRoute>> for TextRoutes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::Network;
+    use crate::route::{Network, Price};
 
     fn to(carrier: &str) -> Course {
         Course::in_order([Arc::from(carrier)])
@@ -260,11 +318,37 @@ mod tests {
     }
 
     #[test]
+    fn by_price_the_cheapest_comes_first() {
+        let names = ["dear", "unknown", "cheap", "abroad"].map(Arc::<str>::from);
+        let course = Course { choice: Choice::Price, ..Course::in_order(names) };
+        let price = |carrier: &str, prefix: &str, part: &str| Price {
+            carrier: carrier.into(),
+            prefixes: vec![prefix.to_owned()],
+            part: part.parse().unwrap(),
+        };
+        let prices = Prices::new(
+            "CNY".into(),
+            vec![price("dear", "+", "0.05"), price("cheap", "+86", "0.03"), price("abroad", "+1", "0.01")],
+        );
+        let routes = TextRoutes::from(vec![TextRoute::by_prefix("+86", course)]).priced(prices);
+        let carrier = |number| carrier(&routes, number, Class::Otp, "shop");
+        assert_eq!(carrier("+8613800138000").as_deref(), Some("cheap,dear,unknown,abroad"));
+        let number = Number::parse("+8613800138000").unwrap();
+        let (first, part) = routes.first(&number, Class::Otp, &client("shop")).unwrap();
+        assert_eq!((&**first, part.map(|p| p.to_string()).as_deref()), ("cheap", Some("0.03")));
+    }
+
+    #[test]
     fn a_course_is_named_after_its_carriers_and_their_weights() {
         let names: Arc<[Arc<str>]> = Arc::from([Arc::from("a"), Arc::from("b")]);
         let weighted = |weights: &[u32]| Weights::new(weights, 2);
         assert_eq!(Course::in_order(names.clone()).to_string(), "a,b");
-        assert_eq!(Course { carriers: names, weights: weighted(&[95, 5]) }.to_string(), "a:95,b:5");
+        let then: Arc<[Arc<str>]> = Arc::from([Arc::from("call"), Arc::from("last")]);
+        let choice = Choice::Weights(weighted(&[95, 5]).unwrap());
+        let course = Course { choice, then, ..Course::in_order(names) };
+        assert_eq!(course.to_string(), "a:95,b:5>call,last");
+        let by_quality = Course { choice: Choice::Quality { canary: 5 }, then: Arc::default(), ..course };
+        assert_eq!(by_quality.to_string(), "a,b by quality, 5 % to others");
         assert_eq!((weighted(&[1]), weighted(&[0, 0])), (None, None));
     }
 }

@@ -225,7 +225,9 @@ fn all_faults_by(protocol: &str) {
     let silent = (protocol == "sgip").then(SilentPort::take);
     let listen = silent.as_ref().map(|silent| silent.port);
     let mut played: Vec<_> = rows.enumerate().map(|(place, row)| Played::start(place, row, listen)).collect();
-    let extra = played.iter().map(|one| one.section(protocol, listen)).collect();
+    let sections: String = played.iter().map(|one| one.section(protocol, listen)).collect();
+    // What was not answered is to be seen, not sent once more (which `codes.rs` shows).
+    let extra = format!("{sections}\n[queue.transactional]\nresend_unanswered = false\n");
     let relay = Relay::start(&Settings { extra, ..Settings::default() });
     for one in &mut played {
         one.post(&relay, &long_text());

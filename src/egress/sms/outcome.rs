@@ -176,8 +176,7 @@ mod tests {
     }
 
     fn after(answers: Vec<PartAnswer>) -> (String, Vec<PartState>) {
-        let parts = vec![PartState::Waiting; answers.len()];
-        let mut tally = Tally::new(TextProgress { carrier: "c".into(), reference: 1, parts });
+        let mut tally = Tally::new(TextProgress::new("c".into(), 1, answers.len()));
         for (i, answer) in answers.into_iter().enumerate() {
             tally.note(i, answer);
         }

@@ -176,7 +176,7 @@ fn consignment(text: &str) -> Consignment {
         content: Content::Text(text),
         recipients: vec![0],
         attempt: 1,
-        progress: Some(TextProgress { carrier: "carrier".into(), reference: 9, parts }),
+        progress: Some(TextProgress { parts, ..TextProgress::new("carrier".into(), 9, 0) }),
     }
 }
 

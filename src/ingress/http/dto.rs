@@ -189,6 +189,23 @@ pub(super) struct PreviewReply {
     pub(super) outside_gsm7: Vec<Outsider>,
     /// How many of them there are in all.
     pub(super) outside_gsm7_count: usize,
+    /// What all its parts would cost, where `to` says to whom and that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) price: Option<PreviewPrice>,
+}
+
+/// What a text would cost.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PreviewPrice {
+    /// For all its parts.
+    #[schema(example = "0.07")]
+    pub(super) amount: String,
+    /// The relay's word for the currency.
+    #[schema(example = "CNY")]
+    pub(super) currency: String,
+    /// The carrier that would get it first.
+    #[schema(example = "cmcc-1")]
+    pub(super) carrier: String,
 }
 
 /// A character that forces `ucs2`.

@@ -3,7 +3,7 @@
 //! **Promises.** The request is that of `POST /v1/sms`, read by the same code under the same credentials and limits; only
 //! `to` may be left out. The numbers come from [`plan`], which the sending asks too.
 //!
-//! **Does not know** routes and carriers: whether anybody serves a number is said at the sending. There are no prices yet.
+//! **Does not know** carriers' state: the price is what the first carrier of the number's route takes.
 //!
 //! **Fails how.** As `POST /v1/sms`; but no message is refused, so the metric of refused submissions does not count it.
 
@@ -14,10 +14,10 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
 use super::App;
-use super::dto::{Outsider, PreviewReply, ProblemBody, SmsRequest};
+use super::dto::{Outsider, PreviewPrice, PreviewReply, ProblemBody, SmsRequest};
 use super::problem::Problem;
 use super::sms;
-use crate::ingress::backend::Backend;
+use crate::ingress::backend::{Backend, PartPrice};
 use crate::model::{Number, SmsText};
 use crate::sms::{look_alike, outside_gsm7, plan};
 
@@ -38,8 +38,22 @@ pub(super) async fn show<B: Backend>(
     State(app): State<App<B>>,
     request: Request,
 ) -> Result<Json<PreviewReply>, Problem> {
-    let (_intake, asked) = sms::read::<_, Option<Number>>(&app, request).await?;
-    Ok(Json(preview(&asked.text.words, asked.text.transliterated)))
+    let (intake, asked) = sms::read::<_, Option<Number>>(&app, request).await?;
+    let text = &asked.text;
+    let price = text.to.as_ref().and_then(|to| app.shared.backend.price(to, text.class, &intake.client.name));
+    Ok(Json(PreviewReply {
+        price: price.map(|p| priced(&p, &text.words)),
+        ..preview(&text.words, text.transliterated)
+    }))
+}
+
+fn priced(price: &PartPrice, words: &SmsText) -> PreviewPrice {
+    let parts = plan(words).count as u64;
+    PreviewPrice {
+        amount: price.part.times(parts).to_string(),
+        currency: price.currency.to_string(),
+        carrier: price.carrier.to_string(),
+    }
 }
 
 fn preview(words: &SmsText, transliterated: bool) -> PreviewReply {
@@ -61,6 +75,7 @@ fn preview(words: &SmsText, transliterated: bool) -> PreviewReply {
         units_left: plan.units_left(),
         outside_gsm7: outside_gsm7(text).take(OUTSIDERS_MAX).map(outsider).collect(),
         outside_gsm7_count: outside_gsm7(text).count(),
+        price: None,
     }
 }
 

@@ -16,10 +16,10 @@ use super::settings::{RawSettings, Settings, not_after};
 use super::{App, Options, Shared};
 use crate::clock::Timestamp;
 use crate::ingress::backend::Backend;
-use crate::ingress::text::{CAP_RULE, Counter, Destination, Refused, Text};
+use crate::ingress::text::{CAP_RULE, Counter, Destination, Refused, SPEND_RULE, Text};
 use crate::model::{Address, Channel, Number, Origin, Recipient, SenderId, SmsText, TextOrigin};
 use crate::policy::Client;
-use crate::policy::texts::Capped;
+use crate::policy::texts::{Capped, Overspent};
 use crate::sms::plan;
 
 /// Send a text
@@ -63,6 +63,12 @@ fn not_taken(why: Refused, now: Timestamp) -> Problem {
             Problem::ruled(Kind::Limited, CAP_RULE, format!("no more than {limit}: one more from {until} on"))
                 .retry_after(until.since(now))
         }
+        Refused::Overspent(Overspent { whose, budget, until }) => Problem::ruled(
+            Kind::Limited,
+            SPEND_RULE,
+            format!("{whose} may spend {budget} a day: one more from {until} on"),
+        )
+        .retry_after(until.since(now)),
         Refused::Queue(error) => refused(error),
         Refused::Fault => Problem::new(Kind::Internal, "it is not known whether the message was accepted"),
     }

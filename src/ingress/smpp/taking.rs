@@ -18,7 +18,7 @@ use super::outbox::{End, Id, NotKept, Stat, Want};
 use super::part::{Part, Rejected, words};
 use crate::clock::Timestamp;
 use crate::event::{Fact, Kind, mask};
-use crate::ingress::text::{CAP_RULE, Counter, Refused, Text};
+use crate::ingress::text::{CAP_RULE, Counter, Refused, SPEND_RULE, Text};
 use crate::model::{Address, Channel, Class, Envelope, Idempotency, MessageId, Origin, Recipient, SmsText, TextOrigin};
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, Accepted};
@@ -252,6 +252,11 @@ fn not_taken(why: Refused) -> Rejected {
         // Not a status that asks to slow down: other numbers may have theirs.
         Refused::Capped(capped) => {
             let detail = format!("no more than {} before {} ({CAP_RULE})", capped.limit, capped.until);
+            Rejected::new(CommandStatus::SUBMIT_FAILED, "limited", detail)
+        }
+        Refused::Overspent(over) => {
+            let detail =
+                format!("{} may spend {} a day, more from {} on ({SPEND_RULE})", over.whose, over.budget, over.until);
             Rejected::new(CommandStatus::SUBMIT_FAILED, "limited", detail)
         }
         Refused::Queue(AcceptError::Full { .. }) => queue_full("no room for more messages at the moment"),

@@ -12,6 +12,7 @@ use crate::event::log as event_log;
 use crate::model::{Channel, Rate};
 use crate::policy::credentials::Credentials;
 use crate::policy::opt_outs::OptOuts;
+use crate::policy::texts::Ledger;
 use crate::policy::{Client, SmppTerms};
 use crate::queue::{Place, Queue};
 use crate::route::{Course, Routes, TextRoute, TextRoutes};
@@ -45,6 +46,7 @@ fn client(terms: SmppTerms) -> Client {
         templates_only: false,
         bounces: true,
         transliterate: false,
+        daily_spend: None,
         smpp: terms,
     }
 }
@@ -71,7 +73,7 @@ impl Bench {
         let clients = Arc::new(ArcSwap::from_pointee(Clients::new([client(terms)])));
         let credentials = Credentials::new(clients.clone(), clock.clone());
         let opt_outs = OptOuts::open(disk(), &path("opt-outs"), 100).unwrap();
-        let live = Live { queue: queue.clone(), credentials, opt_outs };
+        let live = Live { queue: queue.clone(), credentials, opt_outs, ledger: Ledger::default() };
         let (caps, tls) = (Caps::new(100), Arc::new(ArcSwapOption::empty()));
         let parties = Parties { clients, live, caps, outbox, events, tls, metrics, clock: clock.clone() };
         let shared = Shared::open(disk(), &path("parts"), options, parties).unwrap();

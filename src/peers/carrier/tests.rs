@@ -132,7 +132,7 @@ fn consignment(text: &str, progress: Option<TextProgress>) -> Consignment {
     let now = SystemClock::new().now();
     let parts = vec![PartState::Waiting; sms::plan(&text).count];
     let reference = fastrand::u8(..);
-    let progress = progress.unwrap_or(TextProgress { carrier: "carrier".into(), reference, parts });
+    let progress = progress.unwrap_or(TextProgress { parts, ..TextProgress::new("carrier".into(), reference, 0) });
     let envelope = Envelope {
         id: MessageId::new(now),
         client: "shop".into(),

@@ -28,6 +28,7 @@ fn client(name: &str, password: Option<Secret>, keys: &[&str]) -> Client {
         templates_only: false,
         bounces: true,
         transliterate: false,
+        daily_spend: None,
         smpp: crate::policy::SmppTerms::default(),
     }
 }

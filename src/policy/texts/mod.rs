@@ -1,22 +1,24 @@
 //! The rules for texts: who signs, what is registered, how one gets out, which words, numbers and how many.
 //!
 //! **What.** [`TextRules::edit`] says how a text will read under the rules, or why it may not be sent; [`Caps`] counts what a
-//! number, a range of numbers or a client has been sent lately.
+//! number, a range of numbers or a client has been sent lately, [`Ledger`] what a day has cost.
 //!
 //! **Promises.** Every refusal bears a rule id. What is Chinese (the signature in 【】, the words that tell how to get out)
 //! binds numbers of +86 only, and so do templates. A verification code is never given words that it did not have, but for its signature.
 //!
 //! **Does not know** sockets, disk and time sources; carriers' own lists of registered signatures and words.
 //!
-//! **Fails how.** With a [`Refusal`], or a [`Capped`] that says when to come back. Nothing is counted that was refused.
+//! **Fails how.** With a [`Refusal`], or a [`Capped`] or [`Overspent`] that says when to come back. Nothing is counted that was refused.
 
 mod caps;
+mod ledger;
 mod template;
 mod words;
 
 use std::sync::Arc;
 
 pub use caps::{Cap, Capped, Caps, Counted, Per, Text};
+pub use ledger::{Budget, Ledger, Overspent, Spent};
 pub use template::{Misfit, Template, TemplateError};
 pub use words::{BlockedWords, WordsError};
 
@@ -42,6 +44,8 @@ pub struct TextRules {
     pub templates: Vec<Registered>,
     /// How many texts are too many; of two for the same the one with the longest beginning, then the first.
     pub caps: Vec<Cap>,
+    /// What a day's texts may cost.
+    pub budget: Budget,
 }
 
 /// A text registered for a client.

@@ -16,6 +16,7 @@ fn client(signatures: &[&str]) -> Client {
         templates_only: false,
         bounces: true,
         transliterate: false,
+        daily_spend: None,
         smpp: crate::policy::SmppTerms::default(),
     }
 }

@@ -8,9 +8,9 @@ use super::{ENDS, RECEIPT_STATES, Read, RecordError, SCOPES, STAGES, TLS_WISHES,
 use crate::clock::Timestamp;
 use crate::event::Kind;
 use crate::model::{
-    Address, BodyKind, Class, EnhancedStatus, Envelope, Idempotency, MailOrigin, Mailbox, MessageId, Notify, Number,
-    Origin, OriginalRecipient, PartState, Peer, Recipient, Reply, Ret, ReversePath, Rule, SenderId, TextOrigin,
-    TextProgress,
+    Address, BodyKind, CARRIERS_MAX, Class, EnhancedStatus, Envelope, Idempotency, MailOrigin, Mailbox, MessageId,
+    Notify, Number, Origin, OriginalRecipient, PartState, Peer, Recipient, Reply, Ret, ReversePath, Rule, SenderId,
+    TextOrigin, TextProgress,
 };
 use crate::queue::life::{Attempt, Change, Life, PartReceipt, State, Tally};
 use crate::storage::Position;
@@ -201,6 +201,7 @@ impl<'a> Reader<'a> {
             part: self.u32("receipt part")?,
             at: self.time("receipt time")?,
             text: self.str("receipt text")?.to_owned(),
+            carrier: self.since(6, |r| Ok(Some(r.text("receipt carrier")?).filter(|name| !name.is_empty())))?,
         })
     }
 
@@ -253,6 +254,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn progress(&mut self) -> Read<TextProgress> {
+        self.chain(CARRIERS_MAX)
+    }
+
+    /// A text at so many carriers at most.
+    fn chain(&mut self, most: usize) -> Read<TextProgress> {
+        let most = most.checked_sub(1).ok_or(RecordError { field: "carriers" })?;
         Ok(TextProgress {
             carrier: self.text("carrier")?,
             reference: self.u8("reference")?,
@@ -266,6 +273,8 @@ impl<'a> Reader<'a> {
                     _ => return Err(RecordError { field: "part" }),
                 })
             })?,
+            doubted: self.since(6, |r| r.flag("doubted"))?,
+            before: self.since(6, |r| r.option("before", |r| r.chain(most).map(Box::new)))?,
         })
     }
 }

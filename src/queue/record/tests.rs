@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::Kind;
 use crate::model::{
-    Address, BodyKind, Class, EnhancedStatus, MailOrigin, Mailbox, Notify, Number, Origin, OriginalRecipient,
-    PartState, Peer, Recipient, Reply, Ret, ReversePath, Rule, SenderId, TextOrigin, TextProgress, TlsWish,
+    Address, BodyKind, CARRIERS_MAX, Class, EnhancedStatus, MailOrigin, Mailbox, Notify, Number, Origin,
+    OriginalRecipient, PartState, Peer, Recipient, Reply, Ret, ReversePath, Rule, SenderId, TextOrigin, TextProgress,
+    TlsWish,
 };
 use crate::queue::life::{Attempt, PartReceipt, State, Tally};
 use crate::storage::Position;
@@ -81,11 +82,14 @@ fn attempt(stage: Option<Stage>, outcome: Kind) -> Attempt {
 fn progress() -> TextProgress {
     let mut parts = vec![PartState::Waiting, PartState::Unanswered, PartState::Sent("id".into()), PartState::Refused];
     parts.extend(RECEIPT_STATES.map(|s| PartState::Received("id".into(), s)));
-    TextProgress { carrier: "cmcc-1".into(), reference: 200, parts }
+    let before = TextProgress { parts: parts.clone(), ..TextProgress::new("cucc-1".into(), 3, 0) };
+    let before = Some(Box::new(before));
+    TextProgress { parts, doubted: true, before, ..TextProgress::new("cmcc-1".into(), 200, 0) }
 }
 
 fn part_receipt() -> PartReceipt {
-    PartReceipt { part: 2, at: Timestamp(77), text: "stat:DELIVRD err:000".into() }
+    let carrier = Some("cmcc-1".into());
+    PartReceipt { part: 2, at: Timestamp(77), text: "stat:DELIVRD err:000".into(), carrier }
 }
 
 #[test]
@@ -196,6 +200,36 @@ fn the_second_version_knows_no_rules() {
     assert_eq!(payload.remove(rule), 0);
     payload[0] = 2;
     assert_eq!(read_changes(&payload).unwrap(), [change]);
+}
+
+#[test]
+fn the_fifth_version_knows_one_carrier_and_no_second_sending() {
+    let progress = TextProgress::new("cmcc-1".into(), 200, 2);
+    let receipt = PartReceipt { carrier: None, ..part_receipt() };
+    let change = Change {
+        progress: Some(Box::new(progress)),
+        receipt: Some(Box::new(receipt)),
+        attempt: None,
+        ..change_of(attempt(None, Kind::Delayed))
+    };
+    let mut payload = write_changes(std::slice::from_ref(&change)).to_vec();
+    // The receipt's carrier stands last; before the receipt, behind the parts, whether it was doubted and what was before.
+    payload.truncate(payload.len() - 4);
+    let receipt = 1 + 4 + 8 + 4 + "stat:DELIVRD err:000".len();
+    let two = payload.len() - receipt - 2;
+    assert_eq!(payload.drain(two..two + 2).as_slice(), [0, 0]);
+    payload[0] = 5;
+    assert_eq!(read_changes(&payload).unwrap(), [change]);
+}
+
+#[test]
+fn a_chain_of_carriers_longer_than_any_is_refused() {
+    let mut progress = TextProgress::new("c".into(), 1, 1);
+    for _ in 0..CARRIERS_MAX {
+        progress = TextProgress { before: Some(Box::new(progress)), ..TextProgress::new("c".into(), 1, 1) };
+    }
+    let change = Change { progress: Some(Box::new(progress)), ..change_of(attempt(None, Kind::Delayed)) };
+    assert_eq!(read_changes(&write_changes(&[change])), Err(RecordError { field: "carriers" }));
 }
 
 #[test]

@@ -147,6 +147,8 @@ impl Writer {
         self.u32(r.part);
         self.time(r.at);
         self.text(&r.text);
+        // What is read from an older record names none.
+        self.text(r.carrier.as_deref().unwrap_or_default());
     }
 
     pub(super) fn state(&mut self, s: State) {
@@ -224,5 +226,7 @@ impl Writer {
                 }
             }
         }
+        self.flag(p.doubted);
+        self.option(p.before.as_deref(), Self::progress);
     }
 }

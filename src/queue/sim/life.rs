@@ -362,7 +362,8 @@ impl<'a, 'b> Life<'a, 'b> {
                 } else {
                     (Stage::Sent, fate.known.at.plus(RECEIPT_WAIT_MAX))
                 };
-                fate.known.stage != stage || fate.out || since > now
+                let may_arrive = waited && fate.known.progress.as_ref().is_some_and(TextProgress::may_arrive);
+                fate.known.stage != stage || fate.out || since > now || may_arrive
             };
             let what = (message.standing != Standing::Taken || recipients.iter().any(wrong))
                 .then_some("is said to be overdue");
@@ -382,7 +383,7 @@ impl<'a, 'b> Life<'a, 'b> {
             self.record(Group { number, to, follow_up });
             self.subject.end(overdue, then).await;
         }
-        Ok(())
+        self.see_who_goes_on().await
     }
 
     async fn steer(&mut self) -> Check {

@@ -106,17 +106,18 @@ impl Run {
             Sabotage::UnsyncedCuts => Lies::AboutCuts,
             _ => Lies::Never,
         });
+        let (log, options) = (workload::log_options(&mut random), workload::options(&mut random));
         Self {
             disk,
             clock: Arc::new(ManualClock::at(Timestamp::from_seconds(1_800_000_000))),
             metrics,
-            log: workload::log_options(&mut random),
-            options: workload::options(&mut random),
+            log,
+            model: Model::new(options.again.clone()),
+            options,
             damaging: random.u8(..4) == 0 || sabotage == Sabotage::BlindChecksums,
             stormy: random.u8(..16) == 0 || sabotage == Sabotage::UnsyncedCuts,
             random,
             accepted: 0,
-            model: Model::default(),
             trace,
         }
     }

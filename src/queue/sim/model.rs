@@ -9,6 +9,7 @@ use super::subject::{Seen, SeenRecipient};
 use crate::clock::Timestamp;
 use crate::event::{Kind, mask};
 use crate::model::{Class, Content, Envelope, MessageId, PartState, RecipientIndex, TextProgress};
+use crate::queue::Again;
 
 /// The model's verdict: an error is a broken promise, in words.
 pub(super) type Check = Result<(), String>;
@@ -141,6 +142,8 @@ impl Counts {
 pub(super) struct Model {
     pub(super) messages: Vec<Message>,
     pub(super) groups: Vec<Group>,
+    /// When texts leave once more, by class.
+    pub(super) again: [Again; 3],
     pub(super) keys: BTreeMap<u8, Key>,
     /// Records that may be damaged and have not been missed yet.
     pub(super) tolerance: u32,
@@ -182,7 +185,27 @@ impl State {
             PartState::Refused => "refused",
             PartState::Received(_, state) => state.as_str(),
         };
-        self.progress.iter().flat_map(|p| &p.parts).map(word).collect()
+        self.progress.iter().flat_map(TextProgress::chain).flat_map(|p| &p.parts).map(word).collect()
+    }
+
+    /// A crash has swallowed the answer to an attempt that had begun: where a start leaves it.
+    fn swallowed(&self, again: &Again, now: Timestamp) -> Self {
+        let mut progress = self.progress.clone();
+        let doubted = progress.as_ref().is_some_and(|p| p.doubted);
+        let may_arrive = progress.as_ref().is_some_and(TextProgress::may_arrive);
+        let (stage, due) = match &mut progress {
+            Some(progress) if again.unanswered && !doubted => {
+                progress.doubted = true;
+                (Stage::Waiting, Due::Between(Timestamp(0), now))
+            }
+            Some(progress) if may_arrive => {
+                let waiting = progress.parts.iter_mut().filter(|p| **p == PartState::Waiting);
+                waiting.for_each(|p| *p = PartState::Unanswered);
+                (Stage::Sent, Due::Never)
+            }
+            _ => (Stage::Ended("unknown"), Due::Never),
+        };
+        Self { stage, made: self.made + 1, listed: self.listed + 1, due, progress, at: now }
     }
 
     fn has_due(&self, seen: Option<Timestamp>, now: Timestamp) -> bool {
@@ -195,14 +218,17 @@ impl State {
     }
 
     /// Is this what is seen? `live`: the message has not ended.
-    fn is(&self, seen: &SeenRecipient, live: bool, started: bool, early: bool, now: Timestamp) -> bool {
+    fn is(&self, seen: &SeenRecipient, again: &Again, live: bool, started: bool, early: bool, now: Timestamp) -> bool {
         let waits = matches!(&*seen.status, "held" | "scheduled" | "queued" | "delayed");
         let counts = seen.made == self.made && seen.listed == self.listed.min(LISTED_MAX);
         match self.stage {
             Stage::Waiting => waits && counts && seen.parts == self.parts() && (early || self.has_due(seen.due, now)),
-            // In memory it waits and is leased; a start finds it begun and ends it.
+            // In memory it waits and is leased; a start finds it begun and says what becomes of it.
             Stage::Begun if !started => waits,
-            Stage::Begun => seen.status == "unknown" || waits && seen.parts.iter().any(|p| p == "unknown"),
+            Stage::Begun => {
+                let after = self.swallowed(again, now);
+                waits && seen.parts.iter().any(|p| p == "unknown") || after.is(seen, again, live, started, true, now)
+            }
             Stage::Sent => live && seen.status == "sent" && counts && seen.parts == self.parts(),
             // A text that is given up looks like one that is at its carrier, but for its being over.
             Stage::Ended(word) => seen.status == word && counts && !(word == "sent" && live),
@@ -217,6 +243,11 @@ impl Message {
 }
 
 impl Model {
+    /// Nothing is known yet.
+    pub(super) fn new(again: [Again; 3]) -> Self {
+        Self { again, ..Self::default() }
+    }
+
     /// Enters a message that is about to be handed in; returns its number.
     pub(super) fn enter(&mut self, envelope: Envelope, content: Content) -> usize {
         let due = envelope.send_at.unwrap_or(envelope.received_at);
@@ -226,6 +257,11 @@ impl Model {
         let fates = vec![fate; envelope.recipients.len()];
         self.messages.push(Message { envelope, content, standing: Standing::Unsure, fates });
         self.messages.len() - 1
+    }
+
+    /// Nothing is known to be wrong with it, and nothing is on its way.
+    pub(super) fn is_calm(&self, number: usize) -> bool {
+        self.messages[number].standing == Standing::Taken && !self.is_busy(number)
     }
 
     pub(super) fn is_busy(&self, number: usize) -> bool {
@@ -360,7 +396,8 @@ impl Model {
         };
         let is = |recipient: RecipientIndex, state: &State, early| {
             let shown = seen.recipients.get(recipient as usize);
-            shown.is_some_and(|shown| state.is(shown, seen.live, started, early, now))
+            let again = &self.again[message.envelope.class.index()];
+            shown.is_some_and(|shown| state.is(shown, again, seen.live, started, early, now))
         };
         if group.to.iter().all(|(r, state)| is(*r, state, false)) {
             return Some(true);
@@ -376,6 +413,7 @@ impl Model {
     fn agree(&mut self, number: usize, seen: Option<&Seen>, started: bool, now: Timestamp) -> Check {
         let groups: Vec<RecipientIndex> = self.of(number).iter().flat_map(|g| g.to.iter().map(|(r, _)| *r)).collect();
         let message = &mut self.messages[number];
+        let again = &self.again[message.envelope.class.index()];
         let Some(seen) = seen else {
             // A text that had begun and has ended at this start is remembered, and so not gone.
             return match message.fates.iter().position(|f| !ended(&f.known)) {
@@ -390,7 +428,7 @@ impl Model {
             if groups.contains(&r) {
                 continue;
             }
-            if !fate.known.is(shown, seen.live, started, fate.early, now) {
+            if !fate.known.is(shown, again, seen.live, started, fate.early, now) {
                 return self.broken(number, &format!("its recipient {r} is shown as {shown:?}"));
             }
             if let (Due::Between(..), Some(due)) = (fate.known.due, shown.due)
@@ -398,8 +436,11 @@ impl Model {
             {
                 fate.known.due = Due::At(due);
             }
-            if started && shown.status == "unknown" {
-                swallowed(fate, &mut self.counts);
+            let is_recorded = shown.status != "queued" || !shown.parts.iter().any(|p| p == "unknown");
+            if started && fate.known.stage == Stage::Begun && is_recorded {
+                fate.known = fate.known.swallowed(again, now);
+                self.counts.unknown += 1;
+                self.counts.ended += u64::from(ended(&fate.known));
             }
         }
         if groups.is_empty() && seen.live == message.has_ended() {
@@ -497,15 +538,5 @@ impl Model {
             }
         }
         Ok(())
-    }
-}
-
-/// A text that had begun and whose answer a crash swallowed has ended.
-fn swallowed(fate: &mut Fate, counts: &mut Counts) {
-    if fate.known.stage == Stage::Begun {
-        fate.known.stage = Stage::Ended("unknown");
-        (fate.known.made, fate.known.listed) = (fate.known.made + 1, fate.known.listed + 1);
-        counts.unknown += 1;
-        counts.ended += 1;
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{
     Address, BodyKind, Class, Content, Envelope, Idempotency, MailData, MailOrigin, Mailbox, Number, Origin, Recipient,
     ReversePath, SmsText, Submission, TextOrigin, TlsWish,
 };
-use crate::queue::{Options, PaceOptions, Retry};
+use crate::queue::{Again, Options, PaceOptions, Retry};
 use crate::route::{Course, FixedRoute, Routes, TextRoute};
 use crate::storage;
 
@@ -38,9 +38,16 @@ pub(super) fn log_options(random: &mut fastrand::Rng) -> storage::Options {
 
 pub(super) fn options(random: &mut fastrand::Rng) -> Options {
     let minutes = |m: &[u64]| m.iter().map(|m| Duration::from_secs(60 * m)).collect::<Vec<_>>();
+    let carriers_max = random.usize(1..=3);
+    let none = Again { carriers_max, ..Again::default() };
+    let failing = Again { after_failure: true, ..none.clone() };
+    let slow = Again { receipt_within: Some(RECEIPT_WITHIN), ..failing.clone() };
+    let doubted = Again { unanswered: true, ..none.clone() };
+    let again = if random.u8(..3) == 0 { [none.clone(), none.clone(), none] } else { [slow, doubted, failing] };
     let retry = |m: &[u64], hours: u64| Retry { schedule: minutes(m), expire: Duration::from_secs(3_600 * hours) };
     Options {
         retry: [retry(&[1], 2), retry(&[1, 10, 60], 12), retry(&[10, 60], 6)],
+        again,
         messages_max: 60,
         client_messages_max: 40,
         body_cache_bytes_max: [0, 500, 1 << 20][random.usize(..3)],
@@ -52,6 +59,8 @@ pub(super) fn options(random: &mut fastrand::Rng) -> Options {
     }
 }
 
+/// How long texts wait for their receipt before they go to another carrier, where they do.
+pub(super) const RECEIPT_WITHIN: Duration = Duration::from_secs(300);
 /// How long keys are known here.
 pub(super) const KEY_AGE_MAX: Duration = Duration::from_secs(4 * 3_600);
 /// How long texts wait for their receipt here.
@@ -64,7 +73,16 @@ pub(super) fn routes(variant: bool) -> Routes {
     let mail = FixedRoute { domains: vec!["*.example".to_owned()], next_hop: "hop:25".into() };
     Routes {
         mail: if variant { vec![mail] } else { Vec::new() },
-        text: vec![text("+86138", &["one"]), text("+86", if variant { &["two"] } else { &["one", "two"] })].into(),
+        text: ["+86138", "+86"].map(|prefix| text(prefix, carriers_to(prefix, variant))).to_vec().into(),
+    }
+}
+
+/// By which carriers a text to this number goes.
+pub(super) fn carriers_to(number: &str, variant: bool) -> &'static [&'static str] {
+    match (number.starts_with("+86138"), variant) {
+        (true, _) => &["one"],
+        (false, true) => &["two"],
+        (false, false) => &["one", "two"],
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 pub(super) fn progress(parts: Vec<PartState>) -> TextProgress {
-    TextProgress { carrier: "cmcc".into(), reference: 7, parts }
+    TextProgress { parts, ..TextProgress::new("cmcc".into(), 7, 0) }
 }
 
 pub(super) fn receipt(id: &str, state: ReceiptState) -> Receipt {

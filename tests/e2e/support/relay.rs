@@ -54,6 +54,8 @@ pub struct Settings {
     pub smtp_port: u16,
     /// The SMPP carrier's port, if the test has one.
     pub carrier_port: Option<u16>,
+    /// More of `[queue.otp]`.
+    pub otp: &'static str,
     /// Where the queue lies, if not beside the configuration.
     pub data_dir: Option<PathBuf>,
     /// More configuration, at the end.
@@ -63,7 +65,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let (smtp_port, carrier_port, data_dir) = (1, None, None);
-        Self { retry: r#"["200ms"]"#, expire: "1h", smtp_port, carrier_port, data_dir, extra: String::new() }
+        Self { retry: r#"["200ms"]"#, expire: "1h", otp: "", smtp_port, carrier_port, data_dir, extra: String::new() }
     }
 }
 
@@ -315,7 +317,7 @@ pub fn port(address: &str) -> &str {
 }
 
 fn configuration(settings: &Settings, dns: &Dns) -> String {
-    let Settings { retry, expire, smtp_port, carrier_port, data_dir, extra } = settings;
+    let Settings { retry, expire, otp, smtp_port, carrier_port, data_dir, extra } = settings;
     let data_dir = data_dir.as_deref().unwrap_or(Path::new("data")).display();
     let (password, api_key) = (keys::password_hash(PASSWORD), keys::api_key_hash(API_KEY));
     let mut text = format!(
@@ -386,6 +388,7 @@ retry = {retry}
 expire = "{expire}"
 [queue.otp]
 retry = {retry}
+{otp}
 
 [delivery]
 smtp_port = {smtp_port}

@@ -15,12 +15,14 @@ use tokio::task::JoinHandle;
 use super::super::body::BodyMemory;
 use super::super::*;
 use crate::clock::{ManualClock, Timestamp};
+use crate::ingress::backend::PartPrice;
 use crate::model::{
-    Channel, Class, ClientName, Content, Envelope, MailOrigin, MessageId, Origin, Responsibility, Secret, SenderId,
-    Submission,
+    Channel, Class, ClientName, Content, Envelope, MailOrigin, MessageId, Money, Number, Origin, Responsibility,
+    Secret, SenderId, Submission,
 };
 use crate::policy::credentials::CredentialsError;
 use crate::policy::opt_outs::{RULE, Wanted};
+use crate::policy::texts::Ledger;
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, MessageView};
 
@@ -33,7 +35,7 @@ pub(super) const OPTED_OUT: &str = "+8613800138099";
 /// Remembers what it accepted. Keys: `KEY` for the client "shop", `OTHER` for "other", `PLAIN` for "plain", whose texts
 /// are transliterated, `SIGNED` for "signed", whose signature is 小店; shop's password is "secret".
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fake(Arc<Mutex<Remembered>>);
+pub(super) struct Fake(Arc<Mutex<Remembered>>, Ledger);
 
 #[derive(Debug, Default)]
 struct Remembered {
@@ -93,6 +95,16 @@ impl Backend for Fake {
         Ok(Taken { id, replayed: false })
     }
 
+    fn ledger(&self) -> &Ledger {
+        &self.1
+    }
+
+    fn price(&self, to: &Number, _class: Class, _client: &ClientName) -> Option<PartPrice> {
+        let part = Money::from_millionths(35_000);
+        let known = to.as_str().starts_with("+86");
+        known.then(|| PartPrice { carrier: "cmcc".into(), part, currency: "CNY".into() })
+    }
+
     async fn accepted_before(&self, envelope: &Envelope) -> Result<Option<Taken>, AcceptError> {
         let Some(own) = &envelope.idempotency else { return Ok(None) };
         let key = (envelope.client.clone(), own.key.clone());
@@ -141,6 +153,7 @@ fn client(name: &str) -> Arc<Client> {
         templates_only: name == "signed",
         bounces: true,
         transliterate: name == "plain",
+        daily_spend: None,
         smpp: crate::policy::SmppTerms::default(),
     })
 }

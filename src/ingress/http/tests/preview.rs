@@ -132,3 +132,11 @@ async fn look_alikes_are_written_where_the_message_or_else_the_client_asks() {
         assert!(scrape.contains(&counted), "{scrape}");
     }
 }
+
+#[tokio::test]
+async fn a_preview_says_what_a_text_would_cost_where_that_is_known() {
+    let relay = Running::start();
+    let told = previewed(&relay, &json!({"to": "+8613800138000", "text": "中".repeat(71)})).await;
+    assert_eq!(told["price"], json!({"amount": "0.07", "currency": "CNY", "carrier": "cmcc"}));
+    assert_eq!(previewed(&relay, &json!({"text": "hi"})).await.get("price"), None);
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::fixture::{Reply, Running};
 use crate::ingress::http::Options;
 use crate::model::{Content, Rate};
-use crate::policy::texts::{BlockedWords, Cap, Per, Registered, TextRules};
+use crate::policy::texts::{BlockedWords, Budget, Cap, Per, Registered, TextRules};
 use crate::queue::AcceptError;
 
 fn registered(id: &str, text: &str) -> Registered {
@@ -16,9 +16,14 @@ fn registered(id: &str, text: &str) -> Registered {
 }
 
 fn relay() -> Running {
+    relay_with(Budget::default())
+}
+
+fn relay_with(budget: Budget) -> Running {
     let once = Rate { count: 1, per: Duration::from_secs(60) };
     let cap = Cap { prefixes: vec!["+86".to_owned()], classes: Vec::new(), per: Per::Number, limits: vec![once] };
     let rules = TextRules {
+        budget,
         opt_out_words: Some("拒收请回复R".into()),
         blocked: BlockedWords::new(["赌博"]).unwrap(),
         denied: vec!["+8617".to_owned()],
@@ -123,4 +128,29 @@ async fn a_template_is_filled_in_or_says_what_is_wrong_with_its_variables() {
     // Another client's template is none of its own.
     let other = relay.post("/v1/sms", &body("code", &json!({"code": "123456"})).to_string()).await;
     assert_eq!(other.fields(), ["template"]);
+}
+
+#[tokio::test]
+async fn a_day_costs_no_more_than_its_budget() {
+    let relay = relay_with(Budget { all: Some("0.12".parse().unwrap()), ahead: 8 * 60 });
+    let to = |last: u32| json!({"to": format!("+861380013800{last}"), "text": "验证码1234", "class": "otp"});
+    let key = "idempotency-key: a\r\n";
+    assert_eq!(send(&relay, key, &to(0)).await.status, 202);
+    relay.fake.refuse(AcceptError::Unavailable);
+    assert_eq!(send(&relay, "", &to(1)).await.status, 503);
+    relay.fake.accept_again();
+    // What was not accepted costs nothing.
+    assert_eq!(send(&relay, "", &to(2)).await.status, 202);
+    let two_parts = json!({"to": "+8613800138003", "text": format!("新品{}", "好".repeat(20)), "class": "marketing"});
+    assert_eq!(send(&relay, "", &two_parts).await.status, 202);
+    let refused = send(&relay, "", &to(4)).await;
+    refused.assert_problem(429, "limited");
+    assert_eq!(refused.body["rule"], "daily-spend");
+    assert_eq!(
+        refused.body["detail"],
+        "all clients may spend 0.12 a day: one more from 2026-11-23T16:00:00.000000Z on"
+    );
+    assert_eq!(relay.metrics.text_refusals.with_label_values(&["signed", "daily-spend"]).get(), 1);
+    assert_eq!(send(&relay, key, &to(0)).await.status, 202, "what was accepted once is");
+    assert_eq!(words(&relay).len(), 3);
 }

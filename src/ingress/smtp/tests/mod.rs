@@ -103,6 +103,7 @@ fn client(name: &str, channels: &[Channel]) -> Client {
         templates_only: false,
         bounces: true,
         transliterate: false,
+        daily_spend: None,
         smpp: crate::policy::SmppTerms::default(),
     }
 }
