@@ -7,8 +7,8 @@ use toml::de::DeValue;
 use super::files;
 use super::mistake::{Fault, shortened};
 use super::reader::Section;
-use super::smpp_server;
 use super::value;
+use super::{cmpp_server, smpp_server};
 use crate::model::Channel;
 use crate::policy::Client;
 
@@ -43,7 +43,7 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
     let bounces = section.or("bounces", true, value::flag);
     let transliterate = section.or("transliterate", false, value::flag);
     let daily_spend = section.optional("daily_spend", value::money);
-    let smpp = smpp_server::terms(section);
+    let (smpp, cmpp) = (smpp_server::terms(section), cmpp_server::terms(section));
     Some(Client {
         name: name?,
         password,
@@ -58,6 +58,7 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
         transliterate,
         daily_spend,
         smpp,
+        cmpp,
     })
 }
 

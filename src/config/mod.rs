@@ -14,6 +14,7 @@
 
 mod bounds;
 mod clients;
+mod cmpp_server;
 mod files;
 mod mail;
 mod mistake;
@@ -52,6 +53,7 @@ use crate::policy::Clients;
 use crate::route::Routes;
 
 pub use bounds::{Events, History, Limits, Log};
+pub use cmpp_server::CmppListener;
 pub use mail::{Delivery, Dkim, Dns};
 pub use mistake::{Mistake, Warning};
 pub use outbound_tls::Dane;
@@ -84,7 +86,11 @@ pub struct Config {
     /// SMPP in.
     pub smpp_listeners: Vec<SmppListener>,
     /// Limits and times of it.
-    pub smpp_server: crate::ingress::smpp::Options,
+    pub smpp_server: crate::ingress::bound::Options,
+    /// CMPP listeners.
+    pub cmpp_listeners: Vec<CmppListener>,
+    /// How CMPP is served.
+    pub cmpp_server: crate::ingress::bound::Options,
     /// Metrics and health.
     pub admin: Option<Admin>,
     /// Who may submit.

@@ -12,7 +12,8 @@ use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
 use super::warmup::{self, PlanSection};
 use super::{
-    Config, Events, Replies, Texts, clients, outbound_tls, replies, routing, smpp_server, text_rules, tls_reports,
+    Config, Events, Replies, Texts, clients, cmpp_server, outbound_tls, replies, routing, smpp_server, text_rules,
+    tls_reports,
 };
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
 use crate::policy::texts::{Cap, Registered};
@@ -26,7 +27,9 @@ pub(super) struct RawConfig {
     pub(super) listeners: Vec<Placed<Listener>>,
     pub(super) http: Option<Http>,
     pub(super) smpp_listeners: Vec<Placed<super::SmppListener>>,
-    pub(super) smpp_server: crate::ingress::smpp::Options,
+    pub(super) smpp_server: crate::ingress::bound::Options,
+    pub(super) cmpp_listeners: Vec<Placed<super::CmppListener>>,
+    pub(super) cmpp_server: crate::ingress::bound::Options,
     pub(super) admin: Option<Admin>,
     pub(super) clients: Vec<Placed<Client>>,
     pub(super) dkim: Vec<Placed<Dkim>>,
@@ -69,6 +72,8 @@ impl RawConfig {
             http: root.table("http", server::http),
             smpp_listeners: root.tables("smpp_listener", smpp_server::listener),
             smpp_server: root.table("smpp_server", smpp_server::server),
+            cmpp_listeners: root.tables("cmpp_listener", cmpp_server::listener),
+            cmpp_server: root.table("cmpp_server", cmpp_server::server),
             admin: root.table("admin", server::admin),
             clients: root.tables("client", clients::client),
             dkim: root.tables("dkim", mail::dkim),
@@ -116,6 +121,8 @@ impl RawConfig {
             http: self.http,
             smpp_listeners: values(self.smpp_listeners),
             smpp_server: self.smpp_server,
+            cmpp_listeners: values(self.cmpp_listeners),
+            cmpp_server: self.cmpp_server,
             admin: self.admin,
             clients: Clients::new(values(self.clients)),
             dkim: values(self.dkim),

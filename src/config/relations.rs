@@ -20,6 +20,7 @@ pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
     signatures(raw, notes);
     super::tls_reports::check(raw, notes);
     super::smpp_server::check(raw, notes);
+    super::cmpp_server::check(raw, notes);
     mail_routes(raw, notes);
     dane(raw, notes);
     text_routes(raw, notes);
@@ -33,13 +34,16 @@ fn addresses(raw: &RawConfig, notes: &Notes<'_>) {
     let listeners = raw.listeners.iter().map(|l| (l.value.address, l.key_of("address")));
     let http = raw.http.iter().map(|h| (h.address, "http.address".to_owned()));
     let smpp = raw.smpp_listeners.iter().map(|l| (l.value.address, l.key_of("address")));
+    let cmpp = raw.cmpp_listeners.iter().map(|l| (l.value.address, l.key_of("address")));
     let admin = raw.admin.iter().map(|a| (a.address, "admin.address".to_owned()));
     let callbacks = super::sgip::listening(raw);
-    let bound = listeners.chain(http).chain(smpp).chain(admin).chain(callbacks);
+    let bound = listeners.chain(http).chain(smpp).chain(cmpp).chain(admin).chain(callbacks);
     let bound = bound.filter(|(address, _)| address.port() != 0);
     once(notes, bound, |address| format!("{address} is taken"), "give each its own address or port");
     let smtp_or_http = !raw.listeners.is_empty() || raw.http.is_some() || notes.has("listener") || notes.has("http");
-    if !smtp_or_http && raw.smpp_listeners.is_empty() && !notes.has("smpp_listener") {
+    let links = raw.smpp_listeners.len() + raw.cmpp_listeners.len() > 0;
+    let links = links || notes.has("smpp_listener") || notes.has("cmpp_listener");
+    if !smtp_or_http && !links {
         notes.mistake("listener", "nothing listens: no message could come in", "add a [[listener]] or an [http] table");
     }
 }
@@ -70,9 +74,9 @@ fn clients(raw: &RawConfig, notes: &Notes<'_>) {
     once(notes, keys, |_| "this key is named twice".to_owned(), "give each client keys of its own");
     for client in &raw.clients {
         let trusted = raw.listeners.iter().any(|l| l.value.trusted_client.as_ref() == Some(&client.value.name));
-        let credentials = ["password", "password_file", "password_env", "api_keys"];
+        let credentials = ["password", "password_file", "password_env", "api_keys", "cmpp_sp_id"];
         if !trusted && !credentials.iter().any(|key| notes.has(&client.key_of(key))) {
-            let right = "add a password or api_keys, or name it as a listener's trusted_client";
+            let right = "add a password, api_keys or a cmpp_sp_id, or name it as a listener's trusted_client";
             notes.mistake(&client.key_of("name"), "nobody can act as this client", right);
         }
         if client.value.channels.contains(&Channel::Sms)

@@ -17,11 +17,12 @@ use crate::policy::SmppTerms;
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iUr0/y4tJvPOFfd6fhwl20W04gQ56ZYXcroZnK3bAB4";
 
 /// The samples, topic by topic; together they are one configuration.
-const SAMPLES: [(&str, &str); 16] = [
+const SAMPLES: [(&str, &str); 17] = [
     ("server.toml", include_str!("../../config/server.toml")),
     ("tls.toml", include_str!("../../config/tls.toml")),
     ("listeners.toml", include_str!("../../config/listeners.toml")),
     ("smpp.toml", include_str!("../../config/smpp.toml")),
+    ("cmpp.toml", include_str!("../../config/cmpp.toml")),
     ("http.toml", include_str!("../../config/http.toml")),
     ("admin.toml", include_str!("../../config/admin.toml")),
     ("clients.toml", include_str!("../../config/clients.toml")),
@@ -45,6 +46,7 @@ fn place_files(dir: &Path) {
         ("certs/dkim/shop.example.com.pem", dkim.private_key_pem.expose()),
         ("certs/dkim/shop.example.com-ed.pem", dkim.private_key_pem.expose()),
         ("certs/newsletter.hash", HASH),
+        ("certs/shop-cmpp.secret", "888888\n"),
         ("certs/cmcc-1.secret", "sesame\n"),
         ("certs/mta2.secret", "sesame\n"),
         ("certs/admin.token", "0123456789abcdef0123456789abcdef\n"),
@@ -97,6 +99,7 @@ fn the_samples_show_the_defaults() {
     );
     assert_eq!(shown.replies, small.replies);
     assert_eq!(format!("{:?}", shown.smpp_server), format!("{:?}", small.smpp_server));
+    assert_eq!(format!("{:?}", shown.cmpp_server), format!("{:?}", small.cmpp_server));
     let terms = SmppTerms { system_id: None, ..shown.clients.named("shop").unwrap().smpp.clone() };
     assert_eq!(terms, SmppTerms::default());
     assert_eq!(Delivery { allow_private: vec![], ..shown.delivery }, small.delivery);

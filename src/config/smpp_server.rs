@@ -10,8 +10,8 @@ use super::mistake::{Fault, shortened};
 use super::raw::RawConfig;
 use super::reader::{Notes, Section};
 use super::{quantity, value};
-use crate::ingress::smpp::Options;
-use crate::policy::SmppTerms;
+use crate::ingress::bound::Options;
+use crate::policy::{BindTerms, SmppTerms};
 use crate::sms::Alphabet;
 
 /// `[[smpp_listener]]`.
@@ -27,8 +27,19 @@ pub struct SmppListener {
 const SYSTEM_ID_OCTETS_MAX: usize = 15;
 
 pub(super) fn listener(section: &mut Section<'_>) -> Option<SmppListener> {
+    let (address, tls) = where_to_listen(section, "SMPP", r#""0.0.0.0:3550""#, "passwords and texts")?;
+    Some(SmppListener { address, tls })
+}
+
+/// Where a listener listens and whether with TLS; `what` would be in clear without.
+pub(super) fn where_to_listen(
+    section: &mut Section<'_>,
+    speaks: &str,
+    example: &str,
+    what: &str,
+) -> Option<(SocketAddr, bool)> {
     const TLS: &[(&str, bool)] = &[("none", false), ("implicit", true)];
-    let address = section.required("address", r#""0.0.0.0:3550""#, value::socket_address);
+    let address = section.required("address", example, value::socket_address);
     let has_tls = section.notes.has("tls");
     let tls = section.or("tls", has_tls, value::word(TLS));
     let plaintext = section.or("plaintext", false, value::flag);
@@ -39,14 +50,15 @@ pub(super) fn listener(section: &mut Section<'_>) -> Option<SmppListener> {
     if !tls && !address.ip().is_loopback() {
         if plaintext {
             let advice = "let only a private network, or a proxy that speaks TLS, reach it";
-            section.warn("plaintext", format!("passwords and texts reach {address} in clear"), advice);
+            section.warn("plaintext", format!("{what} reach {address} in clear"), advice);
         } else {
             let right =
                 "use tls = \"implicit\", listen on 127.0.0.1, or say plaintext = true if the network is private";
-            section.mistake("address", "SMPP without TLS on an address that is not loopback", right);
+            let wrong = format!("{speaks} without TLS on an address that is not loopback");
+            section.mistake("address", wrong, right);
         }
     }
-    Some(SmppListener { address, tls })
+    Some((address, tls))
 }
 
 /// `[smpp_server]`; what texts must fit is put there by whoever builds the server.
@@ -56,6 +68,18 @@ pub(super) fn server(section: &mut Section<'_>) -> Options {
     const SECOND: Duration = Duration::from_secs(1);
     const DAY: Duration = Duration::from_secs(86_400);
     let default = Options::default();
+    Options {
+        default_alphabet: section.or("default_alphabet", default.default_alphabet, value::word(ALPHABETS)),
+        receipts_for: section.or("receipts_for", default.receipts_for, quantity::span(SECOND..=30 * DAY)),
+        receipts_max: section.or("receipts", default.receipts_max, value::count(1..=100_000_000)),
+        ..limits(section, default, "enquire_interval")
+    }
+}
+
+/// What every protocol has; `enquire` is its word for how often a silent link is asked.
+pub(super) fn limits(section: &mut Section<'_>, default: Options, enquire: &'static str) -> Options {
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: Duration = Duration::from_secs(86_400);
     let short = || quantity::span(SECOND..=Duration::from_secs(3_600));
     // Idempotency keys, by which joined texts are known after a crash, are kept for a day.
     let join_within = quantity::span(SECOND..=DAY / 2);
@@ -67,29 +91,26 @@ pub(super) fn server(section: &mut Section<'_>) -> Options {
             value::count(1..=100_000),
         ),
         bind_timeout: section.or("bind_timeout", default.bind_timeout, short()),
-        enquire_interval: section.or("enquire_interval", default.enquire_interval, short()),
+        enquire_interval: section.or(enquire, default.enquire_interval, short()),
         response_timeout: section.or("response_timeout", default.response_timeout, short()),
         idle: section.or("idle", default.idle, quantity::span(SECOND..=365 * DAY)),
         delivery_window: section.or("delivery_window", default.delivery_window, value::count(1..=10_000)),
-        default_alphabet: section.or("default_alphabet", default.default_alphabet, value::word(ALPHABETS)),
         join_within: section.or("join_within", default.join_within, join_within),
         joining_max: section.or("joining", default.joining_max, value::count(1..=1_000_000)),
-        receipts_for: section.or("receipts_for", default.receipts_for, quantity::span(SECOND..=30 * DAY)),
-        receipts_max: section.or("receipts", default.receipts_max, value::count(1..=100_000_000)),
         ..default
     }
 }
 
 /// A client's own.
 pub(super) fn terms(section: &mut Section<'_>) -> SmppTerms {
-    let default = SmppTerms::default();
-    SmppTerms {
-        system_id: section.optional("smpp_system_id", system_id),
+    let default = BindTerms::default();
+    let terms = BindTerms {
         binds: section.or("smpp_binds", default.binds, value::count(0..=10_000)),
         window: section.or("smpp_window", default.window, value::count(1..=100_000)),
         rate: section.or("smpp_rate", default.rate, quantity::rate),
         class: section.or("smpp_class", default.class, value::class),
-    }
+    };
+    SmppTerms { system_id: section.optional("smpp_system_id", system_id), terms }
 }
 
 fn system_id(value: &DeValue<'_>) -> Result<Arc<str>, Fault> {
@@ -178,7 +199,7 @@ mod tests {
         let config = good(&text).0;
         assert!(!config.smpp_listeners[0].tls);
         assert_eq!(config.smpp_server.idle, Duration::from_secs(300));
-        let terms = &config.clients.named("s").unwrap().smpp;
-        assert_eq!((terms.class, terms.binds, terms.window), (Class::Otp, 7, SmppTerms::default().window));
+        let terms = &config.clients.named("s").unwrap().smpp.terms;
+        assert_eq!((terms.class, terms.binds, terms.window), (Class::Otp, 7, BindTerms::default().window));
     }
 }

@@ -81,7 +81,7 @@ fn unknown_keys_and_tables_are_named_with_the_nearest_known() {
          relay.toml:11: limits.conections: unknown key; did you mean \"connections\"? (one of message_bytes, receiving_bytes, \
          recipients, connections, connections_per_peer, messages_per_connection, command_timeout, data_rate_min, hops, \
          client_messages, client_bytes, queue_messages, queue_bytes)\n\
-         relay.toml:12: dellivery: unknown table; did you mean \"delivery\"? (one of server, tls, listener, http, smpp_listener, smpp_server, admin, \
+         relay.toml:12: dellivery: unknown table; did you mean \"delivery\"? (one of server, tls, listener, http, smpp_listener, smpp_server, cmpp_listener, cmpp_server, admin, \
          client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, network, sending_hours, sms, sms_template, sms_cap, sms_price, replies, opt_outs, limits, log, \
          events, history)",
     );
@@ -146,7 +146,7 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
         ),
         (
             "dns = 3\n",
-            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, signatures, templates_only, bounces, transliterate, daily_spend, smpp_system_id, smpp_binds, smpp_window, smpp_rate, smpp_class",
+            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, signatures, templates_only, bounces, transliterate, daily_spend, smpp_binds, smpp_window, smpp_rate, smpp_class, smpp_system_id, cmpp_sp_id, cmpp_secret, cmpp_secret_file, cmpp_secret_env, cmpp_connections, cmpp_window, cmpp_rate, cmpp_class",
         ),
         (
             "[listener]\naddress = \"127.0.0.1:587\"\n",
@@ -351,7 +351,7 @@ fn clients_have_names_credentials_and_something_to_send() {
     );
     check(
         "[[client]]\nname = \"b\"\nchannels = [\"sms\"]\n",
-        "relay.toml:10: client[1].name: nobody can act as this client; add a password or api_keys, or name it as a listener's trusted_client",
+        "relay.toml:10: client[1].name: nobody can act as this client; add a password, api_keys or a cmpp_sp_id, or name it as a listener's trusted_client",
     );
     check(
         &format!("[[client]]\nname = \"b\"\npassword = \"{HASH}\"\n"),

@@ -81,7 +81,7 @@ pub(super) fn check_prices(raw: &RawConfig, notes: &Notes<'_>) {
         prefixes.map(|(i, prefix)| ((&placed.value.carrier, prefix), placed.key_of(&format!("prefixes[{i}]"))))
     });
     let twice = |(carrier, prefix): &(&Arc<str>, &String)| format!("carrier {carrier} has a price for {prefix}");
-    relations::once(notes, said, |said| twice(&said), "name each beginning once");
+    relations::once(notes, said, |said| twice(said), "name each beginning once");
 }
 
 pub(super) fn template(section: &mut Section<'_>) -> Option<Registered> {

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub smtp_connections_taken: IntCounterVec,
     /// SMPP in.
     pub smpp: SmppMetrics,
+    /// Those of CMPP in.
+    pub cmpp: SmppMetrics,
     /// HTTP requests, by route and status.
     pub http_requests: IntCounterVec,
     /// Credentials checked, by result (`ok`, `bad`, `limited`, `busy`).
@@ -149,7 +151,8 @@ impl Metrics {
             refused: counters("refused_submissions_total", "Submissions refused.", &["ingress", "reason"]),
             smtp_connections: gauge("smtp_connections", "SMTP connections open."),
             smtp_connections_taken: counters("smtp_connections_total", "SMTP connections taken.", &["result"]),
-            smpp: SmppMetrics::new(&declare),
+            smpp: SmppMetrics::new(&declare, "smpp", "SMPP"),
+            cmpp: SmppMetrics::new(&declare, "cmpp", "CMPP"),
             http_requests: counters("http_requests_total", "HTTP requests.", &["route", "status"]),
             credentials_checked: counters("credentials_checked_total", "Credentials checked.", &["result"]),
             attempts: counters("attempts_total", "Attempts at delivery, per recipient.", &["channel", "outcome"]),
@@ -267,10 +270,10 @@ impl TextMetrics {
     }
 }
 
-/// Those of SMPP in.
+/// Those of SMPP in, and the same of CMPP in.
 #[derive(Debug)]
 pub struct SmppMetrics {
-    /// SMPP connections taken, by what became of them (`served`, `refused`).
+    /// SMPP connections taken, by what became of them (`served`, `refused`; `cut-off` as well for what could not go on).
     pub connections: IntCounterVec,
     /// SMPP binds, by client.
     pub binds: IntGaugeVec,
@@ -289,11 +292,15 @@ pub struct SmppMetrics {
 }
 
 impl SmppMetrics {
-    fn new(declare: &Declare<'_>) -> Self {
-        let counters = |name: &str, help: &str, labels: &[&str]| declare.counters(name, help, labels);
-        let gauges = |name: &str, help: &str, labels: &[&str]| declare.gauges(name, help, labels);
-        let counter = |name: &str, help: &str| declare.counter(name, help);
-        let gauge = |name: &str, help: &str| declare.gauge(name, help);
+    /// `word` stands for `smpp` in their names, `name` for SMPP in what they say.
+    fn new(declare: &Declare<'_>, word: &str, name: &str) -> Self {
+        let named = |metric: &str| metric.replace("smpp", word);
+        let said = |help: &str| help.replace("SMPP", name);
+        let counters =
+            |metric: &str, help: &str, labels: &[&str]| declare.counters(&named(metric), &said(help), labels);
+        let gauges = |metric: &str, help: &str, labels: &[&str]| declare.gauges(&named(metric), &said(help), labels);
+        let counter = |metric: &str, help: &str| declare.counter(&named(metric), &said(help));
+        let gauge = |metric: &str, help: &str| declare.gauge(&named(metric), &said(help));
         Self {
             connections: counters("smpp_connections_total", "SMPP connections taken.", &["result"]),
             binds: gauges("smpp_binds", "SMPP binds.", &["client"]),

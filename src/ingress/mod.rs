@@ -1,12 +1,15 @@
 //! Taking messages in: peers' bytes become a [`Submission`](crate::model::Submission), the queue's yes becomes a reply.
 //!
-//! `smtp`, `http` and `smpp` do not know each other; what they share stands beside them: [`backend`] (what they ask of the layers
+//! `smtp`, `http`, `smpp` and `cmpp` do not know each other; what they share stands beside them: [`bound`] (all of SMPP and CMPP but
+//! their PDUs), [`backend`] (what they ask of the layers
 //! below), [`text`] (what every text must fit, whoever brings it), [`stream`] (a connection with or without TLS), `slots` (how many
 //! connections there may be).
 //!
 //! **Does not know** how messages are stored or sent. The channels' ends do not know each other.
 
 pub mod backend;
+pub mod bound;
+pub mod cmpp;
 pub mod http;
 mod slots;
 pub mod smpp;

@@ -182,6 +182,32 @@ impl Credentials {
         }
     }
 
+    /// Takes note of whether whoever said a name proved to know its secret, where that does not travel: `client` if so.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub fn proof(
+        &self,
+        name: &str,
+        client: Option<Arc<Client>>,
+        peer: IpAddr,
+    ) -> Result<Arc<Client>, CredentialsError> {
+        let (checker, network) = (&self.checker, Network::of(peer));
+        let pair = checker.pair(name, network);
+        checker.admit(&pair, network)?;
+        let (now, mut failures) = (checker.clock.mono(), checker.failures.lock());
+        match client {
+            Some(client) => {
+                failures.right(pair, now);
+                Ok(client)
+            }
+            None => {
+                failures.wrong(pair, network, now);
+                Err(CredentialsError::Bad)
+            }
+        }
+    }
+
     /// Whose API key it is. Not counted.
     fn owner_of(&self, key: &Secret) -> Option<Arc<Client>> {
         let hash = digest::digest(&digest::SHA256, key.expose().as_bytes());

@@ -44,13 +44,33 @@ pub struct Client {
     pub daily_spend: Option<Money>,
     /// How it may bind by SMPP.
     pub smpp: SmppTerms,
+    /// How it may log in by CMPP, if it may.
+    pub cmpp: Option<CmppTerms>,
 }
 
-/// How a client may bind by SMPP, and what it may do then.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// How a client may bind by SMPP.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SmppTerms {
     /// The `system_id` that it binds with; `None`: its name.
     pub system_id: Option<Arc<str>>,
+    /// What it may do then.
+    pub terms: BindTerms,
+}
+
+/// How a client may log in by CMPP.
+#[derive(Clone, Debug)]
+pub struct CmppTerms {
+    /// The SP_Id that it logs in with: at most six characters.
+    pub sp_id: Arc<str>,
+    /// The secret that it proves to know; it does not travel, so it cannot be kept as a hash.
+    pub secret: Secret,
+    /// What it may do then.
+    pub terms: BindTerms,
+}
+
+/// What a client may do over links that stay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BindTerms {
     /// Most binds at a time.
     pub binds: usize,
     /// Most submissions unanswered at a time, over all its binds.
@@ -61,10 +81,10 @@ pub struct SmppTerms {
     pub class: Class,
 }
 
-impl Default for SmppTerms {
+impl Default for BindTerms {
     fn default() -> Self {
         let rate = Rate { count: 100, per: Duration::from_secs(1) };
-        Self { system_id: None, binds: 2, window: 32, rate, class: Class::default() }
+        Self { binds: 2, window: 32, rate, class: Class::default() }
     }
 }
 
@@ -140,6 +160,8 @@ pub struct Clients {
     by_name: HashMap<ClientName, Arc<Client>>,
     /// Those that have an SMPP `system_id` of their own.
     by_system_id: HashMap<Arc<str>, Arc<Client>>,
+    /// Those that may log in by CMPP.
+    by_sp_id: HashMap<Arc<str>, Arc<Client>>,
 }
 
 impl Clients {
@@ -150,6 +172,7 @@ impl Clients {
         Self {
             by_name: all().map(|c| (c.name.clone(), c)).collect(),
             by_system_id: all().filter_map(|c| Some((c.smpp.system_id.clone()?, c))).collect(),
+            by_sp_id: all().filter_map(|c| Some((c.cmpp.as_ref()?.sp_id.clone(), c))).collect(),
         }
     }
 
@@ -162,6 +185,11 @@ impl Clients {
     pub fn of_system_id(&self, system_id: &str) -> Option<&Arc<Client>> {
         let by_name = || self.named(system_id).filter(|client| client.smpp.system_id.is_none());
         self.by_system_id.get(system_id).or_else(by_name)
+    }
+
+    /// The client that logs in by CMPP with that SP_Id.
+    pub fn of_sp_id(&self, sp_id: &str) -> Option<&Arc<Client>> {
+        self.by_sp_id.get(sp_id)
     }
 
     /// All of them.

@@ -14,6 +14,8 @@ use crate::admin::api::Api;
 use crate::admin::control::{ControlSocket, ListenerStatus, SOCKET_NAME};
 use crate::admin::http::{AdminServer, Shown};
 use crate::egress::sms::CallbackListener;
+use crate::ingress::bound;
+use crate::ingress::cmpp::{self, CmppServer};
 use crate::ingress::http::{HttpServer, Live};
 use crate::ingress::smpp::{self, SmppServer};
 use crate::ingress::smtp::{Shared, SmtpServer};
@@ -28,6 +30,7 @@ pub(super) struct Listening {
     pub(super) smtp: Vec<SocketAddr>,
     pub(super) http: Option<SocketAddr>,
     pub(super) smpp: Vec<SocketAddr>,
+    pub(super) cmpp: Vec<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
     /// Where carriers come to us.
     pub(super) callbacks: Vec<SocketAddr>,
@@ -42,6 +45,7 @@ struct Bound {
     smtp: Vec<SmtpServer<Queue>>,
     http: Option<HttpServer<Live>>,
     smpp: Vec<SmppServer>,
+    cmpp: Vec<CmppServer>,
     admin: Option<AdminServer>,
     callbacks: Vec<CallbackListener>,
     control: Option<ControlSocket<Core>>,
@@ -74,7 +78,7 @@ impl Listening {
             opt_outs: core.opt_outs.clone(),
             ledger: core.ledger.clone(),
         };
-        bound.smpp = bind_smpp(core, &live, &caps, data_dir)?;
+        (bound.smpp, bound.cmpp) = bind_links(core, &live, &caps, data_dir)?;
         if let (Some(listener), Some(options)) = (&config.http, &core.live.http) {
             let shared = crate::ingress::http::Shared {
                 backend: live,
@@ -110,6 +114,7 @@ impl Listening {
             smtp: bound.smtp.iter().map(SmtpServer::local_addr).collect(),
             http: bound.http.as_ref().map(HttpServer::local_addr),
             smpp: bound.smpp.iter().map(SmppServer::local_addr).collect(),
+            cmpp: bound.cmpp.iter().map(CmppServer::local_addr).collect(),
             admin: bound.admin.as_ref().map(AdminServer::local_addr),
             callbacks: bound.callbacks.iter().map(CallbackListener::local_addr).collect(),
             bound,
@@ -133,6 +138,9 @@ impl Listening {
         for server in bound.smpp {
             self.tasks.spawn(server.run(stop()));
         }
+        for server in bound.cmpp {
+            self.tasks.spawn(server.run(stop()));
+        }
         if let Some(server) = bound.admin {
             self.tasks.spawn(server.run(stop()));
         }
@@ -151,6 +159,7 @@ impl Listening {
             "smtp": self.smtp,
             "http": self.http,
             "smpp": self.smpp,
+            "cmpp": self.cmpp,
             "admin": self.admin,
             "sgip": self.callbacks,
         });
@@ -172,16 +181,22 @@ impl Listening {
         let smtp = self.smtp.iter().map(|a| named("smtp", a));
         let http = self.http.iter().map(|a| named("http", a));
         let smpp = self.smpp.iter().map(|a| named("smpp", a));
+        let cmpp = self.cmpp.iter().map(|a| named("cmpp", a));
         let admin = self.admin.iter().map(|a| named("admin", a));
         let sgip = self.callbacks.iter().map(|a| named("sgip", a));
-        smtp.chain(http).chain(smpp).chain(admin).chain(sgip).collect()
+        smtp.chain(http).chain(smpp).chain(cmpp).chain(admin).chain(sgip).collect()
     }
 }
 
-/// Binds what SMPP is served on. Blocks for a moment: parts that wait are read.
-fn bind_smpp(core: &Arc<Core>, live: &Live, caps: &Caps, data_dir: &Path) -> Result<Vec<SmppServer>, StartError> {
-    let Some(outbox) = &core.outbox else { return Ok(Vec::new()) };
-    let parties = smpp::Parties {
+/// Binds what SMPP and CMPP are served on. Blocks for a moment: parts that wait are read.
+fn bind_links(
+    core: &Arc<Core>,
+    live: &Live,
+    caps: &Caps,
+    data_dir: &Path,
+) -> Result<(Vec<SmppServer>, Vec<CmppServer>), StartError> {
+    let Some(outbox) = &core.outbox else { return Ok((Vec::new(), Vec::new())) };
+    let parties = bound::Parties {
         clients: core.live.clients.clone(),
         live: live.clone(),
         caps: caps.clone(),
@@ -191,16 +206,35 @@ fn bind_smpp(core: &Arc<Core>, live: &Live, caps: &Caps, data_dir: &Path) -> Res
         metrics: core.metrics.clone(),
         clock: core.clock.clone(),
     };
-    let parts = options::smpp_parts_file(data_dir);
-    let shared = smpp::Shared::open(Arc::new(RealDisk), &parts, core.live.smpp.clone(), parties)
-        .map_err(|e| StartError::failed(parts.display())(&e))?;
-    tokio::spawn(smpp::Shared::keep_up(&shared));
-    let listeners = core.config.lock().smpp_listeners.clone();
-    let bind = |listener| {
-        let server = SmppServer::bind(options::smpp_listener(listener), shared.clone());
-        server.map_err(|e| cannot_listen(listener.address, &e))
+    let config = core.config.lock().clone();
+    let (disk, parts) = (Arc::new(RealDisk), options::smpp_parts_file(data_dir));
+    let smpp = config.smpp_listeners.iter().map(options::smpp_listener);
+    let opened = || smpp::open(disk.clone(), &parts, core.live.smpp.clone(), parties.clone());
+    let smpp = bind_all(smpp.collect(), &parts, opened, SmppServer::bind)?;
+    let parts = options::cmpp_parts_file(data_dir);
+    let cmpp = config.cmpp_listeners.iter().map(options::cmpp_listener);
+    let opened = || cmpp::open(disk.clone(), &parts, core.live.cmpp.clone(), parties.clone());
+    let cmpp = bind_all(cmpp.collect(), &parts, opened, CmppServer::bind)?;
+    Ok((smpp, cmpp))
+}
+
+/// The listeners of one protocol; nothing is opened where there are none.
+fn bind_all<S>(
+    listeners: Vec<bound::Listener>,
+    parts: &Path,
+    open: impl FnOnce() -> io::Result<Arc<bound::Shared>>,
+    bind: impl Fn(bound::Listener, Arc<bound::Shared>) -> io::Result<S>,
+) -> Result<Vec<S>, StartError> {
+    if listeners.is_empty() {
+        return Ok(Vec::new());
+    }
+    let shared = open().map_err(|e| StartError::failed(parts.display())(&e))?;
+    tokio::spawn(bound::Shared::keep_up(&shared));
+    let one = |listener: bound::Listener| {
+        let address = listener.address;
+        bind(listener, shared.clone()).map_err(|e| cannot_listen(address, &e))
     };
-    listeners.iter().map(bind).collect()
+    listeners.into_iter().map(one).collect()
 }
 
 fn cannot_listen(address: SocketAddr, why: &io::Error) -> StartError {

@@ -39,7 +39,7 @@ use crate::egress::email::{self, MailEgress, PausedSource};
 use crate::egress::sms::Carrier;
 use crate::event::log::EventLog;
 use crate::event::metrics::Metrics;
-use crate::ingress::{http, smpp, smtp};
+use crate::ingress::{bound, http, smtp};
 use crate::mail::dkim::SignerSet;
 use crate::policy::Clients;
 use crate::policy::opt_outs::OptOuts;
@@ -79,7 +79,7 @@ pub(crate) struct Core {
     queue: Queue,
     opt_outs: OptOuts,
     /// What clients are to be brought by SMPP, where that is served.
-    outbox: Option<Arc<smpp::Outbox>>,
+    outbox: Option<Arc<bound::Outbox>>,
     events: EventLog,
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -106,7 +106,8 @@ struct Live {
     routes: Arc<ArcSwap<Routes>>,
     smtp: Arc<ArcSwap<smtp::Options>>,
     http: Option<Arc<ArcSwap<http::Options>>>,
-    smpp: Arc<ArcSwap<smpp::Options>>,
+    smpp: Arc<ArcSwap<bound::Options>>,
+    cmpp: Arc<ArcSwap<bound::Options>>,
     admin: Option<Arc<ArcSwap<crate::admin::http::Options>>>,
     email: Arc<ArcSwap<email::Options>>,
     tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
@@ -166,6 +167,7 @@ impl Relay {
             smtp: Arc::new(ArcSwap::from_pointee(options::smtp(&config))),
             http: config.http.as_ref().map(|h| Arc::new(ArcSwap::from_pointee(options::http(&config, h)))),
             smpp: Arc::new(ArcSwap::from_pointee(options::smpp(&config))),
+            cmpp: Arc::new(ArcSwap::from_pointee(options::cmpp(&config))),
             admin: config.admin.as_ref().map(|a| Arc::new(ArcSwap::from_pointee(options::admin(a)))),
             email: Arc::new(ArcSwap::from_pointee(options::email(&config))),
             tls: Arc::new(ArcSwapOption::new(tls)),
@@ -311,7 +313,7 @@ async fn open_queue(
     live: &Live,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
-    outbox: Option<Arc<smpp::Outbox>>,
+    outbox: Option<Arc<bound::Outbox>>,
 ) -> Result<(Queue, EventLog), StartError> {
     let event_options = options::events(config);
     let file = event_options.file.display().to_string();
@@ -345,23 +347,23 @@ async fn open_queue(
     Ok((queue, events))
 }
 
-/// Opens what clients are to be brought by SMPP, where that is served.
+/// Opens what clients are to be brought by SMPP or CMPP, where one of them is served.
 async fn open_outbox(
     config: &Config,
     live: &Live,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
-) -> Result<Option<Arc<smpp::Outbox>>, StartError> {
-    if config.smpp_listeners.is_empty() {
+) -> Result<Option<Arc<bound::Outbox>>, StartError> {
+    if config.smpp_listeners.is_empty() && config.cmpp_listeners.is_empty() {
         return Ok(None);
     }
     let file = options::smpp_outbox_file(&config.server.data_dir);
     let (options, metrics, clock) = (live.smpp.clone(), metrics.clone(), clock.clone());
     let opened = tokio::task::spawn_blocking(move || {
-        smpp::Outbox::open(Arc::new(RealDisk), &file, options, metrics, clock)
+        bound::Outbox::open(Arc::new(RealDisk), &file, options, metrics, clock)
             .map_err(|e| StartError::failed(file.display())(&e))
     });
-    opened.await.map_err(|e| StartError::failed("SMPP receipts")(&e))?.map(Some)
+    opened.await.map_err(|e| StartError::failed("clients' receipts")(&e))?.map(Some)
 }
 
 /// Opens the list of opt-outs and what handsets' messages wait for each other.
@@ -434,7 +436,7 @@ impl Core {
         let Some(outbox) = &self.outbox else { return };
         let events = options::events(&self.config.lock());
         tokio::spawn(outbox.clone().reconcile(self.queue.clone(), events.file, events.keep));
-        tokio::spawn(smpp::Outbox::keep_up(Arc::downgrade(outbox)));
+        tokio::spawn(bound::Outbox::keep_up(Arc::downgrade(outbox)));
     }
 
     fn start_carrier(&self, options: crate::egress::sms::Options) -> Result<Arc<Carrier>, String> {

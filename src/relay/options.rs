@@ -10,7 +10,7 @@ use crate::dispatch::Notices;
 use crate::egress::email::{self, MtaStsOptions, Timeouts, TlsReportOptions};
 use crate::egress::sms;
 use crate::event;
-use crate::ingress::{http, smpp, smtp};
+use crate::ingress::{bound, http, smtp};
 use crate::mail::dkim::{Signer, SignerSet, SigningKey};
 use crate::model::Rate;
 use crate::queue::{self, Blamed, PaceOptions, Retry};
@@ -33,10 +33,12 @@ const TLS_REPORTS: &str = "tls-reports.jsonl";
 const OPT_OUTS: &str = "opt-outs.jsonl";
 /// The parts of handsets' messages that wait for each other.
 const HANDSET_PARTS: &str = "handset-parts.jsonl";
-/// What clients are to be brought by SMPP.
+/// What clients are to be brought by SMPP and CMPP.
 const SMPP_OUTBOX: &str = "smpp-receipts.jsonl";
 /// The parts of texts submitted by SMPP that wait for each other.
 const SMPP_PARTS: &str = "smpp-parts.jsonl";
+/// The same by CMPP.
+const CMPP_PARTS: &str = "cmpp-parts.jsonl";
 /// Where the bound addresses stand once the relay is ready.
 pub(super) const LISTENERS: &str = "listeners.json";
 
@@ -238,12 +240,24 @@ pub(super) fn http(config: &Config, listener: &config::Http) -> http::Options {
     }
 }
 
-pub(super) fn smpp(config: &Config) -> smpp::Options {
-    smpp::Options { text_rules: Arc::new(config.texts.rules.clone()), ..config.smpp_server.clone() }
+pub(super) fn cmpp(config: &Config) -> bound::Options {
+    bound::Options { text_rules: Arc::new(config.texts.rules.clone()), ..config.cmpp_server.clone() }
 }
 
-pub(super) fn smpp_listener(listener: &config::SmppListener) -> smpp::Listener {
-    smpp::Listener { address: listener.address, tls: listener.tls }
+pub(super) fn cmpp_listener(listener: &config::CmppListener) -> bound::Listener {
+    bound::Listener { address: listener.address, tls: listener.tls }
+}
+
+pub(super) fn cmpp_parts_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(CMPP_PARTS)
+}
+
+pub(super) fn smpp(config: &Config) -> bound::Options {
+    bound::Options { text_rules: Arc::new(config.texts.rules.clone()), ..config.smpp_server.clone() }
+}
+
+pub(super) fn smpp_listener(listener: &config::SmppListener) -> bound::Listener {
+    bound::Listener { address: listener.address, tls: listener.tls }
 }
 
 pub(super) fn smpp_outbox_file(data_dir: &Path) -> PathBuf {

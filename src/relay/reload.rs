@@ -64,6 +64,7 @@ impl Core {
             http.store(Arc::new(options::http(&new, listener)));
         }
         live.smpp.store(Arc::new(options::smpp(&new)));
+        live.cmpp.store(Arc::new(options::cmpp(&new)));
         if let (Some(admin), Some(listener)) = (&live.admin, &new.admin) {
             admin.store(Arc::new(options::admin(listener)));
         }
@@ -126,6 +127,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[[listener]]", format!("{:?}", old.listeners) == format!("{:?}", new.listeners)),
         ("[http]", format!("{:?}", old.http) == format!("{:?}", new.http)),
         ("[[smpp_listener]]", old.smpp_listeners == new.smpp_listeners),
+        ("[[cmpp_listener]]", old.cmpp_listeners == new.cmpp_listeners),
+        ("[cmpp_server] joining", old.cmpp_server.joining_max == new.cmpp_server.joining_max),
         ("[smpp_server] joining", old.smpp_server.joining_max == new.smpp_server.joining_max),
         ("[smpp_server] receipts", old.smpp_server.receipts_max == new.smpp_server.receipts_max),
         ("[admin] address", old.admin.as_ref().map(|a| a.address) == new.admin.as_ref().map(|a| a.address)),

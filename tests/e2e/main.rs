@@ -10,6 +10,7 @@ mod support;
 mod admin_api;
 mod carrier_faults;
 mod cmpp;
+mod cmpp_server;
 mod codes;
 mod configuration;
 mod crash;

@@ -1,22 +1,31 @@
 //! The server over real sockets, a real queue and real journals; peers speak octet by octet.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::{Clock, ManualClock, Timestamp};
-use crate::event::log as event_log;
+use crate::event::log::{self as event_log, EventLog};
+use crate::event::metrics::Metrics;
+use crate::ingress::backend::Live;
+use crate::ingress::bound::{Listener, Outbox, Part};
 use crate::model::{Channel, Rate};
 use crate::policy::credentials::Credentials;
 use crate::policy::opt_outs::OptOuts;
-use crate::policy::texts::Ledger;
-use crate::policy::{Client, SmppTerms};
+use crate::policy::texts::{Caps, Ledger};
+use crate::policy::{BindTerms, Client, Clients, SmppTerms};
 use crate::queue::{Place, Queue};
 use crate::route::{Course, Routes, TextRoute, TextRoutes};
 use crate::storage::RealDisk;
+use crate::storage::joining::PartsWaiting;
 use crate::wire::smpp::{Address, Bind, COctets, Frame, Framer, Pdu, ShortMessage, command, esm_class};
 
 const RESPONSE: u32 = command::RESPONSE;
@@ -48,6 +57,7 @@ fn client(terms: SmppTerms) -> Client {
         transliterate: false,
         daily_spend: None,
         smpp: terms,
+        cmpp: None,
     }
 }
 
@@ -76,7 +86,7 @@ impl Bench {
         let live = Live { queue: queue.clone(), credentials, opt_outs, ledger: Ledger::default() };
         let (caps, tls) = (Caps::new(100), Arc::new(ArcSwapOption::empty()));
         let parties = Parties { clients, live, caps, outbox, events, tls, metrics, clock: clock.clone() };
-        let shared = Shared::open(disk(), &path("parts"), options, parties).unwrap();
+        let shared = super::open(disk(), &path("parts"), options, parties).unwrap();
         let listener = Listener { address: SocketAddr::from(([127, 0, 0, 1], 0)), tls: false };
         let server = SmppServer::bind(listener, shared.clone()).unwrap();
         let (address, (stop, stopped)) = (server.local_addr(), watch::channel(false));
@@ -187,7 +197,11 @@ async fn a_text_is_taken_by_whoever_is_bound_and_nobody_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_is_kept_to() {
     let rate = Rate { count: 2, per: Duration::from_secs(1) };
-    let bench = Bench::start(SmppTerms { rate, ..SmppTerms::default() }, Options::default()).await;
+    let bench = Bench::start(
+        SmppTerms { terms: BindTerms { rate, ..BindTerms::default() }, ..SmppTerms::default() },
+        Options::default(),
+    )
+    .await;
     let mut peer = bench.bound(command::BIND_TRANSMITTER).await;
     let mut statuses = Vec::new();
     for n in 0..4 {

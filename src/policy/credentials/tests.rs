@@ -30,6 +30,7 @@ fn client(name: &str, password: Option<Secret>, keys: &[&str]) -> Client {
         transliterate: false,
         daily_spend: None,
         smpp: crate::policy::SmppTerms::default(),
+        cmpp: None,
     }
 }
 

@@ -18,6 +18,7 @@ fn client(signatures: &[&str]) -> Client {
         transliterate: false,
         daily_spend: None,
         smpp: crate::policy::SmppTerms::default(),
+        cmpp: None,
     }
 }
 

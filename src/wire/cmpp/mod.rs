@@ -1,8 +1,9 @@
-//! CMPP 2.0 and 3.0 as a service provider (SP) speaks it, sans-I/O: bytes in, PDUs, answers and events out.
+//! CMPP 2.0 and 3.0, sans-I/O: bytes in, PDUs, answers and events out.
 //!
 //! **What.** [`pdu`] gives PDUs types in the layout of a [`Version`], [`report`] reads and writes what a DELIVER brings as a
 //! status report, [`msg_id`] is what a report names, [`auth`] makes the authenticators of a login, [`result`] gives statuses
-//! and results a meaning, [`session`] is the SP's side of a link, one type per state. Framing, fields and times are
+//! and results a meaning, [`session`] is the side of a link of the service provider (SP), [`server`] the gateway's, one type per
+//! state. Framing, fields and times are
 //! [`gateway`](super::gateway)'s.
 //!
 //! **Promises.** No input panics and none makes a buffer grow past [`GATEWAY_PDU_BYTES_MAX`](crate::limits::GATEWAY_PDU_BYTES_MAX)
@@ -23,6 +24,7 @@ pub mod msg_id;
 pub mod pdu;
 pub mod report;
 pub mod result;
+pub mod server;
 pub mod session;
 
 pub use super::gateway::{Frame, FrameError, Framer, Octets, msg_fmt, time};

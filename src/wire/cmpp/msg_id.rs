@@ -3,7 +3,10 @@
 use std::fmt;
 
 use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
 
+use super::time::LoginTime;
+use crate::clock::Timestamp;
 use crate::wire::FieldError;
 
 /// 64 bits: month 4, day 5, hour 5, minute 6, second 6, gateway 22, sequence 16. No year.
@@ -74,6 +77,50 @@ impl fmt::Debug for MsgId {
     }
 }
 
+/// Ids that a gateway gives, none of them twice within a year as long as the clock is not put back: not even over a crash, since
+/// those of the second in which it started are left to whoever ran before.
+#[derive(Debug)]
+pub struct Series {
+    started: u64,
+    last: Mutex<(u64, u32)>,
+}
+
+/// Ids of one second.
+const IDS_A_SECOND: u32 = 0x1_0000;
+
+impl Series {
+    /// Of a gateway that starts now.
+    pub fn new(now: Timestamp) -> Self {
+        Self { started: now.seconds(), last: Mutex::new((0, 0)) }
+    }
+
+    /// The next one; `None` if there is none (left) in this second.
+    pub fn next(&self, gateway: u32, now: Timestamp) -> Option<MsgId> {
+        let second = now.seconds();
+        if second <= self.started {
+            return None;
+        }
+        let mut last = self.last.lock();
+        if second > last.0 {
+            *last = (second, 0);
+        }
+        let sequence = u16::try_from(last.1).ok().filter(|_| second == last.0 && last.1 < IDS_A_SECOND)?;
+        last.1 += 1;
+        // MMDDhhmmss as digits of a number.
+        let digits = LoginTime::at(now).0;
+        let pair = |position: u32| u8::try_from(digits / 100_u32.pow(position) % 100).unwrap_or_default();
+        Some(MsgId::new(Fields {
+            month: pair(4),
+            day: pair(3),
+            hour: pair(2),
+            minute: pair(1),
+            second: pair(0),
+            gateway,
+            sequence,
+        }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +139,21 @@ mod tests {
         fn nothing_of_an_id_is_lost(id: u64) {
             prop_assert_eq!(MsgId::new(MsgId(id).fields()), MsgId(id));
         }
+    }
+
+    #[test]
+    fn a_series_gives_none_twice_and_none_of_the_second_it_started_in() {
+        let start = Timestamp::from_seconds(1_795_780_800);
+        let series = Series::new(start);
+        assert_eq!(series.next(7, start), None);
+        let then = Timestamp::from_seconds(1_795_780_801);
+        let first = series.next(7, then).unwrap();
+        let fields = Fields { month: 11, day: 27, hour: 20, minute: 0, second: 1, gateway: 7, sequence: 0 };
+        assert_eq!(first.fields(), fields);
+        let all: std::collections::HashSet<MsgId> = std::iter::from_fn(|| series.next(7, then)).collect();
+        assert_eq!((all.len(), all.contains(&first)), (0xFFFF, false));
+        assert_eq!(series.next(7, then), None, "the second has no more");
+        assert_eq!(series.next(7, start), None, "nor has one before it");
+        assert!(series.next(7, Timestamp::from_seconds(1_795_780_802)).is_some());
     }
 }

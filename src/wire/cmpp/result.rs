@@ -65,6 +65,12 @@ impl SubmitResult {
     pub const FLOW_CONTROL: Self = Self(8);
     /// 9 and above in a DELIVER_RESP: anything else.
     pub const OTHER: Self = Self(9);
+    /// The content is too long.
+    pub const TOO_LONG: Self = Self(6);
+    /// Src_Id is not to be used.
+    pub const BAD_SRC_ID: Self = Self(10);
+    /// Msg_src is somebody else's.
+    pub const BAD_MSG_SRC: Self = Self(11);
     /// A bad number.
     pub const BAD_DESTINATION: Self = Self(13);
 

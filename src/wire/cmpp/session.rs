@@ -290,7 +290,7 @@ impl Bound {
     pub fn terminate(mut self, out: &mut BytesMut) -> Terminating {
         let sequence = self.state.next_sequence();
         Pdu::terminate(sequence).encode(self.version, out);
-        Terminating { sequence, version: self.version }
+        Terminating::new(sequence, self.version)
     }
 }
 
@@ -302,6 +302,11 @@ pub struct Terminating {
 }
 
 impl Terminating {
+    /// TERMINATE was written under this sequence number.
+    pub(super) fn new(sequence: u32, version: Version) -> Self {
+        Self { sequence, version }
+    }
+
     /// Takes a frame; true once the link may be closed.
     pub fn receive(&self, frame: Frame, out: &mut BytesMut) -> bool {
         // Whatever cannot be read ends a link that is to end.

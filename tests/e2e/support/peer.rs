@@ -293,6 +293,42 @@ impl OwnCarrier {
     }
 }
 
+/// A service provider by CMPP 2.0: PyPI's `pycmpp`.
+#[derive(Debug)]
+pub struct CmppSp(pub Peer);
+
+impl CmppSp {
+    /// Logs in; wants no reports.
+    pub fn start(port: u16, sp_id: &str, secret: &str) -> Self {
+        let mut command = python();
+        command.arg(script("cmpp_sp.py")).arg(port.to_string()).args([sp_id, secret, "0"]);
+        Self(Peer::start(command))
+    }
+
+    /// Gives it an order, whatever comes of it.
+    pub fn order(&mut self, order: &Value) {
+        writeln!(self.0.steering.as_mut().unwrap(), "{order}").unwrap();
+    }
+
+    /// Has it submit a text.
+    pub fn submit(&mut self, text: &str, to: &str) {
+        self.order(&serde_json::json!({"submit": text, "to": [to]}));
+    }
+
+    /// How its submissions were answered so far.
+    pub fn answers(&self) -> Vec<Value> {
+        self.0.said(|v| v.get("answer").is_some().then(|| v.clone()))
+    }
+
+    /// Waits until so many are answered.
+    pub fn wait_for_answers(&self, count: usize, within: Duration) -> Vec<Value> {
+        self.0.wait(&format!("{count} answers"), within, |said| {
+            let answers: Vec<_> = said.iter().filter(|v| v.get("answer").is_some()).cloned().collect();
+            (answers.len() >= count).then_some(answers)
+        })
+    }
+}
+
 /// An SMPP client: PyPI's `smpplib`.
 #[derive(Debug)]
 pub struct SmppClient(pub Peer);

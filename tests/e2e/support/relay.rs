@@ -31,6 +31,7 @@ pub struct Listeners {
     pub smtp: Vec<String>,
     pub http: String,
     pub smpp: Vec<String>,
+    pub cmpp: Vec<String>,
     pub admin: String,
     /// Where gateways of SGIP come to.
     pub sgip: Vec<String>,

@@ -155,6 +155,7 @@ fn client(name: &str) -> Arc<Client> {
         transliterate: name == "plain",
         daily_spend: None,
         smpp: crate::policy::SmppTerms::default(),
+        cmpp: None,
     })
 }
 

@@ -105,6 +105,7 @@ fn client(name: &str, channels: &[Channel]) -> Client {
         transliterate: false,
         daily_spend: None,
         smpp: crate::policy::SmppTerms::default(),
+        cmpp: None,
     }
 }
 

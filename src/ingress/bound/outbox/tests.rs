@@ -4,6 +4,7 @@ use super::super::part::{Party, Wish};
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::event::{HandsetFact, NO_RECEIPT};
+use crate::ingress::smpp::delivering::message as as_written;
 use crate::sms::Alphabet;
 use crate::storage::RealDisk;
 
@@ -41,6 +42,8 @@ fn want(text: u8, parts: &[(u8, Wish)]) -> Want {
         source: party("10690001"),
         destination: party("8613800138000"),
         parts: parts.iter().map(|(part, wish)| (Id(id(*part)), *wish)).collect(),
+        by: Speaks::Smpp,
+        msg_ids: Vec::new(),
     }
 }
 
@@ -68,9 +71,9 @@ fn reply(text: &str) -> Fact {
 
 /// What is due to the client, as it would be brought; each is put back.
 fn due(outbox: &Arc<Outbox>) -> Vec<String> {
-    let all: Vec<Out> = std::iter::from_fn(|| outbox.next(&"shop".into())).collect();
+    let all: Vec<Out> = std::iter::from_fn(|| outbox.next(&"shop".into(), Speaks::Smpp)).collect();
     let shown = |out: &Out| {
-        let message = out.delivery().unwrap().message(Alphabet::Gsm7);
+        let message = as_written(out.delivery().unwrap(), Alphabet::Gsm7);
         String::from_utf8_lossy(message.octets()).into_owned()
     };
     all.iter().map(shown).collect()
@@ -97,12 +100,12 @@ async fn a_receipt_is_due_once_its_text_has_ended_and_over_starts_until_it_is_ta
     drop(outbox);
     let outbox = bench.open();
     assert_eq!(due(&outbox).len(), 2);
-    outbox.next(&"shop".into()).unwrap().taken();
+    outbox.next(&"shop".into(), Speaks::Smpp).unwrap().taken();
     assert!(outbox.flush_all().await);
     drop(outbox);
     let outbox = bench.open();
     assert_eq!(due(&outbox).len(), 1);
-    outbox.next(&"shop".into()).unwrap().taken();
+    outbox.next(&"shop".into(), Speaks::Smpp).unwrap().taken();
     outbox.flush_all().await;
     assert!(bench.open().state.lock().wanted.is_empty());
 }
@@ -113,8 +116,8 @@ async fn a_receipt_looks_as_the_standard_says() {
     let outbox = bench.open();
     outbox.want(want(1, &[(1, BOTH)])).await.unwrap();
     outbox.told(&fact(Kind::Delivered, 1, "stat:DELIVRD err:000"));
-    let out = outbox.next(&"shop".into()).unwrap();
-    let message = out.delivery().unwrap().message(Alphabet::Gsm7);
+    let out = outbox.next(&"shop".into(), Speaks::Smpp).unwrap();
+    let message = as_written(out.delivery().unwrap(), Alphabet::Gsm7);
     assert!(message.is_receipt());
     assert_eq!(
         (message.source.address.to_string(), message.destination.address.to_string()),
@@ -143,9 +146,9 @@ async fn wishes_hold_and_every_end_has_its_word() {
     ] {
         outbox.want(want(1, &[(1, wish)])).await.unwrap();
         outbox.told(&fact(kind, 1, reason));
-        match (outbox.next(&"shop".into()), stat) {
+        match (outbox.next(&"shop".into(), Speaks::Smpp), stat) {
             (Some(out), Some(stat)) => {
-                let said = out.delivery().unwrap().message(Alphabet::Gsm7);
+                let said = as_written(out.delivery().unwrap(), Alphabet::Gsm7);
                 assert!(String::from_utf8_lossy(said.octets()).contains(&format!("stat:{stat} ")), "{kind:?}");
                 out.taken();
             }
@@ -161,16 +164,16 @@ async fn replies_are_kept_for_whoever_has_bound_to_receive_and_their_numbers_are
     let bench = Bench::new();
     let outbox = bench.open();
     outbox.told(&reply("lost"));
-    outbox.bound(&"shop".into());
+    outbox.bound(&"shop".into(), Speaks::Smpp);
     outbox.told(&reply("thanks @"));
     assert!(outbox.flush_all().await);
     drop(outbox);
     let outbox = bench.open();
-    let out = outbox.next(&"shop".into()).unwrap();
-    let message = out.delivery().unwrap().message(Alphabet::Gsm7);
+    let out = outbox.next(&"shop".into(), Speaks::Smpp).unwrap();
+    let message = as_written(out.delivery().unwrap(), Alphabet::Gsm7);
     assert_eq!((message.octets(), message.data_coding, message.esm_class), (&b"thanks \0"[..], 0, 0));
     assert_eq!((message.source.ton, message.source.address.to_string()), (1, "8613800138000".to_owned()));
-    assert_eq!(out.delivery().unwrap().message(Alphabet::Latin1).data_coding, 1);
+    assert_eq!(as_written(out.delivery().unwrap(), Alphabet::Latin1).data_coding, 1);
     out.taken();
     // No more than there may be, and then the carrier has to come again.
     (0..4).for_each(|_| outbox.told(&reply("x")));
@@ -182,11 +185,11 @@ async fn replies_are_kept_for_whoever_has_bound_to_receive_and_their_numbers_are
 async fn alphabets_are_as_narrow_as_they_can_be() {
     let bench = Bench::new();
     let outbox = bench.open();
-    outbox.bound(&"shop".into());
+    outbox.bound(&"shop".into(), Speaks::Smpp);
     for (text, coding, octets) in [("é€", 0, 3), ("ç", 3, 1), ("中", 8, 2), (&"中".repeat(200), 8, 400)] {
         outbox.told(&reply(text));
-        let out = outbox.next(&"shop".into()).unwrap();
-        let message = out.delivery().unwrap().message(Alphabet::Gsm7);
+        let out = outbox.next(&"shop".into(), Speaks::Smpp).unwrap();
+        let message = as_written(out.delivery().unwrap(), Alphabet::Gsm7);
         assert_eq!((message.data_coding, message.octets().len()), (coding, octets), "{text}");
         out.taken();
     }
@@ -198,12 +201,12 @@ async fn what_is_not_taken_comes_again_later_and_what_is_too_old_goes() {
     let outbox = bench.open();
     outbox.want(want(1, &[(1, BOTH)])).await.unwrap();
     outbox.told(&fact(Kind::Delivered, 1, ""));
-    outbox.next(&"shop".into()).unwrap().put_off();
-    assert!(outbox.next(&"shop".into()).is_none());
-    assert_eq!(outbox.awaited(&"shop".into()).0, Some(bench.clock.mono().plus(Duration::from_secs(1))));
+    outbox.next(&"shop".into(), Speaks::Smpp).unwrap().put_off();
+    assert!(outbox.next(&"shop".into(), Speaks::Smpp).is_none());
+    assert_eq!(outbox.awaited(&"shop".into(), Speaks::Smpp).0, Some(bench.clock.mono().plus(Duration::from_secs(1))));
     bench.clock.advance(Duration::from_secs(1));
-    drop(outbox.next(&"shop".into()).unwrap());
-    assert!(outbox.next(&"shop".into()).is_some(), "dropped unsaid: at once");
+    drop(outbox.next(&"shop".into(), Speaks::Smpp).unwrap());
+    assert!(outbox.next(&"shop".into(), Speaks::Smpp).is_some(), "dropped unsaid: at once");
     bench.clock.advance(Duration::from_secs(3_600));
     outbox.sweep();
     assert!(due(&outbox).is_empty() && outbox.state.lock().wanted.is_empty());

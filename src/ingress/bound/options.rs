@@ -1,26 +1,10 @@
-//! What can be set about SMPP in.
+//! What can be set about links that clients make to submit texts.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::texts::TextRules;
 use crate::sms::Alphabet;
-
-/// One listener. Fixed while it runs.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// TLS from the first octet, with the relay's certificate.
-    pub tls: bool,
-}
-
-impl Default for Listener {
-    fn default() -> Self {
-        Self { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2775), tls: false }
-    }
-}
 
 /// Limits and times of all listeners. A change applies to connections made after it, but for `joining_max` and
 /// `receipts_max`, which are taken at start.
@@ -40,7 +24,7 @@ pub struct Options {
     pub idle: Duration,
     /// Most deliveries unanswered at a time, on each bind.
     pub delivery_window: usize,
-    /// What `data_coding` 0 means.
+    /// What `data_coding` 0 means in SMPP.
     pub default_alphabet: Alphabet,
     /// How long the parts of a long text wait for each other.
     pub join_within: Duration,
@@ -50,12 +34,16 @@ pub struct Options {
     pub receipts_for: Duration,
     /// Texts whose receipts are wanted and not taken, and replies that are not taken, at most each.
     pub receipts_max: usize,
-    /// Furthest `schedule_delivery_time` ahead.
+    /// Furthest time ahead from which a text may leave.
     pub send_at_max: Duration,
-    /// Furthest end of a `validity_period` ahead.
+    /// Furthest end of its validity ahead.
     pub expires_max: Duration,
     /// How long a link may take to come to its end once the relay is told to stop.
     pub drain_timeout: Duration,
+    /// CMPP: the gateway's code in Msg_Id, 22 bits.
+    pub gateway: u32,
+    /// CMPP: how far the time of a login may be off; `None`: that is not looked at.
+    pub login_age: Option<Duration>,
     /// What texts must fit.
     pub text_rules: Arc<TextRules>,
 }
@@ -78,6 +66,8 @@ impl Default for Options {
             send_at_max: Duration::from_secs(30 * 86_400),
             expires_max: Duration::from_secs(60 * 86_400),
             drain_timeout: Duration::from_secs(5),
+            gateway: 1,
+            login_age: None,
             text_rules: Arc::default(),
         }
     }

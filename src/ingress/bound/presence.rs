@@ -13,20 +13,20 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 
 use crate::clock::Mono;
-use crate::event::metrics::Metrics;
+use crate::event::metrics::SmppMetrics;
 use crate::model::{ClientName, Rate};
-use crate::policy::SmppTerms;
+use crate::policy::BindTerms;
 
 /// A burst of so much is taken at once: a second's worth.
 const BURST: Duration = Duration::from_secs(1);
 
 /// All clients that have bound.
 #[derive(Debug, Default)]
-pub(super) struct Presences(Mutex<HashMap<ClientName, Arc<Presence>>>);
+pub(in crate::ingress) struct Presences(Mutex<HashMap<ClientName, Arc<Presence>>>);
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub(in crate::ingress) struct Presence {
     state: Mutex<State>,
     binds: IntGauge,
 }
@@ -41,15 +41,15 @@ struct State {
 
 /// The right to be bound.
 #[derive(Debug)]
-pub(super) struct BindSlot(Arc<Presence>);
+pub(in crate::ingress) struct BindSlot(Arc<Presence>);
 
 /// The right to have a submission unanswered.
 #[derive(Debug)]
-pub(super) struct WindowSlot(Arc<Presence>);
+pub(in crate::ingress) struct WindowSlot(Arc<Presence>);
 
 /// Why a submission must wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Throttled {
+pub(in crate::ingress) enum Throttled {
     /// Too many are unanswered.
     Window,
     /// They come too fast.
@@ -58,7 +58,7 @@ pub(super) enum Throttled {
 
 impl Throttled {
     /// The word that it is counted under.
-    pub(super) const fn word(self) -> &'static str {
+    pub(in crate::ingress) const fn word(self) -> &'static str {
         match self {
             Self::Window => "window",
             Self::Rate => "rate",
@@ -68,10 +68,10 @@ impl Throttled {
 
 impl Presences {
     /// What is known of a client.
-    pub(super) fn of(&self, client: &ClientName, metrics: &Metrics) -> Arc<Presence> {
+    pub(in crate::ingress) fn of(&self, client: &ClientName, metrics: &SmppMetrics) -> Arc<Presence> {
         let mut all = self.0.lock();
         let made = || {
-            let binds = metrics.smpp.binds.with_label_values(&[&**client]);
+            let binds = metrics.binds.with_label_values(&[&**client]);
             Arc::new(Presence { state: Mutex::default(), binds })
         };
         all.entry(client.clone()).or_insert_with(made).clone()
@@ -80,7 +80,7 @@ impl Presences {
 
 impl Presence {
     /// A bind, if the terms leave one.
-    pub(super) fn bind(self: &Arc<Self>, terms: &SmppTerms) -> Option<BindSlot> {
+    pub(in crate::ingress) fn bind(self: &Arc<Self>, terms: &BindTerms) -> Option<BindSlot> {
         let mut state = self.state.lock();
         if state.binds >= terms.binds {
             return None;
@@ -91,7 +91,7 @@ impl Presence {
     }
 
     /// A submission, if the terms allow one now.
-    pub(super) fn submit(self: &Arc<Self>, terms: &SmppTerms, now: Mono) -> Result<WindowSlot, Throttled> {
+    pub(in crate::ingress) fn submit(self: &Arc<Self>, terms: &BindTerms, now: Mono) -> Result<WindowSlot, Throttled> {
         let mut state = self.state.lock();
         if state.unanswered >= terms.window {
             return Err(Throttled::Window);
@@ -129,12 +129,12 @@ mod tests {
     use super::*;
 
     fn presence() -> Arc<Presence> {
-        Presences::default().of(&"shop".into(), &Metrics::new())
+        Presences::default().of(&"shop".into(), &crate::event::metrics::Metrics::new().smpp)
     }
 
     #[test]
     fn binds_and_windows_have_limits_and_come_back() {
-        let (presence, terms) = (presence(), SmppTerms { binds: 1, window: 2, ..SmppTerms::default() });
+        let (presence, terms) = (presence(), BindTerms { binds: 1, window: 2, ..BindTerms::default() });
         let bind = presence.bind(&terms).unwrap();
         assert!(presence.bind(&terms).is_none());
         assert_eq!(presence.binds.get(), 1);
@@ -150,12 +150,12 @@ mod tests {
     #[test]
     fn a_second_of_the_rate_may_come_at_once_and_no_more() {
         let rate = Rate { count: 10, per: Duration::from_secs(1) };
-        let (presence, terms) = (presence(), SmppTerms { window: 1_000, rate, ..SmppTerms::default() });
+        let (presence, terms) = (presence(), BindTerms { window: 1_000, rate, ..BindTerms::default() });
         let at = |tenths: u64| Mono(tenths * 100_000);
         let taken = |now| (0..50).filter(|_| presence.submit(&terms, now).is_ok()).count();
         assert_eq!([taken(at(0)), taken(at(0)), taken(at(3)), taken(at(3)), taken(at(500))], [10, 0, 3, 0, 10]);
         assert_eq!(presence.submit(&terms, at(500)).err(), Some(Throttled::Rate));
-        let slow = SmppTerms { rate: Rate { count: 1, per: Duration::from_secs(60) }, ..terms };
+        let slow = BindTerms { rate: Rate { count: 1, per: Duration::from_secs(60) }, ..terms };
         let presence = self::presence();
         assert!(presence.submit(&slow, at(0)).is_ok());
         assert_eq!(presence.submit(&slow, at(10)).err(), Some(Throttled::Rate));

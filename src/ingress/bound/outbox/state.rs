@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::delivery::{Delivery, What};
-use super::lines::{Bound, End, Entry, Id, Reply, Stat, Want, written};
+use super::lines::{Bound, End, Entry, Id, Reply, Speaks, Stat, Want, written};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ClientName, MessageId};
 
@@ -18,7 +18,7 @@ pub(super) struct State {
     pub(super) wanted: HashMap<MessageId, Wanted>,
     /// Handsets' messages that are not taken.
     pub(super) replies: HashMap<MessageId, Arc<Reply>>,
-    pub(super) mailboxes: HashMap<ClientName, Mailbox>,
+    pub(super) mailboxes: HashMap<(ClientName, Speaks), Mailbox>,
     /// Lines to write.
     pub(super) pending: Vec<String>,
     /// Lines there have been.
@@ -83,19 +83,19 @@ impl State {
         let id = end.text.0;
         let Some(wanted) = self.wanted.get_mut(&id).filter(|wanted| wanted.end.is_none()) else { return };
         wanted.end = Some(Arc::new(end.clone()));
-        let (client, due) = (wanted.want.client.clone(), wanted.due());
+        let (client, by, due) = (wanted.want.client.clone(), wanted.want.by, wanted.due());
         if due.is_empty() {
             self.wanted.remove(&id);
             self.push(Entry::Gone(Id(id)));
             return;
         }
-        let mailbox = self.mailboxes.entry(client.clone()).or_default();
+        let mailbox = self.mailboxes.entry((client.clone(), by)).or_default();
         due.into_iter().for_each(|what| mailbox.put(&client, what));
         self.push(Entry::End(end));
     }
 
     pub(super) fn put_back(&mut self, delivery: Delivery) {
-        self.mailboxes.entry(delivery.client.clone()).or_default().insert(delivery);
+        self.mailboxes.entry((delivery.client.clone(), delivery.by())).or_default().insert(delivery);
     }
 
     pub(super) fn cross_out(&mut self, delivery: &Delivery) {
@@ -135,7 +135,9 @@ impl State {
                 Some(text) => self.part_taken(*text, id.0),
                 None => drop(self.replies.remove(&id.0)),
             },
-            Entry::Bound(Bound { client, at }) => self.mailboxes.entry(client).or_default().bound_at = Some(at),
+            Entry::Bound(Bound { client, at, by }) => {
+                self.mailboxes.entry((client, by)).or_default().bound_at = Some(at)
+            }
         }
     }
 
@@ -149,16 +151,17 @@ impl State {
         due.extend(self.replies.values().map(|reply| (reply.at, reply.client.clone(), What::Reply(reply.clone()))));
         due.sort_by_key(|(at, ..)| *at);
         for (_, client, what) in due {
-            self.mailboxes.entry(client.clone()).or_default().put(&client, what);
+            let delivery = Delivery { client, what, tries: 0, due: Mono::default() };
+            self.put_back(delivery);
         }
     }
 
     /// Everything that counts, as lines.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for (client, mailbox) in &self.mailboxes {
+        for ((client, by), mailbox) in &self.mailboxes {
             if let Some(at) = mailbox.bound_at {
-                lines.push(written(Entry::Bound(Bound { client: client.clone(), at })));
+                lines.push(written(Entry::Bound(Bound { client: client.clone(), at, by: *by })));
             }
         }
         for wanted in self.wanted.values() {

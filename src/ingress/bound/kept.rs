@@ -5,13 +5,13 @@ use crate::storage::journal::Written;
 
 /// A part that is on stable storage: [`Written`] says so, and only a journal makes one.
 #[derive(Debug)]
-pub(super) struct PartKept {
+pub(in crate::ingress) struct PartKept {
     id: MessageId,
     _written: Written,
 }
 
 impl PartKept {
-    pub(super) fn new(id: MessageId, written: Written) -> Self {
+    pub(in crate::ingress) fn new(id: MessageId, written: Written) -> Self {
         Self { id, _written: written }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! **Does not know** links and sessions.
 //!
-//! **Fails how.** [`Rejected`]: a status for the client, a reason for the metrics, and words for the log.
+//! **Fails how.** [`Rejected`].
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::Shared;
 use super::kept::PartKept;
 use super::outbox::{End, Id, NotKept, Stat, Want};
-use super::part::{Part, Rejected, words};
+use super::part::{Ground, Part, Party, Rejected, words};
 use crate::clock::Timestamp;
 use crate::event::{Fact, Kind, mask};
 use crate::ingress::text::{CAP_RULE, Counter, Refused, SPEND_RULE, Text};
@@ -23,7 +23,6 @@ use crate::model::{Address, Channel, Class, Envelope, Idempotency, MessageId, Or
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, Accepted};
 use crate::storage::joining::{Out, Taken};
-use crate::wire::smpp::{CommandStatus, ShortMessage};
 
 /// How long a part may take to reach the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,7 +31,7 @@ const LOOKED_AT: Duration = Duration::from_millis(500);
 
 /// A yes to a submission.
 #[derive(Debug)]
-pub(super) enum Yes {
+pub(in crate::ingress) enum Yes {
     /// The queue has the text.
     Accepted(Accepted),
     /// The part waits for others.
@@ -40,22 +39,13 @@ pub(super) enum Yes {
 }
 
 impl Shared {
-    /// Takes a submission of a client.
-    pub(super) async fn submit(
-        &self,
-        client: &Arc<Client>,
-        message: &ShortMessage,
-    ) -> Result<(MessageId, Yes), Rejected> {
-        let options = self.options.load_full();
-        let now = self.clock.now();
+    /// Takes what a client submits, and says yes to it.
+    pub(in crate::ingress) async fn submit(&self, client: &Arc<Client>, part: Part) -> Result<Yes, Rejected> {
         client.may_use(Channel::Sms).map_err(|why| refused(&why))?;
-        let part = Part::read(message, &client.name, client.smpp.class, &options, now)?;
-        let id = part.id;
-        let yes = match part.place {
+        Ok(match part.place {
             None => Yes::Accepted(self.take_whole(client, std::slice::from_ref(&part)).await?),
             Some(_) => self.take_part(client, part).await?,
-        };
-        Ok((id, yes))
+        })
     }
 
     async fn take_part(&self, client: &Arc<Client>, part: Part) -> Result<Yes, Rejected> {
@@ -71,7 +61,7 @@ impl Shared {
             Taken::Whole(whole) => return self.take_joined(client, whole, &part).await.map(Yes::Accepted),
             Taken::Displaced(before) => self.give_up(before, "another text began under its reference").await?,
         }
-        self.metrics.smpp.parts.set(i64::try_from(self.parts.len()).unwrap_or(i64::MAX));
+        self.metrics().parts.set(i64::try_from(self.parts.len()).unwrap_or(i64::MAX));
         let keeping = tokio::time::timeout(PATIENCE, self.parts.keep(place, &part)).await;
         let written = keeping.ok().and_then(Result::ok).ok_or_else(|| unavailable("the part cannot be kept"))?;
         Ok(Yes::Part(PartKept::new(part.id, written)))
@@ -85,7 +75,7 @@ impl Shared {
                 let _ = tokio::time::timeout(PATIENCE, self.parts.told(whole)).await;
                 Ok(accepted)
             }
-            Err(rejected) if rejected.status.is_temporary() => {
+            Err(rejected) if rejected.ground.is_temporary() => {
                 self.parts.put_back(whole, Some(brought));
                 Err(rejected)
             }
@@ -103,16 +93,16 @@ impl Shared {
         let now = self.clock.now();
         let options = self.options.load_full();
         let Some(first) = parts.first() else { return Err(unavailable("no part")) };
-        let too_long = |why: &str| Rejected::new(CommandStatus::INVALID_MESSAGE_LENGTH, "invalid-fields", why);
+        let too_long = |why: &str| Rejected::field(Ground::Length, why);
         let words = SmsText::new(&words(parts)?).map_err(too_long)?;
         let text =
             Text { to: first.to.clone(), words, from: first.from.clone(), class: first.class, transliterated: false };
         let (backend, caps, metrics) = (&self.live, &self.caps, &*self.metrics);
         let counter = Counter { backend, caps, rules: &options.text_rules, metrics, client, now };
         let text = text.ruled(&counter, client.transliterate).map_err(|why| refused(&why))?;
-        let envelope = envelope_of(parts, now);
+        let envelope = self.envelope_of(parts, now);
         let id = envelope.id;
-        let want = want_of(id, parts);
+        let want = self.want_of(id, parts);
         let wanted = !want.parts.is_empty();
         if wanted {
             self.outbox.want(want).await.map_err(not_kept)?;
@@ -127,12 +117,12 @@ impl Shared {
     }
 
     /// Ends parts that do not become whole any more.
-    pub(super) async fn give_up(&self, out: Out<Part>, why: &str) -> Result<(), Rejected> {
+    pub(in crate::ingress) async fn give_up(&self, out: Out<Part>, why: &str) -> Result<(), Rejected> {
         let parts = out.parts();
         // Its text may have been accepted just before a crash.
         let accepted = match parts.is_empty() {
             true => Ok(None),
-            false => self.live.queue.accepted_before(&envelope_of(parts, self.clock.now())).await,
+            false => self.live.queue.accepted_before(&self.envelope_of(parts, self.clock.now())).await,
         };
         let told = match accepted {
             Ok(Some(_)) => Ok(()),
@@ -144,7 +134,7 @@ impl Shared {
         };
         match told {
             Ok(()) => {
-                self.metrics.smpp.parts_given_up.inc_by(parts.len() as u64);
+                self.metrics().parts_given_up.inc_by(parts.len() as u64);
                 let _ = tokio::time::timeout(PATIENCE, self.parts.told(out)).await;
             }
             Err(_) => self.parts.put_back(out, None),
@@ -156,7 +146,7 @@ impl Shared {
     async fn tell_failure(&self, parts: &[Part], stat: Stat, kind: Kind, why: &str) -> Result<(), Rejected> {
         let Some(first) = parts.first() else { return Ok(()) };
         let (now, id) = (self.clock.now(), first_come(parts));
-        let want = want_of(id, parts);
+        let want = self.want_of(id, parts);
         if want.parts.iter().any(|(_, wish)| wish.failure) {
             let end = End { text: Id(id), stat, err: "001".to_owned(), at: now };
             let keeping = tokio::time::timeout(PATIENCE, self.outbox.failed(want, end)).await;
@@ -174,20 +164,58 @@ impl Shared {
         Ok(())
     }
 
+    fn want_of(&self, text: MessageId, parts: &[Part]) -> Want {
+        let first = parts.first();
+        let wanted = || parts.iter().filter(|part| part.wish.any());
+        let nobody = || Party { ton: 0, npi: 0, address: "".into() };
+        Want {
+            text: Id(text),
+            client: first.map_or_else(|| "".into(), |part| part.client.clone()),
+            source: first.map_or_else(nobody, |part| part.source.clone()),
+            destination: first.map_or_else(nobody, |part| part.destination.clone()),
+            parts: wanted().map(|part| (Id(part.id), part.wish)).collect(),
+            by: self.speaks,
+            msg_ids: wanted().filter_map(|part| part.msg_id).collect(),
+        }
+    }
+
+    fn envelope_of(&self, parts: &[Part], now: Timestamp) -> Envelope {
+        let id = first_come(parts);
+        let first = &parts[0];
+        // A space keeps it apart from all keys that clients may choose.
+        let key = format!("{} parts {id}", self.speaks.as_str()).into();
+        let idempotency = first.place.is_some().then_some(Idempotency { key, fingerprint: [0; 32] });
+        Envelope {
+            id,
+            client: first.client.clone(),
+            class: first.class,
+            campaign: None,
+            tags: Vec::new(),
+            // What CMPP calls it, for people who look for it.
+            client_ref: first.msg_id.map(|msg_id| format!("cmpp:{msg_id:016x}").into()),
+            received_at: now,
+            send_at: first.send_at.filter(|at| *at > now),
+            expires_at: first.expires_at,
+            idempotency,
+            origin: Origin::Text(TextOrigin { from: first.from.clone() }),
+            recipients: vec![Recipient::new(Address::Number(first.to.clone()))],
+        }
+    }
+
     /// Ends what does not become whole any more; to be called again and again.
-    pub(super) async fn give_up_overdue(&self) {
+    pub(in crate::ingress) async fn give_up_overdue(&self) {
         let then = self.clock.now().minus(self.options.load().join_within);
         for overdue in self.parts.overdue(then) {
             // What cannot be told now is overdue again the next time.
             let _ = self.give_up(overdue, "the others did not come in time").await;
         }
         self.parts.shrink().await;
-        self.metrics.smpp.parts.set(i64::try_from(self.parts.len()).unwrap_or(i64::MAX));
+        self.metrics().parts.set(i64::try_from(self.parts.len()).unwrap_or(i64::MAX));
     }
 }
 
 /// Sees to parts that wait, for as long as anybody else knows of this.
-pub(super) async fn keep_up(shared: Weak<Shared>) {
+pub(in crate::ingress) async fn keep_up(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(LOOKED_AT).await;
         let Some(shared) = shared.upgrade() else { return };
@@ -201,85 +229,49 @@ fn first_come(parts: &[Part]) -> MessageId {
     parts.iter().map(|part| part.id).min().unwrap_or_else(|| MessageId::from_bytes([0; 16]))
 }
 
-fn want_of(text: MessageId, parts: &[Part]) -> Want {
-    let first = parts.first();
-    let nobody = || super::part::Party { ton: 0, npi: 0, address: "".into() };
-    Want {
-        text: Id(text),
-        client: first.map_or_else(|| "".into(), |part| part.client.clone()),
-        source: first.map_or_else(nobody, |part| part.source.clone()),
-        destination: first.map_or_else(nobody, |part| part.destination.clone()),
-        parts: parts.iter().filter(|part| part.wish.any()).map(|part| (Id(part.id), part.wish)).collect(),
-    }
-}
-
-fn envelope_of(parts: &[Part], now: Timestamp) -> Envelope {
-    let id = first_come(parts);
-    let first = &parts[0];
-    // A space keeps it apart from all keys that clients may choose.
-    let key = format!("smpp parts {id}").into();
-    let idempotency = first.place.is_some().then_some(Idempotency { key, fingerprint: [0; 32] });
-    Envelope {
-        id,
-        client: first.client.clone(),
-        class: first.class,
-        campaign: None,
-        tags: Vec::new(),
-        client_ref: None,
-        received_at: now,
-        send_at: first.send_at.filter(|at| *at > now),
-        expires_at: first.expires_at,
-        idempotency,
-        origin: Origin::Text(TextOrigin { from: first.from.clone() }),
-        recipients: vec![Recipient::new(Address::Number(first.to.clone()))],
-    }
-}
-
 fn refused(refusal: &Refusal) -> Rejected {
-    let status = match refusal.rule {
-        "country-not-allowed" | "number-denied" => CommandStatus::INVALID_DESTINATION,
-        "number-not-allowed" => CommandStatus::INVALID_SOURCE,
-        "text-too-long" => CommandStatus::INVALID_MESSAGE_LENGTH,
-        _ => CommandStatus::SUBMIT_FAILED,
+    let ground = match refusal.rule {
+        "country-not-allowed" | "number-denied" => Ground::Destination,
+        "number-not-allowed" => Ground::Source,
+        "text-too-long" => Ground::Length,
+        _ => Ground::Refused,
     };
-    Rejected::new(status, "not-allowed", refusal.to_string())
+    Rejected::new(ground, "not-allowed", refusal.to_string())
 }
 
 fn not_taken(why: Refused) -> Rejected {
-    let queue_full = |why: &str| Rejected::new(CommandStatus::MESSAGE_QUEUE_FULL, "full", why);
+    let queue_full = |why: &str| Rejected::new(Ground::Full, "full", why);
     match why {
         Refused::Rule(refusal) => refused(&refusal),
         // Not a status that asks to slow down: other numbers may have theirs.
         Refused::Capped(capped) => {
             let detail = format!("no more than {} before {} ({CAP_RULE})", capped.limit, capped.until);
-            Rejected::new(CommandStatus::SUBMIT_FAILED, "limited", detail)
+            Rejected::new(Ground::Refused, "limited", detail)
         }
         Refused::Overspent(over) => {
             let detail =
                 format!("{} may spend {} a day, more from {} on ({SPEND_RULE})", over.whose, over.budget, over.until);
-            Rejected::new(CommandStatus::SUBMIT_FAILED, "limited", detail)
+            Rejected::new(Ground::Refused, "limited", detail)
         }
         Refused::Queue(AcceptError::Full { .. }) => queue_full("no room for more messages at the moment"),
         Refused::Queue(AcceptError::NoSpace { .. }) => queue_full("the disk has no room for more messages"),
-        Refused::Queue(AcceptError::TooLarge) => {
-            Rejected::new(CommandStatus::INVALID_MESSAGE_LENGTH, "too-large", "too large")
-        }
+        Refused::Queue(AcceptError::TooLarge) => Rejected::new(Ground::Length, "too-large", "too large"),
         Refused::Queue(AcceptError::NoRoute { .. }) => {
-            Rejected::new(CommandStatus::INVALID_DESTINATION, "invalid-fields", "no carrier serves the number")
+            Rejected::new(Ground::Destination, "invalid-fields", "no carrier serves the number")
         }
         Refused::Queue(AcceptError::KeyReused) => unavailable("the key of these parts was used"),
         Refused::Queue(AcceptError::Unavailable) => unavailable("messages are not accepted at the moment"),
-        Refused::Fault => Rejected::new(CommandStatus::SYSTEM_ERROR, "internal", "a fault of ours"),
+        Refused::Fault => Rejected::new(Ground::Unavailable, "internal", "a fault of ours"),
     }
 }
 
 fn not_kept(why: NotKept) -> Rejected {
     match why {
-        NotKept::Full => Rejected::new(CommandStatus::MESSAGE_QUEUE_FULL, "full", "too many receipts are not taken"),
+        NotKept::Full => Rejected::new(Ground::Full, "full", "too many receipts are not taken"),
         NotKept::Journal(why) => unavailable(&format!("receipts cannot be kept: {why}")),
     }
 }
 
 fn unavailable(why: &str) -> Rejected {
-    Rejected::new(CommandStatus::SYSTEM_ERROR, "unavailable", why)
+    Rejected::new(Ground::Unavailable, "unavailable", why)
 }

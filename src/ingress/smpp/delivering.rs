@@ -1,93 +1,41 @@
-//! What is brought to a client, and how it looks as a `deliver_sm`.
+//! How receipts and replies look as a `deliver_sm`.
 //!
 //! A receipt is appendix B of P34, with `receipted_message_id` and `message_state` beside; a reply goes whole, in
 //! `message_payload` where it is longer than a short message.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use super::super::part::Party;
-use super::lines::{End, Reply, Stat, Want};
-use crate::clock::{Mono, Timestamp};
-use crate::model::{ClientName, MessageId};
+use crate::ingress::bound::Party;
+use crate::ingress::bound::outbox::{Delivery, End, Reply, Stat, Want, What, submitted_at};
+use crate::model::MessageId;
 use crate::sms::{self, Alphabet, Encoding, receipt};
 use crate::wire::smpp::{Address, COctets, ShortMessage, Tlv, esm_class, tlv};
 
 /// Octets of the longest reply; `message_payload` holds 64 KiB.
 const PAYLOAD_OCTETS_MAX: usize = 65_534;
 
-/// One message for a client.
-#[derive(Clone, Debug)]
-pub(in crate::ingress::smpp) struct Delivery {
-    /// Whose it is.
-    pub(in crate::ingress::smpp) client: ClientName,
-    pub(in crate::ingress::smpp) what: What,
-    /// Times that it was brought in vain.
-    pub(in crate::ingress::smpp) tries: u32,
-    /// Not before.
-    pub(in crate::ingress::smpp) due: Mono,
-}
-
-/// What is brought.
-#[derive(Clone, Debug)]
-pub(in crate::ingress::smpp) enum What {
-    /// The receipt of one part.
-    Receipt { part: MessageId, want: Arc<Want>, end: Arc<End> },
-    /// A handset's message.
-    Reply(Arc<Reply>),
-}
-
-impl Delivery {
-    /// By what it is crossed out.
-    pub(super) fn id(&self) -> MessageId {
-        match &self.what {
-            What::Receipt { part, .. } => *part,
-            What::Reply(reply) => reply.id.0,
-        }
-    }
-
-    /// Since when it has been waiting.
-    pub(super) fn since(&self) -> Timestamp {
-        match &self.what {
-            What::Receipt { end, .. } => end.at,
-            What::Reply(reply) => reply.at,
-        }
-    }
-
-    /// The word that it is counted under.
-    pub(in crate::ingress::smpp) fn kind(&self) -> &'static str {
-        match &self.what {
-            What::Receipt { .. } => "receipt",
-            What::Reply(_) => "reply",
-        }
-    }
-
-    /// As it travels; `default` is what `data_coding` 0 means.
-    pub(in crate::ingress::smpp) fn message(&self, default: Alphabet) -> ShortMessage {
-        match &self.what {
-            What::Receipt { part, want, end } => receipt_of(*part, want, end),
-            What::Reply(reply) => reply_of(reply, default),
-        }
+/// As it travels; `default` is what `data_coding` 0 means.
+pub(in crate::ingress) fn message(delivery: &Delivery, default: Alphabet) -> ShortMessage {
+    match &delivery.what {
+        What::Receipt { part, want, end } => receipt_of(*part, want, end),
+        What::Reply(reply) => reply_of(reply, default),
     }
 }
 
-impl Stat {
-    /// Its word in a receipt, and its `message_state` (P34 section 5.2.28).
-    fn word_and_state(self) -> (&'static str, u8) {
-        match self {
-            Self::Delivered => ("DELIVRD", 2),
-            Self::Expired => ("EXPIRED", 3),
-            Self::Deleted => ("DELETED", 4),
-            Self::Undeliverable => ("UNDELIV", 5),
-            Self::Unknown => ("UNKNOWN", 7),
-            Self::Rejected => ("REJECTD", 8),
-        }
+/// Its `message_state` (P34 section 5.2.28).
+fn state_of(stat: Stat) -> u8 {
+    match stat {
+        Stat::Delivered => 2,
+        Stat::Expired => 3,
+        Stat::Deleted => 4,
+        Stat::Undeliverable => 5,
+        Stat::Unknown => 7,
+        Stat::Rejected => 8,
     }
 }
 
 fn receipt_of(part: MessageId, want: &Want, end: &End) -> ShortMessage {
-    let (id, (word, state)) = (part.to_string(), end.stat.word_and_state());
+    let (id, word, state) = (part.to_string(), end.stat.word(), state_of(end.stat));
     let delivered = u8::from(end.stat == Stat::Delivered);
     let text = receipt::write_words(&id, word, delivered, &end.err, submitted_at(part), end.at, "");
     ShortMessage {
@@ -102,13 +50,6 @@ fn receipt_of(part: MessageId, want: &Want, end: &End) -> ShortMessage {
         ],
         ..ShortMessage::default()
     }
-}
-
-/// An id begins with the milliseconds of its making.
-pub(super) fn submitted_at(id: MessageId) -> Timestamp {
-    let mut millis = [0; 8];
-    millis[2..].copy_from_slice(&id.to_bytes()[..6]);
-    Timestamp(u64::from_be_bytes(millis).saturating_mul(1_000))
 }
 
 fn reply_of(reply: &Reply, default: Alphabet) -> ShortMessage {

@@ -1,8 +1,8 @@
-//! What clients are to be brought: receipts of the texts that they submitted by SMPP, and what handsets answer to any text of
+//! What clients are to be brought over their links: receipts of the texts that they submitted over one, and what handsets answer to any text of
 //! theirs. Kept while a client is not bound, and over restarts.
 //!
 //! **What.** A text's receipts are *wanted* from before it is accepted; its end, which the event log tells ([`Follower`]), makes them
-//! *due*; the client's yes to the `deliver_sm` crosses them out. Each of these is a line in a journal ([`lines`]).
+//! *due*; the client's yes to what brings them crosses them out. Each of these is a line in a journal ([`lines`]).
 //!
 //! **Promises.** Nothing that was promised is lost:
 //!
@@ -39,10 +39,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-pub(super) use self::delivery::Delivery;
-use self::delivery::What;
-use self::lines::{Bound, Entry, Line, Reply, VERSION, written};
-pub(super) use self::lines::{End, Id, Stat, Want};
+pub(in crate::ingress) use self::delivery::{Delivery, What, submitted_at};
+pub(in crate::ingress) use self::lines::Reply;
+use self::lines::{Bound, Entry, Line, VERSION, written};
+pub(in crate::ingress) use self::lines::{End, Id, Speaks, Stat, Want};
 use self::state::{State, Wanted};
 use super::options::Options;
 use crate::clock::{Mono, SharedClock, Timestamp};
@@ -97,14 +97,14 @@ struct Flushed {
 
 /// Something that is being brought; dropped, it is due again.
 #[derive(Debug)]
-pub(super) struct Out {
+pub(in crate::ingress) struct Out {
     outbox: Arc<Outbox>,
     delivery: Option<Delivery>,
 }
 
 /// Why a want is not kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum NotKept {
+pub(in crate::ingress) enum NotKept {
     /// There are as many as there may be.
     Full,
     /// It cannot be made durable.
@@ -146,7 +146,7 @@ impl Outbox {
     }
 
     /// Keeps that receipts are wanted of a text; to be called before it is accepted.
-    pub(super) async fn want(&self, want: Want) -> Result<(), NotKept> {
+    pub(in crate::ingress) async fn want(&self, want: Want) -> Result<(), NotKept> {
         let (text, line) = (want.text.0, written(Entry::Want(want.clone())));
         {
             let mut state = self.state.lock();
@@ -168,7 +168,7 @@ impl Outbox {
     }
 
     /// The text was not accepted after all.
-    pub(super) fn forget(&self, text: MessageId) {
+    pub(in crate::ingress) fn forget(&self, text: MessageId) {
         let mut state = self.state.lock();
         if state.wanted.remove(&text).is_some() {
             state.push(Entry::Gone(Id(text)));
@@ -177,7 +177,7 @@ impl Outbox {
     }
 
     /// A text ends that was never accepted as a whole; returns once its receipts are kept.
-    pub(super) async fn failed(&self, want: Want, end: End) -> Result<(), NotKept> {
+    pub(in crate::ingress) async fn failed(&self, want: Want, end: End) -> Result<(), NotKept> {
         let lines = [written(Entry::Want(want.clone())), written(Entry::End(end.clone()))];
         self.journal.append_all(lines.iter().map(String::as_str)).await.map_err(NotKept::Journal)?;
         let mut state = self.state.lock();
@@ -187,34 +187,44 @@ impl Outbox {
     }
 
     /// A client is bound to receive; to be said again now and then while it is.
-    pub(super) fn bound(&self, client: &ClientName) {
+    pub(in crate::ingress) fn bound(&self, client: &ClientName, speaks: Speaks) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        let mailbox = state.mailboxes.entry(client.clone()).or_default();
+        let mailbox = state.mailboxes.entry((client.clone(), speaks)).or_default();
         if mailbox.bound_at.is_none_or(|before| now.since(before) > BOUND_NOTED_EVERY) {
             mailbox.bound_at = Some(now);
-            state.push(Entry::Bound(Bound { client: client.clone(), at: now }));
+            state.push(Entry::Bound(Bound { client: client.clone(), at: now, by: speaks }));
             self.work.notify_one();
         }
     }
 
     /// What is due to a client now.
-    pub(super) fn next(self: &Arc<Self>, client: &ClientName) -> Option<Out> {
+    pub(in crate::ingress) fn next(self: &Arc<Self>, client: &ClientName, speaks: Speaks) -> Option<Out> {
         let now = self.clock.mono();
         let mut state = self.state.lock();
-        let first = state.mailboxes.get_mut(client)?.due.first_entry().filter(|first| first.key().0 <= now)?;
+        let first = state
+            .mailboxes
+            .get_mut(&(client.clone(), speaks))?
+            .due
+            .first_entry()
+            .filter(|first| first.key().0 <= now)?;
         Some(Out { outbox: self.clone(), delivery: Some(first.remove()) })
     }
 
     /// When the next is due to a client, and what is notified when something new comes.
-    pub(super) fn awaited(&self, client: &ClientName) -> (Option<Mono>, Arc<Notify>) {
+    pub(in crate::ingress) fn awaited(&self, client: &ClientName, speaks: Speaks) -> (Option<Mono>, Arc<Notify>) {
         let mut state = self.state.lock();
-        let mailbox = state.mailboxes.entry(client.clone()).or_default();
+        let mailbox = state.mailboxes.entry((client.clone(), speaks)).or_default();
         (mailbox.due.first_key_value().map(|((due, _), _)| *due), mailbox.arrived.clone())
     }
 
     fn count(&self, delivery: &Delivery, result: &str) {
-        self.metrics.smpp.deliveries.with_label_values(&[&*delivery.client, delivery.kind(), result]).inc();
+        delivery
+            .by()
+            .metrics(&self.metrics)
+            .deliveries
+            .with_label_values(&[&*delivery.client, delivery.kind(), result])
+            .inc();
     }
 
     /// Takes note of what is brought no more.
@@ -259,7 +269,7 @@ impl Outbox {
                 tokio::time::sleep(FULL_PAUSE).await;
             }
             Err(JournalError::Failed) => {
-                tracing::error!("what SMPP clients have taken is not kept any more: they may get receipts again");
+                tracing::error!("what bound clients have taken is not kept any more: they may get receipts again");
                 self.flushed.send_modify(|flushed| flushed.failed = true);
             }
         }
@@ -300,9 +310,16 @@ impl Outbox {
     fn show(&self) {
         let state = self.state.lock();
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.smpp.receipts_wanted.set(gauge(state.wanted.len()));
-        for (client, mailbox) in &state.mailboxes {
-            self.metrics.smpp.deliveries_waiting.with_label_values(&[&**client]).set(gauge(mailbox.due.len()));
+        for speaks in Speaks::ALL {
+            let wanted = state.wanted.values().filter(|wanted| wanted.want.by == speaks).count();
+            speaks.metrics(&self.metrics).receipts_wanted.set(gauge(wanted));
+        }
+        for ((client, speaks), mailbox) in &state.mailboxes {
+            speaks
+                .metrics(&self.metrics)
+                .deliveries_waiting
+                .with_label_values(&[&**client])
+                .set(gauge(mailbox.due.len()));
         }
     }
 
@@ -398,9 +415,13 @@ impl Outbox {
         if state.replies.len() >= self.wants_max {
             return;
         }
-        let Some(mailbox) = state.mailboxes.get_mut(client).filter(|mailbox| mailbox.bound_at.is_some()) else {
+        // Over what the client was bound with last.
+        let bound_at = |by: Speaks| state.mailboxes.get(&(client.clone(), by)).and_then(|mailbox| mailbox.bound_at);
+        let Some(by) = Speaks::ALL.into_iter().filter(|by| bound_at(*by).is_some()).max_by_key(|by| bound_at(*by))
+        else {
             return;
         };
+        let mailbox = state.mailboxes.entry((client.clone(), by)).or_default();
         let reply = Arc::new(Reply {
             id: Id(MessageId::new(fact.time)),
             client: client.clone(),
@@ -408,6 +429,7 @@ impl Outbox {
             to: handset.to.to_string(),
             text: handset.text.clone(),
             octets: handset.octets.clone(),
+            by,
             at: fact.time,
         });
         mailbox.put(client, What::Reply(reply.clone()));
@@ -419,12 +441,12 @@ impl Outbox {
 
 impl Out {
     /// What is brought.
-    pub(super) fn delivery(&self) -> Option<&Delivery> {
+    pub(in crate::ingress) fn delivery(&self) -> Option<&Delivery> {
         self.delivery.as_ref()
     }
 
     /// The client has it.
-    pub(super) fn taken(mut self) {
+    pub(in crate::ingress) fn taken(mut self) {
         if let Some(delivery) = self.delivery.take() {
             self.outbox.count(&delivery, "taken");
             self.outbox.crossed_out(&delivery);
@@ -432,7 +454,7 @@ impl Out {
     }
 
     /// The client does not want it now: later.
-    pub(super) fn put_off(mut self) {
+    pub(in crate::ingress) fn put_off(mut self) {
         if let Some(mut delivery) = self.delivery.take() {
             self.outbox.count(&delivery, "put-off");
             let pause = RETRY_FIRST.saturating_mul(1 << delivery.tries.min(16)).min(RETRY_MAX);

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::storage::joining::Part as _;
+use crate::ingress::bound::{Line, words};
+use crate::storage::joining::{self, Part as _};
 use crate::wire::smpp::{COctets, Tlv};
 
 /// 2026-11-23T06:24:00Z.
@@ -23,11 +24,11 @@ fn message() -> ShortMessage {
 }
 
 fn read(message: &ShortMessage) -> Result<Part, Rejected> {
-    Part::read(message, &"shop".into(), Class::Transactional, &Options::default(), NOW)
+    super::read(message, &"shop".into(), Class::Transactional, &Options::default(), NOW)
 }
 
 fn status(message: &ShortMessage) -> u32 {
-    read(message).unwrap_err().status.0
+    status_of(read(message).unwrap_err().ground).0
 }
 
 fn tlv(tag: u16, value: &'static [u8]) -> Tlv {
@@ -98,7 +99,7 @@ fn a_service_type_names_a_class_by_its_beginning() {
 fn alphabets_and_places() {
     let said = |data_coding, octets: &'static [u8]| {
         let part = read(&ShortMessage { data_coding, short_message: octets.into(), ..message() }).unwrap();
-        words(&[part]).map_err(|rejected| rejected.status.0)
+        words(&[part]).map_err(|rejected| status_of(rejected.ground).0)
     };
     assert_eq!(said(0, b"\x00 5\x1b\x65"), Ok("@ 5€".to_owned()));
     assert_eq!(said(1, b"@"), Ok("@".to_owned()));
@@ -123,7 +124,7 @@ fn times_are_absolute_or_relative_and_have_bounds() {
         let (schedule_delivery_time, validity_period) = (written(schedule), written(validity));
         read(&ShortMessage { schedule_delivery_time, validity_period, ..message() })
             .map(|part| (part.send_at, part.expires_at))
-            .map_err(|rejected| rejected.status.0)
+            .map_err(|rejected| status_of(rejected.ground).0)
     };
     let at = |text: &str| Timestamp::parse_rfc3339(text);
     // 14:30 of Beijing is 06:30 of UTC.

@@ -1,0 +1,122 @@
+//! A listener: accepts connections, within the limits, and lets a protocol serve each.
+
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::link::{self, Protocol};
+use crate::ingress::stream::stopped;
+
+/// Connections the kernel holds for us until we take them.
+const BACKLOG: u32 = 1_024;
+/// A pause after the system refused a connection, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where to listen, and how. Fixed while it runs.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// TLS from the first octet, with the relay's certificate.
+    pub tls: bool,
+}
+
+/// One listener, bound.
+#[derive(Debug)]
+pub struct Server<P> {
+    listener: Listener,
+    shared: Arc<Shared>,
+    socket: TcpListener,
+    local: SocketAddr,
+    speaks: PhantomData<fn() -> P>,
+}
+
+#[allow(private_bounds, reason = "what is spoken is the affair of this module's neighbours")]
+impl<P: Protocol> Server<P> {
+    /// Binds a listener. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be bound; `InvalidInput` for TLS without a certificate.
+    pub fn bind(listener: Listener, shared: Arc<Shared>) -> io::Result<Self> {
+        let address = listener.address;
+        if listener.tls && shared.tls.load().is_none() {
+            let why = format!("{} listener {address}: TLS needs a certificate", shared.speaks.name());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let socket = socket.listen(BACKLOG)?;
+        let local = socket.local_addr()?;
+        Ok(Self { listener, shared, socket, local, speaks: PhantomData })
+    }
+
+    /// Where it listens; the port is the real one also if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Serves until `shutdown` turns true, then drains: returns when every link has ended, or `drain_timeout` later.
+    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
+        let speaks = self.shared.speaks.name();
+        let mut links = JoinSet::new();
+        let stop = shutdown.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut shutdown) => break,
+                Some(ended) = links.join_next(), if !links.is_empty() => report(ended),
+                taken = self.socket.accept() => match taken {
+                    Ok((stream, peer)) => self.take(stream, peer, &stop, &mut links),
+                    Err(e) => {
+                        tracing::warn!(listener = %self.local, error = %e, "cannot take a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        let drain_timeout = self.shared.options.load().drain_timeout;
+        drop(self.socket);
+        let drained = async {
+            while let Some(ended) = links.join_next().await {
+                report(ended);
+            }
+        };
+        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
+            tracing::warn!(listener = %self.local, speaks, links = links.len(), "links cut off at shutdown");
+            links.shutdown().await;
+        }
+    }
+
+    /// A connection beyond the limits is closed: there is no word for it before a bind.
+    fn take(&self, stream: TcpStream, peer: SocketAddr, stop: &watch::Receiver<bool>, links: &mut JoinSet<()>) {
+        let options = self.shared.options.load_full();
+        let slot = self.shared.slots.claim(peer.ip(), options.connections_max, options.connections_per_peer_max);
+        let result = if slot.is_some() { "served" } else { "refused" };
+        self.shared.metrics().connections.with_label_values(&[result]).inc();
+        let Some(slot) = slot else {
+            tracing::debug!(%peer, speaks = self.shared.speaks.name(), "connection refused: too many");
+            return;
+        };
+        let link = link::serve::<P>(stream, peer, self.listener.tls, options, self.shared.clone(), stop.clone());
+        links.spawn(async move {
+            link.await;
+            drop(slot);
+        });
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(e) = ended
+        && e.is_panic()
+    {
+        tracing::error!(error = %e, "a link panicked");
+    }
+}
