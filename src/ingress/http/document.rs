@@ -25,7 +25,7 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "postrider", description = "Hand over mails and texts, and ask what became of them."),
-    paths(super::sms::submit, super::preview::show, super::mail::submit, super::message::show, show),
+    paths(super::sms::submit, super::batch::submit, super::preview::show, super::mail::submit, super::message::show, show),
     modifiers(&Security)
 )]
 struct Document;

@@ -15,8 +15,42 @@ use utoipa::ToSchema;
 use crate::limits;
 use crate::mail::compose::{ATTACHMENTS_MAX, HEADERS_MAX};
 
-/// A text to send.
+/// Texts to send, each a message of its own.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "expected a JSON object")]
+pub(super) struct BatchRequest {
+    /// The texts.
+    #[schema(required = true, value_type = Vec<SmsRequest>, min_items = 1, max_items = 1000)]
+    pub(super) messages: Option<Bounded<SmsRequest, BATCH_MAX>>,
+}
+
+/// Texts of one batch.
+pub(super) const BATCH_MAX: usize = 1_000;
+
+/// What came of a batch.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BatchReply {
+    /// How many were accepted.
+    pub(super) accepted: usize,
+    /// How many were not.
+    pub(super) refused: usize,
+    /// What came of each, in their order.
+    pub(super) messages: Vec<BatchEntry>,
+}
+
+/// What came of a text: one of the two.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BatchEntry {
+    /// It was accepted.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<AcceptedReply>,
+    /// It was not, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) problem: Option<ProblemBody>,
+}
+
+/// A text to send.
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "expected a JSON object")]
 pub(super) struct SmsRequest {
     /// The number, international.
@@ -255,6 +289,7 @@ pub(super) struct FieldFault {
 }
 
 /// A list that cannot grow without end.
+#[derive(Serialize)]
 pub(super) struct Bounded<T, const MAX: usize>(pub(super) Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T, MAX> {

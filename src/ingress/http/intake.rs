@@ -48,7 +48,7 @@ pub(super) struct Intake {
     /// Its key, if it has one.
     pub(super) key: Option<Arc<str>>,
     /// Keeps the body's share of the memory until the submission is done with.
-    _share: Box<dyn Send>,
+    _share: Box<dyn Send + Sync>,
 }
 
 /// What a text's 202 says besides.

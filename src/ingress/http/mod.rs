@@ -1,6 +1,6 @@
 //! HTTP ingress: applications hand over mails and texts as JSON (or a mail as it is), and ask what became of them.
 //!
-//! **What.** `POST /v1/email`, `POST /v1/sms`, `POST /v1/sms/preview`, `GET /v1/messages/{id}`, `GET /v1/openapi.json`.
+//! **What.** `POST /v1/email`, `POST /v1/sms`, `POST /v1/sms/batch`, `POST /v1/sms/preview`, `GET /v1/messages/{id}`, `GET /v1/openapi.json`.
 //! [`listen`] serves connections, `intake` takes a submission in, `sms` and `mail` (with `email` for JSON and `raw` for
 //! finished mails) make an envelope of it, `preview` says how a text would travel, `problem` words every refusal (RFC 9457).
 //!
@@ -13,6 +13,7 @@
 //! **Fails how.** Every fault of a peer is a reply; ours are a 500 and an error in the log.
 
 mod auth;
+mod batch;
 pub(crate) mod body;
 mod document;
 mod dto;
@@ -128,9 +129,10 @@ impl<B> Clone for App<B> {
 }
 
 /// Every route served: the router is made from this list, and a test holds the OpenAPI document against it.
-fn routes<B: Backend>() -> [(Method, &'static str, MethodRouter<App<B>>); 5] {
+fn routes<B: Backend>() -> [(Method, &'static str, MethodRouter<App<B>>); 6] {
     [
         (Method::POST, "/v1/sms", post(sms::submit::<B>)),
+        (Method::POST, "/v1/sms/batch", post(batch::submit::<B>)),
         (Method::POST, preview::PATH, post(preview::show::<B>)),
         (Method::POST, "/v1/email", post(mail::submit::<B>)),
         (Method::GET, "/v1/messages/{id}", get(message::show::<B>)),

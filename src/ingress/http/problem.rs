@@ -147,6 +147,23 @@ impl Problem {
         self
     }
 
+    /// The last word of its type, and its reason in metrics.
+    pub(super) const fn word(&self) -> &'static str {
+        self.kind.word()
+    }
+
+    /// What it says.
+    pub(super) fn into_body(self) -> ProblemBody {
+        ProblemBody {
+            kind: format!("urn:postrider:problem:{}", self.kind.word()),
+            title: self.kind.title().to_owned(),
+            status: self.kind.status().as_u16(),
+            detail: clipped(self.detail, DETAIL_BYTES_MAX),
+            errors: self.errors,
+            rule: self.rule.map(str::to_owned),
+        }
+    }
+
     /// The kind.
     #[cfg(test)]
     pub(super) fn kind(&self) -> Kind {
@@ -162,28 +179,20 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.kind.status();
-        let body = ProblemBody {
-            kind: format!("urn:postrider:problem:{}", self.kind.word()),
-            title: self.kind.title().to_owned(),
-            status: status.as_u16(),
-            detail: clipped(self.detail, DETAIL_BYTES_MAX),
-            errors: self.errors,
-            rule: self.rule.map(str::to_owned),
-        };
-        let json = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = (status, json).into_response();
+        let (kind, retry_after) = (self.kind, self.retry_after);
+        let json = serde_json::to_vec(&self.into_body()).unwrap_or_default();
+        let mut response = (kind.status(), json).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(span) = self.retry_after {
+        if let Some(span) = retry_after {
             // Whole seconds (RFC 9110 section 10.2.3), never 0: that would invite a hot loop.
             headers.insert(RETRY_AFTER, HeaderValue::from(span.as_millis().div_ceil(1_000).clamp(1, 86_400) as u32));
         }
-        if self.kind == Kind::Unauthenticated {
+        if kind == Kind::Unauthenticated {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="postrider""#));
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="postrider", charset="UTF-8""#));
         }
-        response.extensions_mut().insert(Refused(self.kind.word()));
+        response.extensions_mut().insert(Refused(kind.word()));
         response
     }
 }

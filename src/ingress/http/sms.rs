@@ -17,7 +17,9 @@ use super::{App, Options, Shared};
 use crate::clock::Timestamp;
 use crate::ingress::backend::Backend;
 use crate::ingress::text::{CAP_RULE, Counter, Destination, Refused, SPEND_RULE, Text};
-use crate::model::{Address, Channel, Number, Origin, Recipient, SenderId, SmsText, TextOrigin};
+use crate::model::{
+    Address, Channel, Envelope, Idempotency, MessageId, Number, Origin, Recipient, SenderId, SmsText, TextOrigin,
+};
 use crate::policy::Client;
 use crate::policy::texts::{Capped, Overspent};
 use crate::sms::plan;
@@ -38,11 +40,9 @@ use crate::sms::plan;
     security(("key" = []), ("password" = []))
 )]
 pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Request) -> Result<Response, Problem> {
-    let (intake, Asked { text, settings }) = read::<_, Number>(&app, request).await?;
-    let told = TextReply { parts: plan(&text.words).count, transliterated: text.transliterated };
-    let origin = Origin::Text(TextOrigin { from: text.from.clone() });
-    let recipients = vec![Recipient::new(Address::Number(text.to.clone()))];
-    let envelope = intake.envelope(settings, intake.idempotency(None), origin, recipients);
+    let (intake, asked) = read::<_, Number>(&app, request).await?;
+    let (envelope, told) = asked.envelope(&intake, intake.id, intake.idempotency(None));
+    let text = asked.text;
     let (client, options, now) = (intake.client.clone(), intake.options.clone(), intake.received_at);
     let scheduled = envelope.send_at.is_some();
     // The intake goes along, so that its share of the memory bounds such tasks too.
@@ -51,12 +51,17 @@ pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Reque
     Ok(answer(&accepted, scheduled, Some(told)))
 }
 
-fn counter<'a, B>(app: &'a App<B>, client: &'a Arc<Client>, options: &'a Options, now: Timestamp) -> Counter<'a, B> {
+pub(super) fn counter<'a, B>(
+    app: &'a App<B>,
+    client: &'a Arc<Client>,
+    options: &'a Options,
+    now: Timestamp,
+) -> Counter<'a, B> {
     let Shared { backend, caps, metrics, .. } = &*app.shared;
     Counter { backend, caps, rules: &options.text_rules, metrics, client, now }
 }
 
-fn not_taken(why: Refused, now: Timestamp) -> Problem {
+pub(super) fn not_taken(why: Refused, now: Timestamp) -> Problem {
     match why {
         Refused::Rule(refusal) => refusal.into(),
         Refused::Capped(Capped { limit, until }) => {
@@ -81,10 +86,8 @@ pub(super) async fn read<B: Backend, To: Target>(
 ) -> Result<(Intake, Asked<To>), Problem> {
     let intake = Intake::of(app, request, Channel::Sms, &[MediaType::Json], |_| BODY_BYTES_MAX).await?;
     let request: SmsRequest = json::read(&intake.body, |value| SmsRequest::deserialize(value).map(drop))?;
-    let transliterate = request.transliterate.unwrap_or(intake.client.transliterate);
-    let Asked { text, settings } = Asked::<To>::read(request, &intake)?;
-    let text = text.ruled(&counter(app, &intake.client, &intake.options, intake.received_at), transliterate)?;
-    Ok((intake, Asked { text, settings }))
+    let asked = Asked::<To>::checked(app, request, &intake)?;
+    Ok((intake, asked))
 }
 
 /// Where a text goes: a [`Number`], or `Option<Number>` where the request may leave it out.
@@ -115,7 +118,32 @@ pub(super) struct Asked<To> {
     settings: Settings,
 }
 
+impl Asked<Number> {
+    /// The envelope of this text under that id, and what is told of it.
+    pub(super) fn envelope(
+        &self,
+        intake: &Intake,
+        id: MessageId,
+        idempotency: Option<Idempotency>,
+    ) -> (Envelope, TextReply) {
+        let Self { text, settings } = self;
+        let told = TextReply { parts: plan(&text.words).count, transliterated: text.transliterated };
+        let origin = Origin::Text(TextOrigin { from: text.from.clone() });
+        let recipients = vec![Recipient::new(Address::Number(text.to.clone()))];
+        let envelope = intake.envelope(settings.clone(), idempotency, origin, recipients);
+        (Envelope { id, ..envelope }, told)
+    }
+}
+
 impl<To: Target> Asked<To> {
+    /// Reads a text, and holds it against the rules of its client.
+    pub(super) fn checked<B: Backend>(app: &App<B>, request: SmsRequest, intake: &Intake) -> Result<Self, Problem> {
+        let transliterate = request.transliterate.unwrap_or(intake.client.transliterate);
+        let Self { text, settings } = Self::read(request, intake)?;
+        let counter = counter(app, &intake.client, &intake.options, intake.received_at);
+        Ok(Self { text: text.ruled(&counter, transliterate)?, settings })
+    }
+
     fn read(request: SmsRequest, intake: &Intake) -> Result<Self, Problem> {
         let mut faults = Faults::default();
         let to = faults.take("to", To::parse(request.to));

@@ -1,5 +1,6 @@
 //! The ingress over real sockets, with a queue that only remembers.
 
+mod batch;
 mod document;
 mod fixture;
 mod hostile;
