@@ -19,7 +19,7 @@ use crate::peers::arrivals::ArrivalList;
 use crate::peers::carrier::{self, Fault, Faults, SgipCallback};
 use crate::peers::mail_sink::{self, Stage};
 
-/// Be the far end: an SMTP server that takes every mail and a carrier that takes every text by SMPP, CMPP, SMGP or SGIP, and keep none
+/// Be the far end: an SMTP server that takes every mail and a carrier that takes every text by SMPP, CMPP, SMGP, SGIP or HTTP, and keep none
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  postrider sink\n  postrider sink --only smtp --smtp 127.0.0.1:2526 --latency 20ms \
@@ -31,7 +31,8 @@ pub(super) struct Args {
     /// Where mail is taken
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2526")]
     smtp: SocketAddr,
-    /// Where texts are taken, by SMPP 3.4, CMPP 2.0 or 3.0, SMGP 3.0 or 1.3, or SGIP 1.2: clients' first octets tell
+    /// Where texts are taken, by SMPP 3.4, CMPP 2.0 or 3.0, SMGP 3.0 or 1.3, SGIP 1.2, or HTTP (POST of JSON, as config/http/generic.toml
+    /// says): clients' first octets tell
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2776")]
     smpp: SocketAddr,
     /// Only one of the two ends
@@ -67,7 +68,7 @@ pub(super) struct Args {
     /// Do something wrong with texts on purpose; may be given more than once
     #[arg(long = "fault", value_name = "FAULT", long_help = fault_help())]
     faults: Vec<Fault>,
-    /// The one system id (in CMPP: SP_Id, in SMGP: ClientID) that may bind; its password is taken from the environment variable POSTRIDER_PASSWORD [default: any]
+    /// The one system id (in CMPP: SP_Id, in SMGP: ClientID) that may bind; its password, in HTTP the bearer token, is taken from the environment variable POSTRIDER_PASSWORD [default: any]
     #[arg(long, value_name = "NAME")]
     system_id: Option<String>,
     /// Where receipts and handsets' messages go by SGIP: the client's own listener

@@ -33,7 +33,7 @@ pub(super) fn resolve(notes: &Notes<'_>, name: &str) -> PathBuf {
 }
 
 /// Reads the certificate chain that a required key names.
-pub(super) fn certificate(section: &mut Section<'_>, key: &'static str) -> Option<(PathBuf, Vec<u8>)> {
+pub(super) fn certificate(section: &mut Section<'_>, key: &str) -> Option<(PathBuf, Vec<u8>)> {
     let name = section.required(key, r#""certs/relay.crt""#, value::text)?;
     let path = resolve(section.notes, &name);
     let bytes = load(section, key, &path)?;
@@ -49,7 +49,7 @@ pub(super) fn certificate(section: &mut Section<'_>, key: &'static str) -> Optio
 }
 
 /// Reads the authorities that a key names; without it they are the system's.
-pub(super) fn authorities(section: &mut Section<'_>, key: &'static str) -> Authorities {
+pub(super) fn authorities(section: &mut Section<'_>, key: &str) -> Authorities {
     let Some(name) = section.optional(key, value::text) else { return Authorities::System };
     let path = resolve(section.notes, &name);
     let Some(bytes) = load(section, key, &path) else { return Authorities::System };
@@ -62,7 +62,7 @@ pub(super) fn authorities(section: &mut Section<'_>, key: &'static str) -> Autho
 }
 
 /// Reads the keys of DNSSEC that a key names; without it they are the root's.
-pub(super) fn anchors(section: &mut Section<'_>, key: &'static str) -> Anchors {
+pub(super) fn anchors(section: &mut Section<'_>, key: &str) -> Anchors {
     let Some(name) = section.optional(key, value::text) else { return Anchors::default() };
     let path = resolve(section.notes, &name);
     let Some(bytes) = load(section, key, &path) else { return Anchors::default() };
@@ -77,7 +77,7 @@ pub(super) fn anchors(section: &mut Section<'_>, key: &'static str) -> Anchors {
 }
 
 /// Reads the private key that a required key names.
-pub(super) fn private_key(section: &mut Section<'_>, key: &'static str, example: &str) -> Option<(PathBuf, Secret)> {
+pub(super) fn private_key(section: &mut Section<'_>, key: &str, example: &str) -> Option<(PathBuf, Secret)> {
     let name = section.required(key, example, value::text)?;
     let path = resolve(section.notes, &name);
     let bytes = load(section, key, &path)?;
@@ -99,7 +99,7 @@ pub(super) fn password(section: &mut Section<'_>) -> Option<(&'static str, Secre
 
 /// A secret that stands at the first of three keys, in the file that the second names, or in the environment variable that
 /// the third names; and at which.
-pub(super) fn secret(section: &mut Section<'_>, keys: [&'static str; 3]) -> Option<(&'static str, Secret)> {
+pub(super) fn secret<'k>(section: &mut Section<'_>, keys: [&'k str; 3]) -> Option<(&'k str, Secret)> {
     let [here_key, file_key, env_key] = keys;
     let here = section.optional(here_key, value::secret);
     let file = section.optional(file_key, value::text);
@@ -145,7 +145,7 @@ pub(super) fn secret(section: &mut Section<'_>, keys: [&'static str; 3]) -> Opti
 }
 
 /// Reads the provider table that a key names. Its mistakes are reported where they stand, in that file.
-pub(super) fn providers(section: &mut Section<'_>, key: &'static str) -> Option<Arc<Table>> {
+pub(super) fn providers(section: &mut Section<'_>, key: &str) -> Option<Arc<Table>> {
     let name = section.optional(key, value::text)?;
     let path = resolve(section.notes, &name);
     let bytes = load(section, key, &path)?;
@@ -167,7 +167,7 @@ pub(super) fn providers(section: &mut Section<'_>, key: &'static str) -> Option<
 }
 
 /// The lines of a file that a key names, without empty ones and those that begin with `#`.
-pub(super) fn lines(section: &mut Section<'_>, key: &'static str) -> Option<Vec<String>> {
+pub(super) fn lines(section: &mut Section<'_>, key: &str) -> Option<Vec<String>> {
     let name = section.optional(key, value::text)?;
     let path = resolve(section.notes, &name);
     let Ok(text) = String::from_utf8(load(section, key, &path)?) else {
@@ -183,7 +183,7 @@ fn is_variable_name(text: &str) -> bool {
     begins && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
-fn load(section: &Section<'_>, key: &str, path: &Path) -> Option<Vec<u8>> {
+pub(super) fn load(section: &Section<'_>, key: &str, path: &Path) -> Option<Vec<u8>> {
     match read_bounded(path) {
         Ok(bytes) => Some(bytes),
         Err(fault) => {

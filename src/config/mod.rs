@@ -16,6 +16,8 @@ mod bounds;
 mod clients;
 mod cmpp_server;
 mod files;
+mod http_carrier;
+mod http_description;
 mod mail;
 mod mistake;
 mod outbound_tls;
@@ -54,6 +56,7 @@ use crate::route::Routes;
 
 pub use bounds::{Events, History, Limits, Log};
 pub use cmpp_server::CmppListener;
+pub use http_description::parse_description;
 pub use mail::{Delivery, Dkim, Dns};
 pub use mistake::{Mistake, Warning};
 pub use outbound_tls::Dane;

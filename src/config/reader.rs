@@ -126,7 +126,7 @@ pub(super) struct Section<'n> {
     /// Its full name, such as `listener[0]`; empty for the whole file.
     pub(super) path: String,
     table: Option<&'n DeTable<'n>>,
-    known: Vec<&'static str>,
+    known: Vec<String>,
 }
 
 /// What an array of tables held: the element's full name and what its reader made of it.
@@ -187,11 +187,7 @@ impl<'n> Section<'n> {
     }
 
     /// A key that may be missing. A value that its reader refuses is reported, and counts as missing.
-    pub(super) fn optional<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&DeValue<'n>) -> Result<T, Fault>,
-    ) -> Option<T> {
+    pub(super) fn optional<T>(&mut self, key: &str, read: impl FnOnce(&DeValue<'n>) -> Result<T, Fault>) -> Option<T> {
         let value = self.ask(key)?;
         match read(value.get_ref()) {
             Ok(value) => Some(value),
@@ -203,19 +199,14 @@ impl<'n> Section<'n> {
     }
 
     /// A key with a default.
-    pub(super) fn or<T>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        read: impl FnOnce(&DeValue<'n>) -> Result<T, Fault>,
-    ) -> T {
+    pub(super) fn or<T>(&mut self, key: &str, default: T, read: impl FnOnce(&DeValue<'n>) -> Result<T, Fault>) -> T {
         self.optional(key, read).unwrap_or(default)
     }
 
     /// A key that must be there. `example` says what would be right. `None` has been reported.
     pub(super) fn required<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         example: &str,
         read: impl FnOnce(&DeValue<'n>) -> Result<T, Fault>,
     ) -> Option<T> {
@@ -227,11 +218,7 @@ impl<'n> Section<'n> {
     }
 
     /// An array; each element that its reader refuses is reported and left out. `None` where the key is missing.
-    pub(super) fn list<T>(
-        &mut self,
-        key: &'static str,
-        read: impl Fn(&DeValue<'n>) -> Result<T, Fault>,
-    ) -> Option<Vec<T>> {
+    pub(super) fn list<T>(&mut self, key: &str, read: impl Fn(&DeValue<'n>) -> Result<T, Fault>) -> Option<Vec<T>> {
         let value = self.ask(key)?;
         let Some(array) = value.get_ref().as_array() else {
             let found = value.get_ref().type_str();
@@ -253,7 +240,7 @@ impl<'n> Section<'n> {
     /// An array that must be there and hold something.
     pub(super) fn required_list<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         example: &str,
         read: impl Fn(&DeValue<'n>) -> Result<T, Fault>,
     ) -> Option<Vec<T>> {
@@ -267,7 +254,7 @@ impl<'n> Section<'n> {
     }
 
     /// A table; a missing one is read as an empty one, so that its reader's defaults hold.
-    pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'n>) -> T) -> T {
+    pub(super) fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'n>) -> T) -> T {
         let table = self.ask(key).and_then(|value| {
             let table = value.get_ref().as_table();
             if table.is_none() {
@@ -281,11 +268,7 @@ impl<'n> Section<'n> {
     }
 
     /// An array of tables. Elements whose reader returns `None` have been reported.
-    pub(super) fn tables<T>(
-        &mut self,
-        key: &'static str,
-        read: impl Fn(&mut Section<'n>) -> Option<T>,
-    ) -> Vec<Placed<T>> {
+    pub(super) fn tables<T>(&mut self, key: &str, read: impl Fn(&mut Section<'n>) -> Option<T>) -> Vec<Placed<T>> {
         let Some(value) = self.ask(key) else { return Vec::new() };
         let right = || format!("write [[{}]] above the keys of each", self.key_of(key));
         let Some(array) = value.get_ref().as_array() else {
@@ -310,8 +293,35 @@ impl<'n> Section<'n> {
         items
     }
 
-    fn ask(&mut self, key: &'static str) -> Option<&'n Spanned<DeValue<'n>>> {
-        self.known.push(key);
+    /// A table whose keys are the administrator's own words, in alphabetical order. A value that its reader refuses is reported and left
+    /// out. `None` where the table is missing.
+    pub(super) fn words<T>(
+        &mut self,
+        key: &str,
+        mut read: impl FnMut(&str, &DeValue<'n>) -> Result<T, Fault>,
+    ) -> Option<Vec<(String, T)>> {
+        let value = self.ask(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            let found = value.get_ref().type_str();
+            let right = format!("write [{}] above its keys", self.key_of(key));
+            self.mistake(key, format!("expected a table, found {} {found}", article(found)), right);
+            return None;
+        };
+        let mut entries = Vec::with_capacity(table.len());
+        for (name, value) in table {
+            let word: &str = name.get_ref();
+            let full = format!("{}.{}", self.key_of(key), shortened(word));
+            match read(word, value.get_ref()) {
+                Ok(read) => entries.push((word.to_owned(), read)),
+                Err(fault) => self.notes.mistake_at(value.span().start, &full, fault),
+            }
+            self.notes.places.borrow_mut().insert(full, name.span().start);
+        }
+        Some(entries)
+    }
+
+    fn ask(&mut self, key: &str) -> Option<&'n Spanned<DeValue<'n>>> {
+        self.known.push(key.to_owned());
         let full = self.key_of(key);
         self.notes.asked.borrow_mut().insert(without_indices(&full));
         let (name, value) = self.table?.get_key_value(key)?;
@@ -322,13 +332,14 @@ impl<'n> Section<'n> {
     fn report_unknown(&self) {
         for (name, value) in self.table.into_iter().flatten() {
             let word: &str = name.get_ref();
-            if self.known.contains(&word) {
+            if self.known.iter().any(|known| known == word) {
                 continue;
             }
             let Range { start, .. } = name.span();
             let table = value.get_ref().is_table() || is_array_of_tables(value.get_ref());
             let kind = if table { "unknown table" } else { "unknown key" };
-            let fault = Fault::new(kind, among(word, &self.known));
+            let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
+            let fault = Fault::new(kind, among(word, &known));
             let key = if self.path.is_empty() { shortened(word) } else { format!("{}.{}", self.path, shortened(word)) };
             self.notes.mistake_at(start, &key, fault);
         }

@@ -1,5 +1,6 @@
 //! Wrong configurations and the exact words they get.
 
+mod http_carriers;
 mod texts;
 
 use std::os::unix::fs::PermissionsExt;

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::mistake::Fault;
 use super::reader::Section;
-use super::{files, quantity, sgip, value};
+use super::{files, http_carrier, quantity, sgip, value};
 use crate::egress::sms::{Cmpp, Logins, Protocol, Sgip, Smgp, Smpp};
 use crate::model::{Rate, Secret, SenderId};
 use crate::wire::gateway::auth::NameForm;
@@ -42,6 +42,26 @@ pub struct Carrier {
 
 /// What a carrier's `protocol` may say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// By binds.
+    Binds(Spoken),
+    /// By requests, as a description says.
+    Http,
+}
+
+impl Way {
+    const WORDS: &[(&str, Self)] = &[
+        ("smpp", Self::Binds(Spoken::Smpp)),
+        ("cmpp2", Self::Binds(Spoken::Cmpp(cmpp::Version::V2))),
+        ("cmpp3", Self::Binds(Spoken::Cmpp(cmpp::Version::V3))),
+        ("smgp", Self::Binds(Spoken::Smgp)),
+        ("sgip", Self::Binds(Spoken::Sgip)),
+        ("http", Self::Http),
+    ];
+}
+
+/// What is spoken over binds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Spoken {
     Smpp,
     Cmpp(cmpp::Version),
@@ -50,14 +70,6 @@ enum Spoken {
 }
 
 impl Spoken {
-    const WORDS: &[(&str, Self)] = &[
-        ("smpp", Self::Smpp),
-        ("cmpp2", Self::Cmpp(cmpp::Version::V2)),
-        ("cmpp3", Self::Cmpp(cmpp::Version::V3)),
-        ("smgp", Self::Smgp),
-        ("sgip", Self::Sgip),
-    ];
-
     /// Silence before a carrier is asked whether it lives, and time for its answers: those of gateways are C and T of C3 section
     /// 7.1, and of M3 section 4.2; S12 section 4 has one for answers, and cannot ask.
     fn patience(self) -> (Duration, Duration) {
@@ -156,6 +168,15 @@ pub(super) fn carrier(section: &mut Section<'_>) -> Option<Carrier> {
     let name = section.required("name", r#""cmcc-1""#, value::name);
     let said = section.required("protocol", r#""smpp""#, protocol);
     // What is not said right is told; the rest is read all the same, for its own mistakes.
+    match said {
+        Some(Way::Http) => http_carrier::carrier(section, name),
+        Some(Way::Binds(spoken)) => bound(section, name, Some(spoken)),
+        None => bound(section, name, None),
+    }
+}
+
+/// One with binds.
+fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>) -> Option<Carrier> {
     let spoken = said.unwrap_or(Spoken::Smpp);
     let address = section.required("address", r#""smpp.example.com:2775""#, value::host_and_port);
     let (example, most) = spoken.system_id();
@@ -306,17 +327,13 @@ fn refuse_unknown(section: &Section<'_>, spoken: Spoken) {
     }
 }
 
-fn protocol(value: &DeValue<'_>) -> Result<Spoken, Fault> {
+fn protocol(value: &DeValue<'_>) -> Result<Way, Fault> {
     match value.as_str() {
-        Some("http") => {
-            let right = "this version speaks \"smpp\", \"cmpp2\", \"cmpp3\", \"smgp\" and \"sgip\"";
-            Err(Fault::new("protocol \"http\" is not yet supported", right))
-        }
         Some("cmpp") => {
             let right = "ask the carrier, and write \"cmpp2\" or \"cmpp3\"";
             Err(Fault::new("CMPP has two versions that do not understand each other", right))
         }
-        _ => value::word(Spoken::WORDS)(value),
+        _ => value::word(Way::WORDS)(value),
     }
 }
 

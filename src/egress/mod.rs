@@ -4,4 +4,5 @@
 //! `email` and `sms` do not know each other; `dispatch` joins them to the queue.
 
 pub mod email;
+mod https;
 pub mod sms;

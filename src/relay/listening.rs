@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::callbacks::CallbackServer;
 use super::{Core, StartError, options};
 use crate::admin;
 use crate::admin::api::Api;
@@ -34,6 +35,8 @@ pub(super) struct Listening {
     pub(super) admin: Option<SocketAddr>,
     /// Where carriers come to us.
     pub(super) callbacks: Vec<SocketAddr>,
+    /// Where they do by HTTP.
+    pub(super) http_callbacks: Vec<SocketAddr>,
     bound: Bound,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
@@ -48,6 +51,7 @@ struct Bound {
     cmpp: Vec<CmppServer>,
     admin: Option<AdminServer>,
     callbacks: Vec<CallbackListener>,
+    http_callbacks: Vec<CallbackServer>,
     control: Option<ControlSocket<Core>>,
 }
 
@@ -107,6 +111,10 @@ impl Listening {
             let listener = CallbackListener::bind(address, carriers, clock, &core.metrics);
             bound.callbacks.push(listener.map_err(|e| cannot_listen(address, &e))?);
         }
+        for address in config.http_callback_addresses() {
+            let server = CallbackServer::bind(address, core.carriers.clone(), &core.metrics);
+            bound.http_callbacks.push(server.map_err(|e| cannot_listen(address, &e))?);
+        }
         let socket = data_dir.join(SOCKET_NAME);
         let control = ControlSocket::bind(&socket, core.clone());
         bound.control = Some(control.map_err(|e| StartError::failed(socket.display())(&e))?);
@@ -117,6 +125,7 @@ impl Listening {
             cmpp: bound.cmpp.iter().map(CmppServer::local_addr).collect(),
             admin: bound.admin.as_ref().map(AdminServer::local_addr),
             callbacks: bound.callbacks.iter().map(CallbackListener::local_addr).collect(),
+            http_callbacks: bound.http_callbacks.iter().map(CallbackServer::local_addr).collect(),
             bound,
             tasks: JoinSet::new(),
             stop: watch::channel(false).0,
@@ -147,6 +156,9 @@ impl Listening {
         for listener in bound.callbacks {
             self.tasks.spawn(listener.run(stop()));
         }
+        for server in bound.http_callbacks {
+            self.tasks.spawn(server.run(stop()));
+        }
         if let Some(socket) = bound.control {
             self.tasks.spawn(socket.run(stop()));
         }
@@ -162,6 +174,7 @@ impl Listening {
             "cmpp": self.cmpp,
             "admin": self.admin,
             "sgip": self.callbacks,
+            "callbacks": self.http_callbacks,
         });
         let unfinished = data_dir.join(format!("{}.new", options::LISTENERS));
         let mut file = std::fs::File::create(&unfinished)?;
@@ -184,7 +197,8 @@ impl Listening {
         let cmpp = self.cmpp.iter().map(|a| named("cmpp", a));
         let admin = self.admin.iter().map(|a| named("admin", a));
         let sgip = self.callbacks.iter().map(|a| named("sgip", a));
-        smtp.chain(http).chain(smpp).chain(cmpp).chain(admin).chain(sgip).collect()
+        let callbacks = self.http_callbacks.iter().map(|a| named("callbacks", a));
+        smtp.chain(http).chain(smpp).chain(cmpp).chain(admin).chain(sgip).chain(callbacks).collect()
     }
 }
 

@@ -11,6 +11,7 @@
 //! **Fails how.** A start that fails undoes itself and says why. A poisoned log ends [`serve`] with an error, so that a
 //! supervisor starts anew.
 
+mod callbacks;
 mod kept;
 mod listening;
 mod operator;

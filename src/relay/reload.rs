@@ -11,6 +11,7 @@ use super::{Core, REPLACED_DRAIN, options};
 use crate::clock::SharedClock;
 use crate::config::{Carrier, Config};
 use crate::egress::email::{Sign, SignError};
+use crate::egress::sms::http::Http;
 use crate::mail::dkim::SignerSet;
 use crate::mail::header::header_section;
 use crate::model::{Envelope, MailData};
@@ -115,14 +116,18 @@ impl Core {
 fn described(config: &Config) -> HashMap<Arc<str>, (String, String)> {
     let secrets = |c: &Carrier| {
         let callback = c.protocol.callback().map_or("", |callback| callback.password.expose());
-        format!("{}\0{callback}", c.password.expose())
+        let http = c.protocol.http().map(Http::secrets).unwrap_or_default();
+        format!("{}\0{callback}\0{http}", c.password.expose())
     };
     config.carriers.iter().map(|c| (c.name.clone(), (format!("{c:?}"), secrets(c)))).collect()
 }
 
 /// What a reload leaves as it was.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let callbacks = |config: &Config| config.callback_addresses().into_iter().collect::<HashSet<_>>();
+    let callbacks = |config: &Config| {
+        let all = config.callback_addresses().into_iter().chain(config.http_callback_addresses());
+        all.collect::<HashSet<_>>()
+    };
     let same = [
         ("[[listener]]", format!("{:?}", old.listeners) == format!("{:?}", new.listeners)),
         ("[http]", format!("{:?}", old.http) == format!("{:?}", new.http)),

@@ -2,7 +2,7 @@
 //!
 //! **What.** [`plan`] says how a text will travel (for prices and previews), [`parts`] makes the octets that travel,
 //! [`transliterate`] writes a text so that it takes less room, [`reassemble`], [`join`], [`words`] and [`receipt`] read what comes
-//! back.
+//! back, and [`Template`] knows registered texts again.
 //!
 //! **Promises.** No character is lost: a text that the GSM alphabet cannot hold goes as UCS-2. Neither an escape pair nor
 //! a surrogate pair is cut. `plan` and `parts` always agree on the number of parts.
@@ -17,11 +17,13 @@ pub mod join;
 mod parts;
 mod reassemble;
 pub mod receipt;
+mod template;
 mod transliterate;
 mod words;
 
 pub use chinese::{half_width, signature, split_signature};
 pub use parts::{Encoding, Parts, Plan, outside_gsm7, parts, plan};
 pub use reassemble::{Concatenation, decode, hex, is_only_concatenation, octets, split_header};
+pub use template::{Misfit, Template, TemplateError};
 pub use transliterate::{look_alike, transliterate};
 pub use words::Alphabet;

@@ -14,12 +14,18 @@ use crate::support::relay::{Relay, Settings};
 use crate::support::{PATIENCE, SOON, SilentPort, eventually};
 
 const ALL: &[&str] = &["smpp", "cmpp2", "cmpp3", "smgp", "sgip"];
+/// All, and who has no links.
+const ALL_AND_HTTP: &[&str] = &["smpp", "cmpp2", "cmpp3", "smgp", "sgip", "http"];
+const HTTP: &[&str] = &["http"];
 /// Who proves at a login to know the secret.
 const AUTHENTIC: &[&str] = &["cmpp2", "cmpp3", "smgp"];
 /// Short texts to each carrier; a long one goes before them.
 const SHORT: usize = 20;
-/// Parts of all of them.
-const PARTS: u64 = SHORT as u64 + 2;
+
+/// Parts of all of them: by HTTP the long one goes as a whole.
+fn parts(protocol: &str) -> u64 {
+    SHORT as u64 + if protocol == "http" { 1 } else { 2 }
+}
 
 /// What is asked of a carrier, and what becomes of the texts.
 struct Row {
@@ -56,9 +62,9 @@ const TABLE: &[Row] = &[
     // Gateways make it in more than one way, so it proves nothing.
     row(&["--fault", "wrong-authenticator"], AUTHENTIC, PATIENT, 0..=0, 1, 1),
     // It waits for the record that it has overtaken ...
-    row(&["--fault", "receipt-before-answer"], ALL, PATIENT, 0..=0, 1, 1),
+    row(&["--fault", "receipt-before-answer"], ALL_AND_HTTP, PATIENT, 0..=0, 1, 1),
     // ... or is put off, and brought again.
-    row(&["--fault", "receipt-before-answer", "--latency", "1s"], ALL, PATIENT, 0..=0, 1, 1),
+    row(&["--fault", "receipt-before-answer", "--latency", "1s"], ALL_AND_HTTP, PATIENT, 0..=0, 1, 1),
     // Receipts belong to an account, not to a link.
     row(&["--fault", "receipt-on-another-link"], ALL, TWO_LINKS, 0..=0, 2, 1),
     // The layout follows the length.
@@ -69,15 +75,23 @@ const TABLE: &[Row] = &[
     // The octet that is missing is reserved.
     row(&["--fault", "short-active-test"], &["cmpp2", "cmpp3"], PATIENT, 0..=0, 1, 1),
     // Throttled is not taken: it goes again.
-    row(&["--throttle-first", "3"], ALL, PATIENT, 0..=0, 1, 1),
+    row(&["--throttle-first", "3"], ALL_AND_HTTP, PATIENT, 0..=0, 1, 1),
     // They may have arrived; their slots would be lost for ever, so another link is made.
-    row(&["--fault", "silence=3"], ALL, HASTY, 3..=3, 2, 1),
+    row(&["--fault", "silence=3"], ALL_AND_HTTP, HASTY, 3..=3, 2, 1),
     // The second says nothing new.
-    row(&["--fault", "twice"], ALL, PATIENT, 0..=0, 1, 2),
+    row(&["--fault", "twice"], ALL_AND_HTTP, PATIENT, 0..=0, 1, 2),
     // Sequence numbers join them.
     row(&["--fault", "out-of-order"], ALL, PATIENT, 0..=0, 1, 1),
     // What had left may have arrived, up to the window; the rest goes over the next link.
     row(&["--fault", "close-when-full=8", "--latency", "500ms"], ALL, PATIENT, 8..=16, 2, 1),
+    // It had left, and nobody knows what became of it.
+    row(&["--fault", "cut=3"], HTTP, PATIENT, 3..=3, 0, 1),
+    // A yes that cannot be read is none, and no.
+    row(&["--fault", "garbage=3"], HTTP, PATIENT, 3..=3, 0, 1),
+    // It says that it has not taken them.
+    row(&["--fault", "server-error=3"], HTTP, PATIENT, 0..=0, 0, 1),
+    // Slow is not wrong.
+    row(&["--latency", "1s"], HTTP, PATIENT, 0..=0, 0, 1),
 ];
 
 /// A row at work.
@@ -92,9 +106,9 @@ struct Played<'a> {
 
 impl Played<'_> {
     /// `listen` is the port of the relay to which carriers come that have to.
-    fn start(place: usize, row: &Row, listen: Option<u16>) -> Played<'_> {
+    fn start<'r>(protocol: &str, place: usize, row: &'r Row, listen: Option<u16>) -> Played<'r> {
         let mut arguments: Vec<String> = row.sink.iter().map(|&word| word.to_owned()).collect();
-        if let Some(listen) = listen {
+        if let Some(listen) = listen.filter(|_| protocol == "sgip") {
             arguments.extend(["--sgip-callback".to_owned(), format!("127.0.0.1:{listen}")]);
             arguments.extend(["--sgip-login".to_owned(), format!("c{place}")]);
         }
@@ -104,6 +118,30 @@ impl Played<'_> {
 
     fn section(&self, protocol: &str, listen: Option<u16>) -> String {
         let (place, port, keys) = (self.place, self.carrier.0.port, self.row.keys);
+        if protocol == "http" {
+            let listen = listen.unwrap_or_default();
+            return format!(
+                r#"
+[[carrier]]
+name = "c{place}"
+protocol = "http"
+description = "generic"
+endpoint = "http://127.0.0.1:{port}"
+from = "10690001"
+rate = "1000/s"
+listen = "127.0.0.1:{listen}"
+callback_token = "0123456789abcdef"
+callback_url = "http://127.0.0.1:{listen}"
+{keys}
+[carrier.account]
+api_key = "888888"
+
+[[sms_route]]
+prefixes = ["+86138{place:02}"]
+carriers = ["c{place}"]
+"#
+            );
+        }
         let own = match listen {
             None => "enquire_interval = \"1s\"".to_owned(),
             Some(listen) => format!(
@@ -173,7 +211,7 @@ carriers = ["c{place}"]
     }
 
     /// All that must be true in the end.
-    fn judge(&mut self, relay: &Relay) {
+    fn judge(&mut self, protocol: &str, relay: &Relay) {
         let (row, sink) = (self.row, self.row.sink);
         let ends = self.ends(relay);
         let count = |end: &str| ends.get(end).map_or(0, Vec::len);
@@ -186,7 +224,10 @@ carriers = ["c{place}"]
         let texts_lost = if lost == 0 { 0..=0 } else { 1..=lost };
         assert!(texts_lost.contains(&(unknown as u64)), "{sink:?}: {unknown} texts for {lost} parts");
         // Parts of a text that is unknown already do not leave.
-        assert!(sent + lost <= PARTS && (lost > 0 || sent == PARTS), "{sink:?}: {sent} sent, {lost} unanswered");
+        assert!(
+            sent + lost <= parts(protocol) && (lost > 0 || sent == parts(protocol)),
+            "{sink:?}: {sent} sent, {lost} unanswered"
+        );
 
         // The carrier is up and empty again, and takes what comes.
         eventually(&format!("{sink:?}: up, and no slot taken"), SOON, || {
@@ -210,7 +251,8 @@ carriers = ["c{place}"]
         self.carrier.wait_for_count("parts", SOON, taken);
         self.carrier
             .wait_for_count("receipts_acknowledged", PATIENCE, |n| n % row.receipts == 0 && taken(n / row.receipts));
-        self.carrier.wait_for_count("binds", SOON, |n| n == row.links);
+        // By HTTP connections come and go.
+        self.carrier.wait_for_count("binds", SOON, |n| n == if protocol == "http" { 0 } else { row.links });
     }
 }
 
@@ -222,9 +264,9 @@ fn long_text() -> String {
 fn all_faults_by(protocol: &str) {
     let rows = TABLE.iter().filter(|row| row.protocols.contains(&protocol));
     // All carriers come to one place, each with its own name.
-    let silent = (protocol == "sgip").then(SilentPort::take);
+    let silent = ["sgip", "http"].contains(&protocol).then(SilentPort::take);
     let listen = silent.as_ref().map(|silent| silent.port);
-    let mut played: Vec<_> = rows.enumerate().map(|(place, row)| Played::start(place, row, listen)).collect();
+    let mut played: Vec<_> = rows.enumerate().map(|(place, row)| Played::start(protocol, place, row, listen)).collect();
     let sections: String = played.iter().map(|one| one.section(protocol, listen)).collect();
     // What was not answered is to be seen, not sent once more (which `codes.rs` shows).
     let extra = format!("{sections}\n[queue.transactional]\nresend_unanswered = false\n");
@@ -234,7 +276,7 @@ fn all_faults_by(protocol: &str) {
         (0..SHORT).for_each(|n| one.post(&relay, &format!("text {n}")));
     }
     for one in &mut played {
-        one.judge(&relay);
+        one.judge(protocol, &relay);
     }
     let distrusted = relay.log().contains("is not what we would make of our password");
     assert_eq!(distrusted, AUTHENTIC.contains(&protocol), "a wrong authenticator is told");
@@ -258,6 +300,11 @@ fn nothing_is_lost_or_doubled_by_cmpp_3() {
 #[test]
 fn nothing_is_lost_or_doubled_by_smgp() {
     all_faults_by("smgp");
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_by_http() {
+    all_faults_by("http");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod dane;
 mod encodings;
 mod faults;
 mod full_disk;
+mod http_carriers;
 mod interop;
 mod lifecycle;
 mod mail;

@@ -22,10 +22,6 @@ fn carriers_and_text_routes_find_each_other() {
         "relay.toml:17: sms_route[0].carriers[0]: unknown carrier \"cmc-1\"; did you mean \"cmcc-1\"? (one of cmcc-1)",
     );
     check(
-        &format!("{}[[sms_route]]\nprefixes = [\"+86\"]\ncarriers = [\"cmcc-1\"]\n", CARRIER.replace("smpp", "http")),
-        "relay.toml:11: carrier[0].protocol: protocol \"http\" is not yet supported; this version speaks \"smpp\", \"cmpp2\", \"cmpp3\", \"smgp\" and \"sgip\"",
-    );
-    check(
         &CARRIER.replace("\"GOOD\"", "\"BAD\""),
         "relay.toml:14: carrier[0].password_env: environment variable BAD is not set; set it in the environment of the relay, and of check",
     );

@@ -17,7 +17,6 @@ mod connection;
 mod courier;
 mod dane;
 mod hosts;
-mod https;
 mod locate;
 mod mta_sts;
 mod options;

@@ -19,7 +19,7 @@ use super::message::Taken;
 use super::outcome::{Counted, Tally};
 use super::pace::{Pace, Turnstile};
 use super::slots::{Job, NoSlot, PartAnswer, Slot, Slots};
-use super::{Callback, Inbound, Options, OptionsError, dial};
+use super::{Callback, Inbound, Options, OptionsError, dial, http};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
 use crate::model::{
@@ -140,8 +140,11 @@ impl Carrier {
         let shared = Arc::new(Shared { options, clock, slots, pace, inbound, series });
         let (phase, watched) = watch::channel(Phase::Running);
         let mut tasks = JoinSet::new();
-        for bind in 0..binds {
-            tasks.spawn(dial::keep_bound(Arc::clone(&shared), bind, watched.clone()));
+        match shared.options.protocol.http().cloned() {
+            Some(account) => drop(tasks.spawn(http::keep_up(Arc::clone(&shared), account, watched))),
+            None => (0..binds).for_each(|bind| {
+                tasks.spawn(dial::keep_bound(Arc::clone(&shared), bind, watched.clone()));
+            }),
         }
         Ok(Arc::new(Self { shared, phase, tasks: Mutex::new(tasks), places }))
     }
@@ -154,6 +157,11 @@ impl Carrier {
     /// Its settings.
     pub fn options(&self) -> &Options {
         &self.shared.options
+    }
+
+    /// What its links share.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// How the carrier comes to us, if it does.

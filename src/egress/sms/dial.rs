@@ -114,32 +114,32 @@ pub(super) async fn connect(options: &Options) -> Result<(TcpStream, SocketAddr)
 }
 
 /// Returns once the carrier is draining or closing.
-async fn until_stopping(phase: &mut watch::Receiver<Phase>) {
+pub(super) async fn until_stopping(phase: &mut watch::Receiver<Phase>) {
     // An error means that the handle is gone.
     let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
 }
 
 /// Growing, jittered pauses.
 #[derive(Debug)]
-struct Backoff {
+pub(super) struct Backoff {
     min: Duration,
     max: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    fn new(min: Duration, max: Duration) -> Self {
+    pub(super) fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, next: min }
     }
 
     /// Half to all of the current pause; the one after it is twice as long.
-    fn pause(&mut self) -> Duration {
+    pub(super) fn pause(&mut self) -> Duration {
         let whole = self.next;
         self.next = whole.saturating_mul(2).min(self.max);
         whole.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.next = self.min;
     }
 

@@ -34,7 +34,8 @@ impl Taken {
         }
         let from = consignment.envelope.text().and_then(|text| text.from.as_ref()).or(options.source.as_ref());
         let expires_at = consignment.envelope.expires_at;
-        let text = Text { from: from.cloned(), to: number.clone(), cut, expires_at };
+        let (id, words) = (consignment.envelope.id, text.clone());
+        let text = Text { id, words, from: from.cloned(), to: number.clone(), cut, expires_at };
         Ok(Self { progress, text: Arc::new(text) })
     }
 

@@ -18,12 +18,14 @@
 //!
 //! Joined here: `options`, `message` (envelope → parts), `handset` (what comes back), `pace` (rate), `slots` (windows), `dial`
 //! (connect, bind, again), `callback` (where carriers come to us), `link` (one bound connection), `outcome` (answers → outcome), `carrier` (the handle), and `protocol`,
-//! behind which SMPP, CMPP, SMGP and SGIP are: none of the others knows which of them is spoken.
+//! behind which SMPP, CMPP, SMGP and SGIP are: none of the others knows which of them is spoken. `http` is for carriers that are asked
+//! by HTTP, which have requests for links.
 
 mod callback;
 mod carrier;
 mod dial;
 mod handset;
+pub mod http;
 mod link;
 mod message;
 mod options;

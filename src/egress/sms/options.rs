@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 
 pub use self::sgip::{Callback, Sgip};
+use super::http::{self, Http};
 use super::protocol::sgip::Admission;
 use super::protocol::{self, Cut, Login};
 use crate::clock::{Mono, Timestamp};
@@ -103,6 +104,8 @@ pub enum Protocol {
     Smgp(Smgp),
     /// SGIP 1.2.
     Sgip(Sgip),
+    /// HTTP, as a description says.
+    Http(Http),
 }
 
 impl Protocol {
@@ -110,7 +113,15 @@ impl Protocol {
     pub fn callback(&self) -> Option<&Callback> {
         match self {
             Self::Sgip(account) => Some(&account.callback),
-            Self::Smpp(_) | Self::Cmpp(_) | Self::Smgp(_) => None,
+            Self::Smpp(_) | Self::Cmpp(_) | Self::Smgp(_) | Self::Http(_) => None,
+        }
+    }
+
+    /// How the carrier is asked by HTTP, if it is.
+    pub fn http(&self) -> Option<&Http> {
+        match self {
+            Self::Http(account) => Some(account),
+            Self::Smpp(_) | Self::Cmpp(_) | Self::Smgp(_) | Self::Sgip(_) => None,
         }
     }
 }
@@ -274,7 +285,10 @@ impl Options {
     /// The first setting that is out of bounds.
     pub fn check(&self) -> Result<(), OptionsError> {
         let bad = |option, expected| Err(OptionsError { option, expected });
-        self.login(0, Timestamp(0), Mono(0), &mut BytesMut::new())?;
+        match &self.protocol {
+            Protocol::Http(account) => account.check()?,
+            _ => drop(self.login(0, Timestamp(0), Mono(0), &mut BytesMut::new())?),
+        }
         if !(1..=BINDS_MAX).contains(&self.binds) {
             return bad("binds", "1 to 64");
         }
@@ -316,6 +330,7 @@ impl Options {
             Protocol::Cmpp(account) => protocol::cmpp::login(self, account, wall, out),
             Protocol::Smgp(account) => protocol::smgp::login(self, account, account.logins.of(bind), wall, out),
             Protocol::Sgip(account) => protocol::sgip::login(self, account, wall, out),
+            Protocol::Http(_) => Err(OptionsError { option: "protocol", expected: "one with binds" }),
         }
     }
 
@@ -326,6 +341,7 @@ impl Options {
             Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference),
             Protocol::Smgp(_) => protocol::smgp::cut(text, reference),
             Protocol::Sgip(_) => protocol::sgip::cut(text, reference),
+            Protocol::Http(_) => http::cut(text),
         }
     }
 
@@ -338,7 +354,7 @@ impl Options {
     pub(super) fn admission(&self) -> Admission {
         match &self.protocol {
             Protocol::Sgip(account) => protocol::sgip::admission(account),
-            Protocol::Smpp(_) | Protocol::Cmpp(_) | Protocol::Smgp(_) => Admission::Unknown,
+            Protocol::Smpp(_) | Protocol::Cmpp(_) | Protocol::Smgp(_) | Protocol::Http(_) => Admission::Unknown,
         }
     }
 }

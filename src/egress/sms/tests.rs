@@ -23,12 +23,12 @@ use crate::wire::smpp::{Body, COctets, CommandStatus, Framer, Pdu, ShortMessage,
 mod cmpp;
 mod handset;
 mod sgip;
-mod sink;
+pub(super) mod sink;
 mod smgp;
 
 use sink::{Simulated, Sink};
 
-struct Begun;
+pub(super) struct Begun;
 impl AttemptBegun for Begun {}
 
 /// The other end of a link, led by hand.
@@ -153,7 +153,7 @@ impl Bench {
     }
 }
 
-fn consignment(text: &str) -> Consignment {
+pub(super) fn consignment(text: &str) -> Consignment {
     let now = SystemClock::new().now();
     let text = SmsText::new(text).unwrap();
     let parts = vec![PartState::Waiting; sms::plan(&text).count];

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::faults::{ANSWER_LAG, Fault, GATHERED_FOR, Gate};
-use super::receipts::Waiting;
+use super::receipts::{Spoken, Waiting};
 use super::talk::{Over, Said, Submission, Talk, Verdict};
-use super::{ReceivedText, Shared, count};
+use super::{ReceivedText, Shared, count, http};
 use crate::clock::Mono;
 use crate::model::ReceiptState;
 
@@ -33,7 +33,13 @@ const CALLS: u64 = u64::MAX;
 
 /// Serves a connection that a client has made until either side ends it; `link` is its number.
 pub(super) async fn serve(stream: TcpStream, link: u64, shared: Arc<Shared>) {
-    run(stream, link, Talk::new(), BytesMut::new(), shared).await;
+    // A method of HTTP begins with a letter, the length of a PDU with 0.
+    let mut first = [0];
+    match tokio::time::timeout(BIND_TIMEOUT, stream.peek(&mut first)).await {
+        Ok(Ok(1)) if first[0].is_ascii_alphabetic() => http::serve(stream, link, shared).await,
+        Ok(Ok(1)) => run(stream, link, Talk::new(), BytesMut::new(), shared).await,
+        _ => {}
+    }
 }
 
 /// The same, of one that we have made to a client of SGIP.
@@ -66,6 +72,26 @@ async fn run(stream: TcpStream, link: u64, talk: Talk, out: BytesMut, shared: Ar
         count(&connection.shared.counters.calls_refused);
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.writer.write_all_buf(&mut connection.out)).await;
+}
+
+impl Shared {
+    /// Why the `nth` part of all is not taken.
+    pub(super) fn judge(&self, nth: u64, spoken: Spoken) -> Option<Verdict> {
+        let (options, counters) = (&self.options, &self.counters);
+        if nth <= options.throttle_first || fastrand::f64() < options.throttle_share {
+            count(&counters.throttled);
+            return Some(Verdict::Throttled);
+        }
+        if fastrand::f64() < options.refuse_share {
+            count(&counters.refused);
+            return Some(Verdict::Refused);
+        }
+        if self.receipts.of(spoken).is_full() {
+            count(&counters.queue_full);
+            return Some(Verdict::QueueFull);
+        }
+        None
+    }
 }
 
 struct Connection {
@@ -126,7 +152,7 @@ impl Connection {
         match said {
             Said::Submission(sequence, submission) => {
                 let nth = self.shared.counters.submissions.fetch_add(1, Ordering::Relaxed) + 1;
-                let answer = match self.judge(nth) {
+                let answer = match self.shared.judge(nth, self.talk.spoken()) {
                     None => self.take(sequence, submission).await,
                     Some(verdict) => self.talk.refused(&self.shared, sequence, verdict),
                 };
@@ -167,24 +193,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Why the `nth` part of all is not taken.
-    fn judge(&self, nth: u64) -> Option<Verdict> {
-        let (options, counters) = (&self.shared.options, &self.shared.counters);
-        if nth <= options.throttle_first || fastrand::f64() < options.throttle_share {
-            count(&counters.throttled);
-            return Some(Verdict::Throttled);
-        }
-        if fastrand::f64() < options.refuse_share {
-            count(&counters.refused);
-            return Some(Verdict::Refused);
-        }
-        if self.shared.receipts.of(self.talk.spoken()).is_full() {
-            count(&counters.queue_full);
-            return Some(Verdict::QueueFull);
-        }
-        None
-    }
-
     /// Takes a part; the answer to it.
     async fn take(&mut self, sequence: u32, submission: Submission) -> Bytes {
         let shared = &self.shared;
@@ -214,6 +222,7 @@ impl Connection {
                 source: submission.source,
                 destination: submission.destination,
                 reply: None,
+                url: None,
             };
             let receipts = shared.receipts.of(receipt.spoken);
             if shared.plays(Fault::Twice) {
@@ -241,6 +250,7 @@ impl Connection {
                     source: last.source.clone(),
                     destination: last.destination.clone(),
                     reply: Some(part),
+                    url: None,
                 });
             }
         }

@@ -46,6 +46,12 @@ pub enum Fault {
     OutOfOrder,
     /// The first link with so many answers held back is closed, and they are never given.
     CloseWhenFull(u64),
+    /// So many parts at first are taken, and their connections are cut without an answer (HTTP).
+    Cut(u64),
+    /// So many parts at first are taken and answered with something else than was agreed (HTTP).
+    Garbage(u64),
+    /// So many parts at first are not taken, and answered 500 (HTTP).
+    ServerError(u64),
 }
 
 /// How a [`Fault`] is written.
@@ -58,7 +64,7 @@ enum Form {
 }
 
 /// Every fault's word, and what it means.
-const WORDS: [(&str, Form, &str); 11] = [
+const WORDS: [(&str, Form, &str); 14] = [
     (
         "wrong-authenticator",
         Form::Word(Fault::WrongAuthenticator),
@@ -82,6 +88,9 @@ const WORDS: [(&str, Form, &str); 11] = [
         Form::Counted(Fault::CloseWhenFull),
         "the first link on which --latency holds N answers back is closed",
     ),
+    ("cut", Form::Counted(Fault::Cut), "the first N parts are taken and their connections cut (HTTP)"),
+    ("garbage", Form::Counted(Fault::Garbage), "the first N parts are taken and answered with a web page (HTTP)"),
+    ("server-error", Form::Counted(Fault::ServerError), "the first N parts are not taken but answered 500 (HTTP)"),
 ];
 
 impl Fault {
@@ -126,6 +135,21 @@ impl Faults {
     /// True if the `nth` part of all, from 1, is not answered.
     pub(super) fn silences(&self, nth: u64) -> bool {
         self.0.iter().any(|fault| matches!(*fault, Fault::Silence(first) if nth <= first))
+    }
+
+    /// True if the connection of the `nth` part of all, from 1, is cut.
+    pub(super) fn cuts(&self, nth: u64) -> bool {
+        self.0.iter().any(|fault| matches!(*fault, Fault::Cut(first) if nth <= first))
+    }
+
+    /// True if the `nth` part of all, from 1, is answered with something else.
+    pub(super) fn garbles(&self, nth: u64) -> bool {
+        self.0.iter().any(|fault| matches!(*fault, Fault::Garbage(first) if nth <= first))
+    }
+
+    /// True if the `nth` part of all, from 1, is answered 500.
+    pub(super) fn breaks(&self, nth: u64) -> bool {
+        self.0.iter().any(|fault| matches!(*fault, Fault::ServerError(first) if nth <= first))
     }
 
     /// True if a link with so many answers held back is closed.

@@ -1,5 +1,5 @@
-//! A carrier to try things with: an SMPP 3.4 message centre and a gateway of CMPP 2.0 and 3.0, of SMGP 3.0 and 1.3 and of SGIP
-//! 1.2, on real sockets.
+//! A carrier to try things with: an SMPP 3.4 message centre, a gateway of CMPP 2.0 and 3.0, of SMGP 3.0 and 1.3 and of SGIP
+//! 1.2, and an endpoint of HTTP, on real sockets.
 //!
 //! **What.** Tells from a client's first octets what it speaks, takes binds and texts, puts long texts together, hands each whole text to whoever asked for it, and sends
 //! delivery receipts and what handsets answer, all as slowly, forgetfully, grumpily or [wrongly](Fault) as its [`Options`] say. Behind
@@ -17,6 +17,7 @@ mod assembly;
 mod connection;
 mod faults;
 mod handsets;
+mod http;
 mod receipts;
 mod talk;
 
@@ -289,6 +290,8 @@ impl CarrierSim {
         if let Some(callback) = self.shared.options.sgip_callback.clone() {
             calls.spawn(call_back(callback, Arc::clone(&self.shared)));
         }
+        let by_http = Arc::clone(&self.shared);
+        calls.spawn(async move { match http::call_back(by_http).await {} });
         loop {
             tokio::select! {
                 () = &mut shutdown => return Ok(()),

@@ -1,6 +1,7 @@
 //! The receipts, and the parts of what handsets answer, that wait to be sent, over whichever connection can.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -27,6 +28,8 @@ pub(super) struct Waiting {
     pub(super) destination: Party,
     /// It is no receipt: the handset at the destination sends this.
     pub(super) reply: Option<ReplyPart>,
+    /// Where it goes, by HTTP.
+    pub(super) url: Option<Arc<str>>,
 }
 
 /// What is spoken on a connection; a receipt goes back in what its text came in.
@@ -36,6 +39,7 @@ pub(super) enum Spoken {
     Cmpp,
     Smgp,
     Sgip,
+    Http,
 }
 
 /// All that wait, by what their texts came in.
@@ -45,12 +49,13 @@ pub(super) struct AllReceipts {
     cmpp: Receipts,
     smgp: Receipts,
     sgip: Receipts,
+    http: Receipts,
 }
 
 impl AllReceipts {
     pub(super) fn new(most: usize) -> Self {
         let none = || Receipts::new(most);
-        Self { smpp: none(), cmpp: none(), smgp: none(), sgip: none() }
+        Self { smpp: none(), cmpp: none(), smgp: none(), sgip: none(), http: none() }
     }
 
     pub(super) fn of(&self, spoken: Spoken) -> &Receipts {
@@ -59,6 +64,7 @@ impl AllReceipts {
             Spoken::Cmpp => &self.cmpp,
             Spoken::Smgp => &self.smgp,
             Spoken::Sgip => &self.sgip,
+            Spoken::Http => &self.http,
         }
     }
 }

@@ -12,19 +12,18 @@
 
 mod caps;
 mod ledger;
-mod template;
 mod words;
 
 use std::sync::Arc;
 
 pub use caps::{Cap, Capped, Caps, Counted, Per, Text};
 pub use ledger::{Budget, Ledger, Overspent, Spent};
-pub use template::{Misfit, Template, TemplateError};
 pub use words::{BlockedWords, WordsError};
 
 use super::{Client, Refusal};
 use crate::model::{Class, ClientName, Number, SmsText};
 use crate::sms::split_signature;
+pub use crate::sms::{Misfit, Template, TemplateError};
 
 /// The country whose rules these are.
 const CHINA: &str = "+86";

@@ -262,6 +262,38 @@ impl Gateway {
     }
 }
 
+/// A vendor's HTTP endpoint, which judges requests by the vendor's own code.
+#[derive(Debug)]
+pub struct Vendor(pub Peer);
+
+impl Vendor {
+    /// Starts one of that name for an account of this key and secret.
+    pub fn start(name: &str, key: &str, secret: &str) -> Self {
+        let python = test_peers().join("vendors/bin/python");
+        assert!(python.exists(), "{} is missing: tests/run installs it", python.display());
+        let mut command = Command::new(python);
+        command.arg(script("http_vendor.py")).args([name, key, secret]);
+        Self(Peer::start(command))
+    }
+
+    /// Waits until that many requests have come: what each says, and whether it is right.
+    pub fn wait_for_requests(&self, count: usize) -> Vec<Value> {
+        self.0.wait(&format!("{count} requests at the vendor"), SOON, |said| {
+            let requests: Vec<_> = said.iter().filter(|v| !v["request"].is_null()).cloned().collect();
+            (requests.len() >= count).then_some(requests)
+        })
+    }
+
+    /// Brings something to the relay; the answer's status and body.
+    pub fn post(&mut self, order: &Value) -> (u64, String) {
+        let answers = |said: &[Value]| said.iter().filter(|v| !v["posted"].is_null()).cloned().collect::<Vec<_>>();
+        let before = answers(&self.0.said_since(0)).len();
+        writeln!(self.0.steering.as_mut().unwrap(), "{order}").unwrap();
+        let answer = self.0.wait("the relay's answer", SOON, |said| answers(said).get(before).cloned());
+        (answer["posted"].as_u64().unwrap(), answer["body"].as_str().unwrap().to_owned())
+    }
+}
+
 /// The binary's own carrier, which speaks what its client speaks.
 #[derive(Debug)]
 pub struct OwnCarrier(pub Peer);

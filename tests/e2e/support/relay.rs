@@ -35,6 +35,8 @@ pub struct Listeners {
     pub admin: String,
     /// Where gateways of SGIP come to.
     pub sgip: Vec<String>,
+    /// Where carriers come to by HTTP.
+    pub callbacks: Vec<String>,
 }
 
 /// The id in a positive reply to the end of a mail's data.

@@ -8,17 +8,15 @@
 //! **Fails how.** [`FetchError`]: a kind for the metrics and words for the log. The peer's bytes are read by hyper.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use hyper::body::Body;
 use hyper::{Request, StatusCode, header};
 use rustls::ClientConfig;
 
-use super::super::https::{self, Answer, Whole};
 use super::MtaStsOptions;
 use super::record::{self, StsPolicy};
 use crate::dns::Resolver;
+use crate::egress::https::{self, Answer, Whole};
 use crate::model::Domain;
 use crate::net::AddressPolicy;
 use crate::net::tls::TlsError;
@@ -27,7 +25,7 @@ use crate::net::tls::TlsError;
 const PATH: &str = "/.well-known/mta-sts.txt";
 
 /// Why there is no policy; its kind may also be `policy`: what came is none.
-pub(super) use super::super::https::HttpsError as FetchError;
+pub(super) use crate::egress::https::HttpsError as FetchError;
 
 impl FetchError {
     /// There is nobody to trust.
@@ -82,14 +80,7 @@ async fn body(host: &str, mut answer: Answer, most: usize) -> Result<String, Fet
     if !essence.eq_ignore_ascii_case("text/plain") {
         return Err(error("http", format!("{host} serves something else than text/plain")));
     }
-    let body = response.body_mut();
-    let mut text = Vec::new();
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-        let Ok(data) = frame.map_err(|e| error("http", format!("{host}: {e}")))?.into_data() else { continue };
-        if text.len() + data.len() > most {
-            return Err(error("policy", format!("the policy of {host} is longer than {most} bytes")));
-        }
-        text.extend_from_slice(&data);
-    }
+    let text = https::whole(response.body_mut(), most).await.map_err(|e| error("http", format!("{host}: {e}")))?;
+    let text = text.ok_or_else(|| error("policy", format!("the policy of {host} is longer than {most} bytes")))?;
     String::from_utf8(text).map_err(|_| error("policy", format!("what {host} serves is not text")))
 }

@@ -11,8 +11,8 @@ use std::fmt;
 use hyper::{Request, header};
 
 use super::super::MailEgress;
-use super::super::https::{HttpsError, Reach, Whole};
 use super::record::HttpsUrl;
+use crate::egress::https::{HttpsError, Reach, Whole};
 use crate::net::AddressPolicy;
 use crate::net::tls;
 

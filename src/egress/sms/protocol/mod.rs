@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::HandsetMessage;
 use crate::clock::{Mono, Timestamp};
-use crate::model::{EnhancedStatus, Number, ReceiptState, SenderId};
+use crate::model::{EnhancedStatus, MessageId, Number, ReceiptState, SenderId, SmsText};
 use crate::sms::{self, Alphabet, Concatenation};
 use crate::wire::Meaning;
 use crate::wire::framing::{Framed, Framer};
@@ -42,6 +42,10 @@ pub(super) struct Cut {
 /// A text taken apart: what its parts share, and what they hold.
 #[derive(Debug)]
 pub(super) struct Text {
+    /// What we call it.
+    pub(super) id: MessageId,
+    /// The words.
+    pub(super) words: SmsText,
     /// From whom, if anybody says so.
     pub(super) from: Option<SenderId>,
     /// To whom.
@@ -163,7 +167,7 @@ fn gateway_alphabet(format: u8) -> Alphabet {
 }
 
 /// Gateways write eleven digits, with 86 in front or without (C3 section 8.4.5.1); a pseudonym is no number.
-fn gateway_number(written: String) -> String {
+pub(super) fn gateway_number(written: String) -> String {
     let digits = written.trim_start_matches('+');
     match digits {
         _ if !digits.bytes().all(|b| b.is_ascii_digit()) || digits.len() < 11 => written,
@@ -186,7 +190,7 @@ fn international(digits: &str) -> String {
 }
 
 /// Eleven digits that are a number of a mobile in China, without the country's code.
-fn is_chinese_mobile(digits: &str) -> bool {
+pub(super) fn is_chinese_mobile(digits: &str) -> bool {
     digits.len() == 11 && digits.starts_with('1') && digits.bytes().all(|b| b.is_ascii_digit())
 }
 

@@ -321,7 +321,7 @@ mod tests {
 
     use super::super::Text;
     use super::*;
-    use crate::model::Number;
+    use crate::model::{MessageId, Number};
 
     fn deliver(change: impl FnOnce(&mut ShortMessage)) -> FromHandset {
         let address = |ton, text| smpp::Address { ton, npi: 1, address: COctets::new("address", text).unwrap() };
@@ -390,10 +390,13 @@ mod tests {
     fn validity_never_reaches_past_the_expiry() {
         let now = Timestamp::parse_rfc3339("2026-11-23T06:24:00Z").unwrap();
         let shown = |form, span| {
+            let words = SmsText::new("hello").unwrap();
             let text = Text {
+                id: MessageId::new(now),
+                cut: cut(&words, 0),
+                words,
                 from: None,
                 to: Number::parse("+8613800138000").unwrap(),
-                cut: cut(&SmsText::new("hello").unwrap(), 0),
                 expires_at: Some(now.plus(span)),
             };
             let part = Part { text: Arc::new(text), index: 0, at: now };

@@ -18,16 +18,16 @@ impl Responsibility for Simulated {
 }
 
 /// Keeps receipts and messages from handsets; each is durable when the test gives it a permit.
-pub(super) struct Sink {
-    pub(super) permits: Semaphore,
-    pub(super) begun: AtomicUsize,
-    pub(super) kept: Mutex<Vec<Receipt>>,
-    pub(super) heard: Mutex<Vec<HandsetMessage>>,
+pub(in crate::egress::sms) struct Sink {
+    pub(in crate::egress::sms) permits: Semaphore,
+    pub(in crate::egress::sms) begun: AtomicUsize,
+    pub(in crate::egress::sms) kept: Mutex<Vec<Receipt>>,
+    pub(in crate::egress::sms) heard: Mutex<Vec<HandsetMessage>>,
     fails: Option<InboundError>,
 }
 
 impl Sink {
-    pub(super) fn new(permits: usize, fails: Option<InboundError>) -> Arc<Self> {
+    pub(in crate::egress::sms) fn new(permits: usize, fails: Option<InboundError>) -> Arc<Self> {
         Arc::new(Self {
             permits: Semaphore::new(permits),
             begun: AtomicUsize::new(0),

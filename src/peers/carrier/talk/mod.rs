@@ -118,7 +118,7 @@ impl Talk {
                 return Ok(None);
             }
             *self = match told(octets) {
-                Spoken::Smpp => Self::Smpp(MessageCentre::new(octets)),
+                Spoken::Smpp | Spoken::Http => Self::Smpp(MessageCentre::new(octets)),
                 Spoken::Cmpp => Self::Cmpp(Gateway::new(octets)),
                 Spoken::Smgp => Self::Smgp(Smgw::new(octets)),
                 Spoken::Sgip => Self::Sgip(Smg::called(octets)),

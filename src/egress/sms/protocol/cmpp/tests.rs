@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use super::super::Text;
 use super::*;
-use crate::model::{Number, Scope, SenderId};
+use crate::model::{MessageId, Number, Scope, SenderId};
 use crate::sms::Alphabet;
 use crate::wire::Meaning;
 
 fn part(content: &str, from: Option<&str>, index: usize) -> Part {
     let at = Timestamp::parse_rfc3339("2026-11-23T18:24:07Z").unwrap();
+    let words = SmsText::new(content).unwrap();
     let text = Text {
+        id: MessageId::new(at),
+        cut: cut(&words, 9),
+        words,
         from: from.map(|from| SenderId::parse(from).unwrap()),
         to: Number::parse("+8613800138000").unwrap(),
-        cut: cut(&SmsText::new(content).unwrap(), 9),
         expires_at: Some(at.plus(Duration::from_secs(300))),
     };
     Part { text: Arc::new(text), index, at }

@@ -1,7 +1,8 @@
-//! One HTTPS request to a host that a stranger's DNS names: an MTA-STS policy fetched, a TLS report handed over.
+//! Being an HTTP client: one HTTPS request to a host that a stranger's DNS names (an MTA-STS policy fetched, a TLS report handed
+//! over) by [`Reach`], and what requests to hosts of the administrator's have in common with it.
 //!
-//! **Promises.** The address policy is applied to the address that is dialled. Redirects are not followed. What comes before the
-//! body is bounded.
+//! **Promises.** [`Reach`] applies the address policy to the address that is dialled. Redirects are not followed. What comes before
+//! the body is bounded, and so is a body that [`whole`] reads.
 //!
 //! **Does not know** what is asked, and how long all of it may take: whoever calls gives up in time.
 //!
@@ -22,6 +23,7 @@ use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -55,6 +57,9 @@ impl fmt::Display for HttpsError {
     }
 }
 
+/// Who we are.
+pub(super) const USER_AGENT: &str = concat!("postrider/", env!("CARGO_PKG_VERSION"));
+
 /// A body that is there already.
 #[derive(Debug)]
 pub(super) struct Whole(Option<Bytes>);
@@ -62,6 +67,12 @@ pub(super) struct Whole(Option<Bytes>);
 impl Whole {
     pub(super) fn new(bytes: impl Into<Bytes>) -> Self {
         Self(Some(bytes.into()).filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// The bytes.
+    #[cfg(test)]
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.0.unwrap_or_default()
     }
 }
 
@@ -88,7 +99,35 @@ impl Body for Whole {
 /// An answer, whose body has yet to be read. The connection ends with it.
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
-    _driving: JoinSet<hyper::Result<()>>,
+    _driving: Driving,
+}
+
+/// What drives a connection; dropped, it ends it.
+pub(super) type Driving = JoinSet<hyper::Result<()>>;
+
+/// Speaks HTTP/1.1 over what is connected.
+pub(super) async fn client<S>(stream: S) -> hyper::Result<(http1::SendRequest<Whole>, Driving)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let building = http1::Builder::new().max_buf_size(HEADER_BYTES_MAX).handshake::<_, Whole>(TokioIo::new(stream));
+    let (sender, connection) = building.await?;
+    let mut driving = JoinSet::new();
+    driving.spawn(connection);
+    Ok((sender, driving))
+}
+
+/// A body as a whole; `None` of one that is longer than `most` bytes.
+pub(super) async fn whole(body: &mut Incoming, most: usize) -> hyper::Result<Option<Vec<u8>>> {
+    let mut read = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if read.len() + data.len() > most {
+            return Ok(None);
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(Some(read))
 }
 
 /// How hosts are reached.
@@ -108,21 +147,12 @@ impl Reach<'_> {
         let authority = if port == 443 { host.to_owned() } else { format!("{host}:{port}") };
         let fields = request.headers_mut();
         fields.insert(header::HOST, authority.parse().map_err(|e| failed(&e))?);
-        fields.insert(
-            header::USER_AGENT,
-            header::HeaderValue::from_static(concat!("postrider/", env!("CARGO_PKG_VERSION"))),
-        );
+        fields.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
         fields.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         let tcp = self.connect(host, port).await?;
         let securing = TlsConnector::from(self.with.clone()).connect(name, tcp).await;
         let secured = securing.map_err(|e| HttpsError::new("tls", format!("{host}: {}", tls::trouble(&e))))?;
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(HEADER_BYTES_MAX)
-            .handshake::<_, Whole>(TokioIo::new(secured))
-            .await
-            .map_err(|e| failed(&e))?;
-        let mut driving = JoinSet::new();
-        driving.spawn(connection);
+        let (mut sender, driving) = client(secured).await.map_err(|e| failed(&e))?;
         let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
         Ok(Answer { response, _driving: driving })
     }

@@ -1,10 +1,10 @@
 //! Registered texts with places for variables: `您的验证码是{code:digits 4-6}，{minutes:number}分钟内有效。`
 //!
 //! **Promises.** What [`Template::render`] makes, [`Template::fits`] knows again. A variable holds what its kind says and nothing
-//! else: no link, no signature, no end of line, whatever the kind. What checking a text costs is bounded by the template: at
-//! most 20 variables of at most 100 characters.
+//! else: no link, no signature, no end of line, whatever the kind; only one without a kind, which [`Template::loose`] allows, holds
+//! anything. What checking a text costs is bounded by the template: at most 20 variables of at most 100 characters.
 //!
-//! **Does not know** where templates are registered with carriers, and whose a template is.
+//! **Does not know** with whom a template is registered, and whose it is.
 //!
 //! **Fails how.** A template that cannot be read, and variables that do not fit, are refused in words that name the variable.
 
@@ -42,6 +42,8 @@ enum Takes {
     Id,
     /// Anything but links, 【】 and control characters.
     Text,
+    /// Anything.
+    Any,
 }
 
 /// Why variables do not fit: which, and what would be right.
@@ -62,6 +64,15 @@ const VARIABLE_CHARS_MAX: usize = 100;
 /// Most variables of a template.
 const VARIABLES_MAX: usize = 20;
 const KINDS: &str = "digits 4-6, number, amount, id 32 or text 20";
+
+impl Piece {
+    fn is(&self, text: Option<&str>) -> bool {
+        match self {
+            Self::Words(words) => text == Some(words),
+            Self::Variable { kind, .. } => text.is_some_and(|text| kind.takes(text)),
+        }
+    }
+}
 
 impl Kind {
     /// `digits 4-6`, `number`, `amount`, `id 32`, `text 20`.
@@ -96,6 +107,7 @@ impl Kind {
                 Takes::Text => {
                     !value.contains(|c: char| c.is_control() || matches!(c, '【' | '】')) && !holds_link(value)
                 }
+                Takes::Any => true,
             }
     }
 }
@@ -109,6 +121,7 @@ impl fmt::Display for Kind {
             Takes::Amount => f.write_str("an amount, such as 12.50"),
             Takes::Id => write!(f, "at most {most} ASCII letters, digits, - and _"),
             Takes::Text => write!(f, "1 to {most} characters without links, 【 and 】"),
+            Takes::Any => write!(f, "1 to {most} characters"),
         }
     }
 }
@@ -155,11 +168,33 @@ impl Template {
 
     /// Could this text have been made from it?
     pub fn fits(&self, text: &str) -> bool {
-        // Places in the text, in bytes, up to which the pieces so far may reach.
-        let mut reached = vec![0];
+        self.reached(text).last().is_some_and(|ends| ends.contains(&text.len()))
+    }
+
+    /// The variables of a text that could have been made from it, in their order, with what they hold; where there is a choice, the
+    /// later ones hold less.
+    pub fn values<'t>(&self, text: &'t str) -> Option<Vec<(&str, &'t str)>> {
+        let reached = self.reached(text);
+        let mut end = text.len();
+        reached.last().filter(|ends| ends.contains(&end))?;
+        let mut values = Vec::new();
+        for (piece, starts) in self.pieces.iter().zip(&reached).rev() {
+            let start = *starts.iter().rev().find(|start| piece.is(text.get(**start..end)))?;
+            if let Piece::Variable { name, .. } = piece {
+                values.push((&**name, &text[start..end]));
+            }
+            end = start;
+        }
+        values.reverse();
+        Some(values)
+    }
+
+    /// Places in the text, in bytes, up to which the pieces may reach: at first, and after each.
+    fn reached(&self, text: &str) -> Vec<Vec<usize>> {
+        let mut reached = vec![vec![0]];
         for piece in &self.pieces {
             let mut next: Vec<usize> = Vec::new();
-            for &at in &reached {
+            for &at in reached.last().into_iter().flatten() {
                 let rest = &text[at..];
                 match piece {
                     Piece::Words(words) if rest.starts_with(words.as_str()) => next.push(at + words.len()),
@@ -172,9 +207,17 @@ impl Template {
             }
             next.sort_unstable();
             next.dedup();
-            reached = next;
+            reached.push(next);
         }
-        reached.contains(&text.len())
+        reached
+    }
+
+    /// Reads one whose variables may have no kind: those hold 1 to 100 characters, whatever they are.
+    ///
+    /// # Errors
+    /// [`TemplateError`].
+    pub fn loose(text: &str) -> Result<Self, TemplateError> {
+        Self::read(text, Some(Kind { takes: Takes::Any, least: 1, most: VARIABLE_CHARS_MAX }))
     }
 
     fn variables(&self) -> impl Iterator<Item = (&str, Kind)> {
@@ -189,6 +232,12 @@ impl FromStr for Template {
     type Err = TemplateError;
 
     fn from_str(text: &str) -> Result<Self, TemplateError> {
+        Self::read(text, None)
+    }
+}
+
+impl Template {
+    fn read(text: &str, kindless: Option<Kind>) -> Result<Self, TemplateError> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((words, behind)) = rest.split_once('{') {
@@ -197,13 +246,14 @@ impl FromStr for Template {
             }
             let (inside, behind) =
                 behind.split_once('}').ok_or_else(|| TemplateError("a { without its }".to_owned()))?;
-            let (name, kind) = inside.split_once(':').unwrap_or((inside, ""));
+            let (name, kind) = inside.split_once(':').map_or((inside, None), |(name, kind)| (name, Some(kind)));
             let name = name.trim();
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
                 return Err(TemplateError(format!("\"{name}\" is no name of a variable: ASCII letters, digits and _")));
             }
-            let kind = Kind::parse(kind).ok_or_else(|| TemplateError(format!("{{{inside}}}: expected {KINDS}")))?;
-            if let (Some(Piece::Variable { .. }), Takes::Text) = (pieces.last(), kind.takes) {
+            let kind = kind.map_or(kindless, Kind::parse);
+            let kind = kind.ok_or_else(|| TemplateError(format!("{{{inside}}}: expected {KINDS}")))?;
+            if let (Some(Piece::Variable { .. }), Takes::Text | Takes::Any) = (pieces.last(), kind.takes) {
                 return Err(TemplateError(format!("{{{inside}}}: nothing stands between it and the variable before")));
             }
             pieces.push(Piece::Variable { name: name.into(), kind });
@@ -305,6 +355,21 @@ mod tests {
     }
 
     #[test]
+    fn a_texts_variables_are_read_out_of_it() {
+        let loose = Template::loose("您的验证码是{1}，{minutes}分钟内有效").unwrap();
+        let code = "您的验证码是123456，5分钟内有效";
+        assert_eq!(loose.values(code), Some(vec![("1", "123456"), ("minutes", "5")]));
+        assert_eq!(loose.values("您的验证码是123456，分钟内有效"), None);
+        let order = template("{who:text 10}，订单{order:id 20}已发货{note:text 20}");
+        let values = order.values("订单，订单A1已发货，请查收").unwrap();
+        assert_eq!(values, [("who", "订单"), ("order", "A1"), ("note", "，请查收")]);
+        let either = Template::loose("{a}，{b}").unwrap();
+        assert_eq!(either.values("1，2，3"), Some(vec![("a", "1，2"), ("b", "3")]));
+        let next = "{a}{b}";
+        assert!(Template::loose(next).is_err(), "nothing says where the one ends");
+    }
+
+    #[test]
     fn a_template_that_cannot_be_read_says_why() {
         for (text, why) in [
             ("码{code", "a { without its }"),
@@ -328,14 +393,16 @@ mod tests {
             let template = template("{who:text 10}的码{code:digits 4-6}，勿告他人");
             if let Ok(text) = rendered(&template, &[("who", &who), ("code", &code)]) {
                 prop_assert!(template.fits(&text));
+                prop_assert_eq!(template.values(&text).map(|values| values[1].1.to_owned()), Some(code.clone()));
                 prop_assert!(!template.fits(&text[..text.len() - 3]));
             }
         }
 
         #[test]
         fn no_text_makes_it_panic(written in "\\PC{0,30}|[a{}:digts0-9 ]{0,40}", text in "\\PC{0,60}") {
-            if let Ok(template) = written.parse::<Template>() {
-                let _ = template.fits(&text);
+            for template in [written.parse(), Template::loose(&written)].into_iter().flatten() {
+                let values = template.values(&text);
+                prop_assert_eq!(values.is_some(), template.fits(&text));
             }
         }
     }
