@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::peer::OwnCarrier;
 use crate::support::relay::{Relay, Settings};
-use crate::support::{PATIENCE, SOON, SilentPort, eventually};
+use crate::support::{PATIENCE, SOON, SilentPort, eventually, long_text};
 
 const ALL: &[&str] = &["smpp", "cmpp2", "cmpp3", "smgp", "sgip"];
 /// All, and who has no links.
@@ -254,11 +254,6 @@ carriers = ["c{place}"]
         // By HTTP connections come and go.
         self.carrier.wait_for_count("binds", SOON, |n| n == if protocol == "http" { 0 } else { row.links });
     }
-}
-
-/// 71 characters: one more than a single part of UCS-2 holds.
-fn long_text() -> String {
-    format!("【小店】{}", "您的订单已发货请注意查收".repeat(6).chars().take(67).collect::<String>())
 }
 
 fn all_faults_by(protocol: &str) {

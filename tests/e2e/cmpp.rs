@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::peer::{Gateway, OwnCarrier, output_of, python};
 use crate::support::relay::{Relay, Settings};
-use crate::support::{PATIENCE, SOON, SilentPort, script};
+use crate::support::{PATIENCE, SOON, SilentPort, long_text, script};
 
 fn relay_to(port: u16, protocol: &str) -> Relay {
     let extra = format!(
@@ -28,25 +28,12 @@ carriers = ["cmpp-1"]
     Relay::start(&Settings { extra, ..Settings::default() })
 }
 
-fn post(relay: &Relay, to: &str, text: &str) -> String {
-    let answer = relay.api("POST", "/v1/sms", &[], &json!({"to": to, "text": text}).to_string());
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
-}
-
-/// 71 characters: one more than a single part holds.
-fn long_text() -> String {
-    let text = format!("【小店】{}", "您的订单已发货请注意查收".repeat(6).chars().take(67).collect::<String>());
-    assert_eq!(text.chars().count(), 71);
-    text
-}
-
 #[test]
 fn a_long_text_travels_as_two_parts_and_its_reports_deliver_it() {
     for protocol in ["cmpp2", "cmpp3"] {
         let carrier = OwnCarrier::start_on(0, &[]);
         let relay = relay_to(carrier.0.port, protocol);
-        let id = post(&relay, "+8613800138000", &long_text());
+        let id = relay.post_text("+8613800138000", &long_text());
         let arrived = carrier.wait_for_texts(1, SOON).remove(0);
         let expected =
             json!({"arrived": "sms", "from": "10690001", "to": "8613800138000", "text": long_text(), "parts": 2});
@@ -64,7 +51,7 @@ fn a_long_text_travels_as_two_parts_and_its_reports_deliver_it() {
 fn a_report_can_say_that_it_did_not_arrive() {
     let carrier = OwnCarrier::start_on(0, &["--undeliverable-share", "1"]);
     let relay = relay_to(carrier.0.port, "cmpp3");
-    relay.reaches(&post(&relay, "+8613800138000", "hello"), "undelivered");
+    relay.reaches(&relay.post_text("+8613800138000", "hello"), "undelivered");
 }
 
 #[test]
@@ -74,7 +61,7 @@ fn flow_control_slows_and_loses_nothing() {
     for protocol in ["cmpp2", "cmpp3"] {
         let carrier = OwnCarrier::start_on(0, &["--throttle-first", &THROTTLED.to_string()]);
         let relay = relay_to(carrier.0.port, protocol);
-        let ids: Vec<_> = (0..TEXTS).map(|n| post(&relay, &format!("+86138{n:08}"), &format!("text {n}"))).collect();
+        let ids: Vec<_> = (0..TEXTS).map(|n| relay.post_text(&format!("+86138{n:08}"), &format!("text {n}"))).collect();
         let texts = carrier.wait_for_texts(TEXTS, PATIENCE);
         let mut words: Vec<_> = texts.iter().map(|t| t["text"].as_str().unwrap()).collect();
         words.sort_unstable();
@@ -95,12 +82,12 @@ fn flow_control_slows_and_loses_nothing() {
 fn a_link_that_was_cut_is_made_again() {
     let silent = SilentPort::take();
     let relay = relay_to(silent.port, "cmpp3");
-    let late = post(&relay, "+8613800138000", "late");
+    let late = relay.post_text("+8613800138000", "late");
     let carrier = OwnCarrier::start_on(silent.port, &[]);
     assert_eq!(carrier.wait_for_texts(1, SOON)[0]["text"], "late");
     relay.reaches(&late, "delivered");
     drop(carrier);
-    let again = post(&relay, "+8613800138000", "again");
+    let again = relay.post_text("+8613800138000", "again");
     let carrier = OwnCarrier::start_on(silent.port, &[]);
     assert_eq!(carrier.wait_for_texts(1, PATIENCE)[0]["text"], "again");
     relay.reaches(&again, "delivered");
@@ -110,7 +97,7 @@ fn a_link_that_was_cut_is_made_again() {
 fn an_independent_decoder_reads_what_we_submit() {
     let gateway = Gateway::start();
     let relay = relay_to(gateway.0.port, "cmpp2");
-    let id = post(&relay, "+8613800138000", &long_text());
+    let id = relay.post_text("+8613800138000", &long_text());
     relay.reaches(&id, "delivered");
     let said = gateway.0.said(|v| Some(v.clone()));
     let connect = said.iter().find(|v| v["pdu"] == "connect").unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::peer::{CmppSp, OwnCarrier, output_of, python};
 use crate::support::relay::{Relay, Settings};
-use crate::support::{PATIENCE, SOON, eventually, script};
+use crate::support::{PATIENCE, SOON, eventually, long_text, script};
 
 /// A relay that serves CMPP, and sends texts to that carrier.
 fn relay_to(carrier: u16, client: &str, more: &str) -> Relay {
@@ -66,17 +66,6 @@ carriers = ["gateway"]
     Relay::start(&Settings { extra, ..Settings::default() })
 }
 
-fn post(relay: &Relay, to: &str, text: &str) -> String {
-    let answer = relay.api("POST", "/v1/sms", &[], &json!({"to": to, "text": text}).to_string());
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
-}
-
-/// 71 characters: one more than a single part holds.
-fn long_text() -> String {
-    format!("【小店】{}", "您的订单已发货请注意查收".repeat(6).chars().take(67).collect::<String>())
-}
-
 fn counted(relay: &Relay, labels: &str) -> Option<u64> {
     relay.metric(&format!("postrider_cmpp_{labels}"))
 }
@@ -129,7 +118,7 @@ fn a_client_that_loses_step_is_cut_off_and_costs_nothing_else() {
     assert!(relay.log().contains("a link is cut off"), "{}", relay.log());
     // What was answered yes goes out; what was not is its client's to send again; the other link has not felt it.
     assert_eq!(carrier.wait_for_texts(1, SOON)[0]["text"], "早");
-    other.reaches(&post(&other, "+8613800138002", "hello"), "delivered");
+    other.reaches(&other.post_text("+8613800138002", "hello"), "delivered");
     assert_eq!(counted(&relay, r#"connections_total{result="cut-off"}"#), Some(1));
     let mut again = CmppSp::start(cmpp(&relay), "900001", "888888");
     again.submit("晚", "13800138001");
@@ -142,12 +131,12 @@ fn reports_and_replies_are_brought_by_both_versions() {
         let carrier = OwnCarrier::start_on(0, &["--reply", "+8613800138001=TD 退"]);
         let relay = relay_to(carrier.0.port, "", "");
         let client = client_of(cmpp(&relay), protocol);
-        let id = post(&client, "+8613800138000", &long_text());
+        let id = client.post_text("+8613800138000", &long_text());
         assert_eq!(carrier.wait_for_texts(1, SOON)[0]["text"], long_text(), "{protocol}");
         let explained = client.explained(&id, SOON, |m| m["status"] == "delivered");
         let parts = explained["recipients"][0]["parts"].as_array().unwrap().clone();
         assert_eq!(parts.iter().map(|p| p["state"].as_str().unwrap()).collect::<Vec<_>>(), ["delivered", "delivered"]);
-        let answered = post(&client, "+8613800138001", "hello");
+        let answered = client.post_text("+8613800138001", "hello");
         let reply = client.event("replied", |event| event["id"] == *answered);
         assert_eq!((&reply["handset"]["text"], &reply["handset"]["to"]), (&json!("TD 退"), &json!("10690001")));
         eventually("all is taken", SOON, || {
@@ -162,7 +151,7 @@ fn what_did_not_arrive_is_reported_so() {
     let carrier = OwnCarrier::start_on(0, &["--undeliverable-share", "1"]);
     let relay = relay_to(carrier.0.port, "", "");
     let client = client_of(cmpp(&relay), "cmpp2");
-    client.reaches(&post(&client, "+8613800138000", "hello"), "undelivered");
+    client.reaches(&client.post_text("+8613800138000", "hello"), "undelivered");
 }
 
 #[test]
@@ -171,7 +160,7 @@ fn reports_are_kept_while_nobody_is_there_and_over_kills() {
     let mut relay = relay_to(carrier.0.port, "", "");
     let gateway = cmpp(&relay);
     let mut client = client_of(gateway, "cmpp3");
-    let ids: Vec<_> = (0..5).map(|n| post(&client, &format!("+861380013800{n}"), &format!("text {n}"))).collect();
+    let ids: Vec<_> = (0..5).map(|n| client.post_text(&format!("+861380013800{n}"), &format!("text {n}"))).collect();
     carrier.wait_for_texts(5, SOON);
     client.kill_9();
     carrier.wait_for_count("receipts_acknowledged", PATIENCE, |n| n == 5);

@@ -39,9 +39,7 @@ then = {then:?}
 
 fn post(relay: &Relay, to: &str, class: &str) -> String {
     let message = json!({"to": to, "text": "your code is 1234", "class": class});
-    let answer = relay.api("POST", "/v1/sms", &[], &message.to_string());
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
+    relay.post_sms(&message)
 }
 
 /// Who a text was handed to, in order.

@@ -66,12 +66,6 @@ impl Bench {
         Self { vendor, relay, _listen: listen }
     }
 
-    fn post(&self, to: &str, text: &str) -> String {
-        let answer = self.relay.api("POST", "/v1/sms", &[], &json!({"to": to, "text": text}).to_string());
-        assert_eq!(answer.status, 202, "{answer:?}");
-        answer.json()["id"].as_str().unwrap().to_owned()
-    }
-
     /// The path of the relay to which the carrier comes, for what.
     fn url(&self, what: &str) -> String {
         format!("http://{}/http-1/{TOKEN}/{what}", self.relay.listeners.callbacks[0])
@@ -104,7 +98,7 @@ fn keys(names: [&str; 2]) -> String {
 fn aliyun_takes_what_is_signed_as_its_own_code_signs_and_brings_receipts_in_batches() {
     let templates = template("SMS_1", CODE_TEXT);
     let mut bench = Bench::start("aliyun", &keys(["access_key_id", "access_key_secret"]), "", &templates);
-    let id = bench.post("+8613800138000", CODE);
+    let id = bench.relay.post_text("+8613800138000", CODE);
     let said = bench.right_request();
     let expected = json!({"PhoneNumbers": "13800138000", "SignName": "小店", "TemplateCode": "SMS_1",
         "TemplateParam": r#"{"code":"123456","minutes":"5"}"#, "OutId": id});
@@ -135,7 +129,7 @@ fn aliyun_takes_what_is_signed_as_its_own_code_signs_and_brings_receipts_in_batc
 fn a_text_that_fits_no_template_is_refused_and_says_so() {
     let templates = template("SMS_1", CODE_TEXT);
     let bench = Bench::start("aliyun", &keys(["access_key_id", "access_key_secret"]), "", &templates);
-    let id = bench.post("+8613800138000", "【小店】您的订单已发货");
+    let id = bench.relay.post_text("+8613800138000", "【小店】您的订单已发货");
     bench.relay.reaches(&id, "undelivered");
     let explained = bench.relay.explained(&id, SOON, |m| m["status"] == "undelivered");
     assert!(explained.to_string().contains("the text fits no [[carrier.template]] of the account"), "{explained}");
@@ -146,7 +140,7 @@ fn a_text_that_fits_no_template_is_refused_and_says_so() {
 fn a_signature_that_aliyun_would_not_make_is_the_accounts_trouble_and_no_secret_is_told() {
     let wrong = format!("access_key_id = \"key-1\"\naccess_key_secret = \"{SECRET}-not\"\n");
     let bench = Bench::start("aliyun", &wrong, "", &template("SMS_1", CODE_TEXT));
-    let id = bench.post("+8613800138000", CODE);
+    let id = bench.relay.post_text("+8613800138000", CODE);
     let request = bench.vendor.wait_for_requests(1).remove(0);
     assert_eq!(request["right"], false, "the judge can say no: {request}");
     let delayed = bench.relay.event("delayed", |e| e["id"] == json!(id));
@@ -158,7 +152,7 @@ fn a_signature_that_aliyun_would_not_make_is_the_accounts_trouble_and_no_secret_
 fn a_call_speaks_a_code() {
     let keys = keys(["access_key_id", "access_key_secret"]);
     let mut bench = Bench::start("aliyun-voice", &keys, "", &template("TTS_1", CODE_TEXT));
-    let id = bench.post("+8613800138000", CODE);
+    let id = bench.relay.post_text("+8613800138000", CODE);
     let said = bench.right_request();
     let expected = json!({"CalledNumber": "13800138000", "TtsCode": "TTS_1", "PlayTimes": "2",
         "TtsParam": r#"{"code":"123456","minutes":"5"}"#, "OutId": id});
@@ -175,7 +169,7 @@ fn tencent_takes_what_is_signed_as_its_own_code_signs() {
     let text = "您的验证码是{1}，{2}分钟内有效";
     let templates = format!("{}signature = \"小店\"\n", template("449739", text));
     let mut bench = Bench::start("tencent", &keys, "", &templates);
-    let id = bench.post("+8613800138000", CODE);
+    let id = bench.relay.post_text("+8613800138000", CODE);
     let said = bench.right_request();
     let expected = json!({"PhoneNumberSet": ["+8613800138000"], "SmsSdkAppId": "1400006666", "SignName": "小店",
         "TemplateId": "449739", "TemplateParamSet": ["123456", "5"], "SessionContext": id});
@@ -195,7 +189,7 @@ fn tencent_takes_what_is_signed_as_its_own_code_signs() {
 fn twilio_takes_what_its_own_client_would_say_and_brings_what_its_own_code_signs() {
     let keys = keys(["account_sid", "auth_token"]);
     let mut bench = Bench::start("twilio", &keys, "from = \"+15005550006\"\n", "");
-    let id = bench.post("+8613800138000", "Tom & 李雷: 100% {text}\n\"ok\"");
+    let id = bench.relay.post_text("+8613800138000", "Tom & 李雷: 100% {text}\n\"ok\"");
     let said = bench.right_request();
     let url = format!(
         "http://127.0.0.1:{}/http-1/{TOKEN}/receipt",
@@ -229,7 +223,8 @@ fn twilio_takes_what_its_own_client_would_say_and_brings_what_its_own_code_signs
 fn vonage_is_asked_by_a_form_and_brings_receipts_by_the_path_that_it_was_told() {
     let keys = keys(["api_key", "api_secret"]);
     let mut bench = Bench::start("vonage", &keys, "from = \"Shop\"\n", "");
-    let (id, other) = (bench.post("+8613800138000", "hello"), bench.post("+8613800138001", "你好"));
+    let (id, other) =
+        (bench.relay.post_text("+8613800138000", "hello"), bench.relay.post_text("+8613800138001", "你好"));
     let requests = bench.vendor.wait_for_requests(2);
     let alphabet = |to: &str| {
         let request = requests.iter().find(|r| r["request"]["to"] == to).unwrap_or_else(|| panic!("{requests:?}"));

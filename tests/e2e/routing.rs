@@ -28,9 +28,7 @@ fn relay(extra: String) -> Relay {
 
 fn post(relay: &Relay, to: &str, class: &str) -> String {
     let message = json!({"to": to, "text": "hello", "class": class});
-    let answer = relay.api("POST", "/v1/sms", &[], &message.to_string());
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
+    relay.post_sms(&message)
 }
 
 /// Waits for a text's delivery; which carrier it went by.

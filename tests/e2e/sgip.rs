@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::peer::OwnCarrier;
 use crate::support::relay::{Relay, Settings};
-use crate::support::{PATIENCE, SOON, SilentPort, eventually};
+use crate::support::{PATIENCE, SOON, SilentPort, eventually, long_text};
 
 /// A carrier of that name at `port`, whose gateway comes to us as `login`.
 fn carrier(name: &str, port: u16, listen: u16, login: &str, prefix: &str) -> String {
@@ -53,12 +53,6 @@ fn gateway_on(port: u16, listen: u16, login: &str, more: &[&str]) -> OwnCarrier 
     OwnCarrier::start_on(port, &[&["--sgip-callback", &address, "--sgip-login", login], more].concat())
 }
 
-fn post(relay: &Relay, to: &str, text: &str) -> String {
-    let answer = relay.api("POST", "/v1/sms", &[], &json!({"to": to, "text": text}).to_string());
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
-}
-
 /// Writes another configuration and has it read.
 fn reload(relay: &Relay, from: &str, to: &str) {
     let before = relay.log().matches("configuration reloaded").count();
@@ -71,20 +65,13 @@ fn reload(relay: &Relay, from: &str, to: &str) {
     });
 }
 
-/// 71 characters: one more than a single part holds.
-fn long_text() -> String {
-    let text = format!("【小店】{}", "您的订单已发货请注意查收".repeat(6).chars().take(67).collect::<String>());
-    assert_eq!(text.chars().count(), 71);
-    text
-}
-
 #[test]
 fn a_long_text_travels_as_two_parts_and_its_reports_come_back_to_us() {
     let listen = SilentPort::take();
     let carrier = gateway_on(0, listen.port, "smg", &["--reply", "+8618600138000=退订"]);
     let relay = Relay::start(&settings(carrier.0.port, listen.port));
     assert_eq!(relay.listeners.sgip, [format!("127.0.0.1:{}", listen.port)]);
-    let id = post(&relay, "+8618600138000", &long_text());
+    let id = relay.post_text("+8618600138000", &long_text());
     let arrived = carrier.wait_for_texts(1, SOON).remove(0);
     let expected =
         json!({"arrived": "sms", "from": "10690001", "to": "8618600138000", "text": long_text(), "parts": 2});
@@ -112,7 +99,7 @@ fn a_report_can_say_that_it_did_not_arrive() {
     let listen = SilentPort::take();
     let carrier = gateway_on(0, listen.port, "smg", &["--undeliverable-share", "1"]);
     let relay = Relay::start(&settings(carrier.0.port, listen.port));
-    let id = post(&relay, "+8618600138000", "hello");
+    let id = relay.post_text("+8618600138000", "hello");
     relay.reaches(&id, "undelivered");
     let explained = relay.explained(&id, SOON, |m| m["status"] == "undelivered");
     assert!(explained.to_string().contains("state:2 err:021 (unreachable)"), "{explained}");
@@ -128,7 +115,7 @@ fn carriers_that_share_a_listener_are_told_apart_by_their_gateways_names() {
     let relay = Relay::start(&Settings { extra, ..Settings::default() });
     assert_eq!(relay.listeners.sgip.len(), 1);
     for (gateway, to) in gateways.iter().zip(["+8618600138000", "+8618500138000"]) {
-        let id = post(&relay, to, "hello");
+        let id = relay.post_text(to, "hello");
         relay.reaches(&id, "delivered");
         assert_eq!(gateway.wait_for_texts(1, SOON).len(), 1);
     }
@@ -144,7 +131,7 @@ fn a_wrong_password_is_kept_out_and_the_text_waits() {
     let mut settings = settings(carrier.0.port, listen.port);
     settings.extra = settings.extra.replace("888888", "wrong-secret");
     let relay = Relay::start(&settings);
-    let id = post(&relay, "+8618600138000", "hello");
+    let id = relay.post_text("+8618600138000", "hello");
     carrier.wait_for_count("binds_refused", SOON, |n| n > 0);
     carrier.wait_for_count("binds", SOON, |n| n == 0);
     assert_eq!(relay.metric(r#"postrider_carrier_up{carrier="sgip-1"}"#), Some(0));
@@ -161,7 +148,7 @@ fn kept_out_until_a_reload(right: &str, wrong: &str, reason: &str) {
     let mut settings = settings(carrier.0.port, listen.port);
     settings.extra = settings.extra.replace(right, wrong);
     let relay = Relay::start(&settings);
-    let id = post(&relay, "+8618600138000", "hello");
+    let id = relay.post_text("+8618600138000", "hello");
     assert_eq!(carrier.wait_for_texts(1, SOON).len(), 1);
     carrier.wait_for_count("calls_refused", SOON, |n| n > 1);
     relay.reaches(&id, "sent");
@@ -191,7 +178,7 @@ fn a_busy_gateway_slows_and_loses_nothing() {
     let listen = SilentPort::take();
     let carrier = gateway_on(0, listen.port, "smg", &["--throttle-first", &THROTTLED.to_string()]);
     let relay = Relay::start(&settings(carrier.0.port, listen.port));
-    let ids: Vec<_> = (0..TEXTS).map(|n| post(&relay, &format!("+86186{n:08}"), &format!("text {n}"))).collect();
+    let ids: Vec<_> = (0..TEXTS).map(|n| relay.post_text(&format!("+86186{n:08}"), &format!("text {n}"))).collect();
     assert_eq!(carrier.wait_for_texts(TEXTS, PATIENCE).len(), TEXTS);
     for id in &ids {
         relay.reaches(id, "delivered");
@@ -204,12 +191,12 @@ fn a_busy_gateway_slows_and_loses_nothing() {
 fn a_link_that_was_cut_is_made_again_and_reports_find_a_relay_that_was_killed() {
     let (silent, listen) = (SilentPort::take(), SilentPort::take());
     let mut relay = Relay::start(&settings(silent.port, listen.port));
-    let late = post(&relay, "+8618600138000", "late");
+    let late = relay.post_text("+8618600138000", "late");
     let carrier = gateway_on(silent.port, listen.port, "smg", &[]);
     assert_eq!(carrier.wait_for_texts(1, SOON)[0]["text"], "late");
     relay.reaches(&late, "delivered");
     drop(carrier);
-    let again = post(&relay, "+8618600138000", "again");
+    let again = relay.post_text("+8618600138000", "again");
     let carrier = gateway_on(silent.port, listen.port, "smg", &["--receipt-delay", "3s"]);
     assert_eq!(carrier.wait_for_texts(1, PATIENCE)[0]["text"], "again");
     relay.reaches(&again, "sent");
@@ -300,7 +287,7 @@ fn a_gateway_of_bare_octets_gets_what_the_reference_says_and_is_understood() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut relay = Relay::start(&settings(listener.local_addr().unwrap().port(), 0));
     let text = long_text();
-    let id = post(&relay, "+8618600138000", &text);
+    let id = relay.post_text("+8618600138000", &text);
     let mut gateway = Gateway::on(listener.accept().unwrap().0);
     // Login_Type, Login_Name 16, Login_Password 16, in clear, Reserve.
     let login = gateway.hear(0x01, 61);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::peer::OwnCarrier;
 use crate::support::relay::{Relay, Settings};
-use crate::support::{PATIENCE, SOON, SilentPort};
+use crate::support::{PATIENCE, SOON, SilentPort, long_text};
 
 fn relay_with(port: u16, keys: &str) -> Relay {
     let extra = format!(
@@ -41,25 +41,12 @@ fn relay_to(port: u16) -> Relay {
     relay_with(port, SECRET)
 }
 
-fn post(relay: &Relay, to: &str, text: &str) -> String {
-    let answer = relay.api("POST", "/v1/sms", &[], &json!({"to": to, "text": text}).to_string());
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
-}
-
-/// 71 characters: one more than a single part holds.
-fn long_text() -> String {
-    let text = format!("【小店】{}", "您的订单已发货请注意查收".repeat(6).chars().take(67).collect::<String>());
-    assert_eq!(text.chars().count(), 71);
-    text
-}
-
 #[test]
 fn a_long_text_travels_as_two_parts_and_its_reports_deliver_it() {
     for keys in ["", "smgp_version = \"1.3\"\n", "login_mode = \"split\"\nbinds = 2\n", "system_id_padded = true\n"] {
         let carrier = OwnCarrier::start_on(0, &[]);
         let relay = relay_with(carrier.0.port, &format!("{SECRET}{keys}"));
-        let id = post(&relay, "+8618900138000", &long_text());
+        let id = relay.post_text("+8618900138000", &long_text());
         let arrived = carrier.wait_for_texts(1, SOON).remove(0);
         let expected =
             json!({"arrived": "sms", "from": "10690001", "to": "8618900138000", "text": long_text(), "parts": 2});
@@ -80,7 +67,7 @@ fn a_long_text_travels_as_two_parts_and_its_reports_deliver_it() {
 fn a_report_can_say_that_it_did_not_arrive() {
     let carrier = OwnCarrier::start_on(0, &["--undeliverable-share", "1"]);
     let relay = relay_to(carrier.0.port);
-    relay.reaches(&post(&relay, "+8618900138000", "hello"), "undelivered");
+    relay.reaches(&relay.post_text("+8618900138000", "hello"), "undelivered");
 }
 
 #[test]
@@ -89,7 +76,7 @@ fn a_busy_gateway_slows_and_loses_nothing() {
     const THROTTLED: u64 = 3;
     let carrier = OwnCarrier::start_on(0, &["--throttle-first", &THROTTLED.to_string()]);
     let relay = relay_to(carrier.0.port);
-    let ids: Vec<_> = (0..TEXTS).map(|n| post(&relay, &format!("+86189{n:08}"), &format!("text {n}"))).collect();
+    let ids: Vec<_> = (0..TEXTS).map(|n| relay.post_text(&format!("+86189{n:08}"), &format!("text {n}"))).collect();
     let texts = carrier.wait_for_texts(TEXTS, PATIENCE);
     let mut words: Vec<_> = texts.iter().map(|t| t["text"].as_str().unwrap()).collect();
     words.sort_unstable();
@@ -108,7 +95,7 @@ fn a_busy_gateway_slows_and_loses_nothing() {
 fn a_wrong_secret_is_kept_out_and_the_text_waits() {
     let carrier = OwnCarrier::start_on(0, &[]);
     let relay = relay_with(carrier.0.port, "password = \"wrong-secret\"\n");
-    let id = post(&relay, "+8618900138000", "hello");
+    let id = relay.post_text("+8618900138000", "hello");
     carrier.wait_for_count("binds_refused", SOON, |n| n > 0);
     carrier.wait_for_count("binds", SOON, |n| n == 0);
     assert_eq!(relay.metric(r#"postrider_carrier_up{carrier="smgp-1"}"#), Some(0));
@@ -122,12 +109,12 @@ fn a_wrong_secret_is_kept_out_and_the_text_waits() {
 fn a_link_that_was_cut_is_made_again_and_reports_find_a_relay_that_was_killed() {
     let silent = SilentPort::take();
     let mut relay = relay_to(silent.port);
-    let late = post(&relay, "+8618900138000", "late");
+    let late = relay.post_text("+8618900138000", "late");
     let carrier = OwnCarrier::start_on(silent.port, &[]);
     assert_eq!(carrier.wait_for_texts(1, SOON)[0]["text"], "late");
     relay.reaches(&late, "delivered");
     drop(carrier);
-    let again = post(&relay, "+8618900138000", "again");
+    let again = relay.post_text("+8618900138000", "again");
     let carrier = OwnCarrier::start_on(silent.port, &["--receipt-delay", "3s"]);
     assert_eq!(carrier.wait_for_texts(1, PATIENCE)[0]["text"], "again");
     relay.reaches(&again, "sent");
@@ -166,7 +153,7 @@ fn a_gateway_of_bare_octets_gets_what_the_reference_says_and_is_understood() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let relay = relay_to(listener.local_addr().unwrap().port());
     let text = long_text();
-    let id = post(&relay, "+8618900138000", &text);
+    let id = relay.post_text("+8618900138000", &text);
     let mut gateway = Gateway(listener.accept().unwrap().0);
     gateway.0.set_read_timeout(Some(SOON)).unwrap();
 

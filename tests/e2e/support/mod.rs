@@ -86,6 +86,13 @@ impl SilentPort {
     }
 }
 
+/// 71 characters: one more than a single part of UCS-2 holds.
+pub fn long_text() -> String {
+    let text = format!("【小店】{}", "您的订单已发货请注意查收".repeat(6).chars().take(67).collect::<String>());
+    assert_eq!(text.chars().count(), 71);
+    text
+}
+
 /// The content of a whole mail, split where its header section ends: (header with its last CRLF, body).
 pub fn split_mail(mail: &[u8]) -> (&[u8], &[u8]) {
     let end = mail.windows(4).position(|w| w == b"\r\n\r\n").expect("a mail without an empty line");

@@ -283,6 +283,18 @@ impl Relay {
         http::request(&self.listeners.http, method, path, &all, body.as_bytes())
     }
 
+    /// Has the client send this text, and says under which id it was taken.
+    pub fn post_text(&self, to: &str, text: &str) -> String {
+        self.post_sms(&json!({"to": to, "text": text}))
+    }
+
+    /// Has the client send what these fields say, and says under which id it was taken.
+    pub fn post_sms(&self, message: &Value) -> String {
+        let answer = self.api("POST", "/v1/sms", &[], &message.to_string());
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
     /// `GET /v1/messages/{id}`.
     pub fn message(&self, id: &str) -> Value {
         let answer = self.api("GET", &format!("/v1/messages/{id}"), &[], "");
