@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use super::api::{self, Api};
 use super::{Readiness, Reason};
 use crate::event::metrics::Metrics;
+use crate::ingress::accepting;
 use crate::ingress::http::ConnectionLimits;
 use crate::ingress::http::listen::{self, Transport};
 use crate::model::Secret;
@@ -98,7 +99,7 @@ impl AdminServer {
     /// # Errors
     /// What the operating system says: the address is taken, or not ours.
     pub fn bind(options: Arc<ArcSwap<Options>>, shown: Shown, api: Api) -> io::Result<Self> {
-        let listener = listen::listen(options.load().address)?;
+        let listener = accepting::listen(options.load().address)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, options, shown: Arc::new(shown), api })
     }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::egress::sms::Carriers;
 use crate::egress::sms::http::{CallbackAnswer, CallbackRequest, HttpCallbacks};
 use crate::event::metrics::Metrics;
+use crate::ingress::accepting;
 use crate::ingress::http::ConnectionLimits;
 use crate::ingress::http::body::{BodyMemory, Bounds};
 use crate::ingress::http::listen::{self, Peer, Transport};
@@ -46,7 +47,7 @@ struct Place {
 impl CallbackServer {
     /// Listens; nobody is answered until [`CallbackServer::run`].
     pub(super) fn bind(address: SocketAddr, carriers: Carriers, metrics: &Metrics) -> io::Result<Self> {
-        let listener = listen::listen(address)?;
+        let listener = accepting::listen(address)?;
         let local = listener.local_addr()?;
         let callbacks = HttpCallbacks::new(address, carriers, metrics);
         let place = Arc::new(Place { callbacks, memory: BodyMemory::new(BODIES_BYTES_MAX) });

@@ -4,20 +4,14 @@ use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Shared;
 use super::link::{self, Protocol};
-use crate::ingress::stream::stopped;
-
-/// Connections the kernel holds for us until we take them.
-const BACKLOG: u32 = 1_024;
-/// A pause after the system refused a connection, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::ingress::accepting;
 
 /// Where to listen, and how. Fixed while it runs.
 #[derive(Clone, Debug)]
@@ -50,10 +44,7 @@ impl<P: Protocol> Server<P> {
             let why = format!("{} listener {address}: TLS needs a certificate", shared.speaks.name());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let socket = socket.listen(BACKLOG)?;
+        let socket = accepting::listen(address)?;
         let local = socket.local_addr()?;
         Ok(Self { listener, shared, socket, local, speaks: PhantomData })
     }
@@ -64,34 +55,17 @@ impl<P: Protocol> Server<P> {
     }
 
     /// Serves until `shutdown` turns true, then drains: returns when every link has ended, or `drain_timeout` later.
-    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let speaks = self.shared.speaks.name();
-        let mut links = JoinSet::new();
+    pub async fn run(self, shutdown: watch::Receiver<bool>) {
+        const WHAT: &str = "a link";
         let stop = shutdown.clone();
-        loop {
-            tokio::select! {
-                biased;
-                () = stopped(&mut shutdown) => break,
-                Some(ended) = links.join_next(), if !links.is_empty() => report(ended),
-                taken = self.socket.accept() => match taken {
-                    Ok((stream, peer)) => self.take(stream, peer, &stop, &mut links),
-                    Err(e) => {
-                        tracing::warn!(listener = %self.local, error = %e, "cannot take a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
-        }
+        let take = |stream, peer, links: &mut JoinSet<()>| self.take(stream, peer, &stop, links);
+        let links = accepting::accept(&self.socket, self.local, WHAT, shutdown, take).await;
         let drain_timeout = self.shared.options.load().drain_timeout;
         drop(self.socket);
-        let drained = async {
-            while let Some(ended) = links.join_next().await {
-                report(ended);
-            }
-        };
-        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-            tracing::warn!(listener = %self.local, speaks, links = links.len(), "links cut off at shutdown");
-            links.shutdown().await;
+        let cut_off = accepting::drain(links, WHAT, drain_timeout).await;
+        if cut_off > 0 {
+            let speaks = self.shared.speaks.name();
+            tracing::warn!(listener = %self.local, speaks, links = cut_off, "links cut off at shutdown");
         }
     }
 
@@ -110,13 +84,5 @@ impl<P: Protocol> Server<P> {
             link.await;
             drop(slot);
         });
-    }
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(e) = ended
-        && e.is_panic()
-    {
-        tracing::error!(error = %e, "a link panicked");
     }
 }

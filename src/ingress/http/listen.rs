@@ -10,7 +10,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -52,17 +52,6 @@ pub enum Transport {
     Plain,
     /// TLS, with whatever certificate is current; none: the connection is closed.
     Tls(Arc<ArcSwapOption<rustls::ServerConfig>>),
-}
-
-/// A listening socket; must be called within a tokio runtime.
-///
-/// # Errors
-/// What the operating system says: the address is taken, or not ours.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// Serves `router` until `shutdown` turns true (or its sender is gone), then drains. `limits` is asked anew for every
@@ -231,8 +220,6 @@ fn tls_parameters(connection: &rustls::ServerConnection) -> Arc<str> {
     }
 }
 
-/// Connections the kernel keeps for us before we take them.
-const BACKLOG: u32 = 1_024;
 /// Pause after a failed accept: what it failed for (descriptors, memory) does not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a closed connection is read from.

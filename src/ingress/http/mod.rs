@@ -54,6 +54,7 @@ use self::listen::Transport;
 use self::problem::{Kind, Problem, Refused};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
+use crate::ingress::accepting;
 use crate::policy::texts::Caps;
 
 pub use self::options::{ConnectionLimits, Options};
@@ -90,7 +91,7 @@ impl<B: Backend> HttpServer<B> {
     /// What the operating system says: the address is taken, or not ours.
     pub fn bind(options: Arc<ArcSwap<Options>>, shared: Shared<B>) -> io::Result<Self> {
         let now = options.load();
-        let listener = listen::listen(now.address)?;
+        let listener = accepting::listen(now.address)?;
         let address = listener.local_addr()?;
         // One body of the largest size must always find room.
         let memory = BodyMemory::new(now.bodies_bytes_max.max(now.body_bytes_max()));

@@ -24,10 +24,9 @@ mod tests;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -35,17 +34,12 @@ pub use options::{AuthMode, Listener, Options, TlsMode};
 
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
-use crate::ingress::stream::stopped;
+use crate::ingress::accepting;
 use crate::model::{Responsibility, Submission};
 use crate::policy::Clients;
 use crate::policy::credentials::Credentials;
 use crate::queue::{AcceptError, Accepted, Queue};
 use connections::{Connections, Full, Slot};
-
-/// Connections the kernel holds for us until we take them.
-const BACKLOG: u32 = 1_024;
-/// A pause after the system refused a connection, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who takes responsibility for messages: the queue; in tests, something simpler.
 pub trait Accept: Clone + Send + Sync + 'static {
@@ -126,10 +120,7 @@ impl<A: Accept> SmtpServer<A> {
         if listener.plaintext_auth && !address.ip().to_canonical().is_loopback() {
             return invalid(format!("listener {address}: plaintext_auth is for loopback addresses only"));
         }
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let socket = socket.listen(BACKLOG)?;
+        let socket = accepting::listen(address)?;
         let local = socket.local_addr()?;
         Ok(Self { listener: Arc::new(listener), shared, socket, local })
     }
@@ -140,33 +131,16 @@ impl<A: Accept> SmtpServer<A> {
     }
 
     /// Serves until `shutdown` turns true, then drains: returns when every session has ended, or `drain_timeout` later.
-    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let mut sessions = JoinSet::new();
+    pub async fn run(self, shutdown: watch::Receiver<bool>) {
+        const WHAT: &str = "an SMTP session";
         let stop = shutdown.clone();
-        loop {
-            tokio::select! {
-                biased;
-                () = stopped(&mut shutdown) => break,
-                Some(ended) = sessions.join_next(), if !sessions.is_empty() => report(ended),
-                taken = self.socket.accept() => match taken {
-                    Ok((stream, peer)) => self.take(stream, peer, &stop, &mut sessions),
-                    Err(e) => {
-                        tracing::warn!(listener = %self.local, error = %e, "cannot take a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
-        }
+        let take = |stream, peer, sessions: &mut JoinSet<()>| self.take(stream, peer, &stop, sessions);
+        let sessions = accepting::accept(&self.socket, self.local, WHAT, shutdown, take).await;
         let drain_timeout = self.shared.options.load().drain_timeout;
         drop(self.socket);
-        let drained = async {
-            while let Some(ended) = sessions.join_next().await {
-                report(ended);
-            }
-        };
-        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-            tracing::warn!(listener = %self.local, sessions = sessions.len(), "sessions cut off at shutdown");
-            sessions.shutdown().await;
+        let cut_off = accepting::drain(sessions, WHAT, drain_timeout).await;
+        if cut_off > 0 {
+            tracing::warn!(listener = %self.local, sessions = cut_off, "sessions cut off at shutdown");
         }
     }
 
@@ -219,13 +193,5 @@ fn turn_away(stream: TcpStream, hostname: &str, full: Full) {
     };
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.write(format!("421 {hostname} Service not available: {whose}\r\n").as_bytes());
-    }
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(e) = ended
-        && e.is_panic()
-    {
-        tracing::error!(error = %e, "an SMTP session panicked");
     }
 }
