@@ -48,6 +48,29 @@ pub struct Client {
     pub cmpp: Option<CmppTerms>,
 }
 
+#[cfg(test)]
+impl Client {
+    /// One that may do nothing yet: tests say what theirs may.
+    pub(crate) fn bare(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            password: None,
+            api_keys: Vec::new(),
+            channels: Vec::new(),
+            senders: Vec::new(),
+            numbers: Vec::new(),
+            countries: Vec::new(),
+            signatures: Vec::new(),
+            templates_only: false,
+            bounces: true,
+            transliterate: false,
+            daily_spend: None,
+            smpp: SmppTerms::default(),
+            cmpp: None,
+        }
+    }
+}
+
 /// How a client may bind by SMPP.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SmppTerms {

@@ -52,17 +52,18 @@ impl Prices {
     }
 }
 
+/// A price in tests.
+#[cfg(test)]
+pub(super) fn price(carrier: &str, prefix: &str, part: &str) -> Price {
+    Price { carrier: carrier.into(), prefixes: vec![prefix.to_owned()], part: part.parse().unwrap() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_longest_beginning_says_what_a_part_costs() {
-        let price = |carrier: &str, prefix: &str, part: &str| Price {
-            carrier: carrier.into(),
-            prefixes: vec![prefix.to_owned()],
-            part: part.parse().unwrap(),
-        };
         let prices = Prices::new(
             "CNY".into(),
             vec![price("a", "+86", "0.035"), price("a", "+", "0.40"), price("a", "+86", "9"), price("b", "+1", "0.01")],

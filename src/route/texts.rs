@@ -232,7 +232,8 @@ impl From<Vec<TextRoute>> for TextRoutes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{Network, Price};
+    use crate::route::Network;
+    use crate::route::prices::price;
 
     fn to(carrier: &str) -> Course {
         Course::in_order([Arc::from(carrier)])
@@ -321,11 +322,6 @@ mod tests {
     fn by_price_the_cheapest_comes_first() {
         let names = ["dear", "unknown", "cheap", "abroad"].map(Arc::<str>::from);
         let course = Course { choice: Choice::Price, ..Course::in_order(names) };
-        let price = |carrier: &str, prefix: &str, part: &str| Price {
-            carrier: carrier.into(),
-            prefixes: vec![prefix.to_owned()],
-            part: part.parse().unwrap(),
-        };
         let prices = Prices::new(
             "CNY".into(),
             vec![price("dear", "+", "0.05"), price("cheap", "+86", "0.03"), price("abroad", "+1", "0.01")],

@@ -16,22 +16,7 @@ fn cheap(password: &str) -> Secret {
 
 fn client(name: &str, password: Option<Secret>, keys: &[&str]) -> Client {
     let hash = |key: &&str| digest::digest(&digest::SHA256, key.as_bytes()).as_ref().try_into().unwrap();
-    Client {
-        name: name.into(),
-        password,
-        api_keys: keys.iter().map(hash).collect(),
-        channels: vec![Channel::Email],
-        senders: vec![],
-        numbers: vec![],
-        countries: vec![],
-        signatures: Vec::new(),
-        templates_only: false,
-        bounces: true,
-        transliterate: false,
-        daily_spend: None,
-        smpp: crate::policy::SmppTerms::default(),
-        cmpp: None,
-    }
+    Client { password, api_keys: keys.iter().map(hash).collect(), channels: vec![Channel::Email], ..Client::bare(name) }
 }
 
 struct Fixture {

@@ -1,24 +1,13 @@
 //! What becomes of a text under the rules.
 
 use super::*;
-use crate::model::{Channel, ClientName};
+use crate::model::Channel;
 
 fn client(signatures: &[&str]) -> Client {
     Client {
-        name: ClientName::from("shop"),
-        password: None,
-        api_keys: Vec::new(),
         channels: vec![Channel::Sms],
-        senders: Vec::new(),
-        numbers: Vec::new(),
-        countries: Vec::new(),
         signatures: signatures.iter().map(|s| Arc::from(*s)).collect(),
-        templates_only: false,
-        bounces: true,
-        transliterate: false,
-        daily_spend: None,
-        smpp: crate::policy::SmppTerms::default(),
-        cmpp: None,
+        ..Client::bare("shop")
     }
 }
 

@@ -142,20 +142,14 @@ impl Backend for Fake {
 
 fn client(name: &str) -> Arc<Client> {
     Arc::new(Client {
-        name: name.into(),
-        password: None,
-        api_keys: Vec::new(),
         channels: if name == "other" { Vec::new() } else { vec![Channel::Email, Channel::Sms] },
         senders: vec!["shop.example.com".to_owned()],
         numbers: vec![SenderId::parse("10690001").unwrap()],
         countries: vec!["+86".to_owned()],
         signatures: if name == "signed" { vec!["小店".into()] } else { Vec::new() },
         templates_only: name == "signed",
-        bounces: true,
         transliterate: name == "plain",
-        daily_spend: None,
-        smpp: crate::policy::SmppTerms::default(),
-        cmpp: None,
+        ..Client::bare(name)
     })
 }
 

@@ -92,20 +92,10 @@ fn client(name: &str, channels: &[Channel]) -> Client {
     let params = argon2::Params::new(64, 1, 1, None).unwrap();
     let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
     Client {
-        name: name.into(),
         password: Some(Secret::new(argon2.hash_password(b"right").unwrap().to_string())),
-        api_keys: vec![],
         channels: channels.to_vec(),
         senders: vec!["shop.example".to_owned()],
-        numbers: vec![],
-        countries: vec![],
-        signatures: Vec::new(),
-        templates_only: false,
-        bounces: true,
-        transliterate: false,
-        daily_spend: None,
-        smpp: crate::policy::SmppTerms::default(),
-        cmpp: None,
+        ..Client::bare(name)
     }
 }
 
