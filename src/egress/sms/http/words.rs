@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::Value as Json;
 
 /// Words with places for values.
@@ -167,20 +168,12 @@ impl fmt::Debug for Values {
     }
 }
 
-/// Percent-encoded (RFC 3986 section 2.3: all but unreserved characters), as in paths, queries and forms.
+/// All but what RFC 3986 section 2.3 leaves alone.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encoded, as in paths, queries and forms.
 pub(super) fn percent(octets: &[u8]) -> String {
-    let mut out = String::with_capacity(octets.len());
-    for &octet in octets {
-        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
-            out.push(char::from(octet));
-        } else {
-            out.push('%');
-            for half in [octet >> 4, octet & 15] {
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(half)]));
-            }
-        }
-    }
-    out
+    percent_encode(octets, RESERVED).to_string()
 }
 
 /// Pairs as a query or a form, sorted by what is written.
@@ -193,33 +186,7 @@ pub(super) fn canonical(pairs: &[(String, String)]) -> String {
 
 /// The pairs of a query or a form, in their order. What is not UTF-8 is read with replacement characters.
 pub(super) fn pairs(form: &[u8]) -> Vec<(String, String)> {
-    let text = |octets: &[u8]| String::from_utf8_lossy(&plain(octets)).into_owned();
-    form.split(|&b| b == b'&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| match pair.iter().position(|&b| b == b'=') {
-            Some(at) => (text(&pair[..at]), text(&pair[at + 1..])),
-            None => (text(pair), String::new()),
-        })
-        .collect()
-}
-
-/// Percent-encoding undone; `+` is a space.
-fn plain(octets: &[u8]) -> Vec<u8> {
-    let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let (mut out, mut at) = (Vec::with_capacity(octets.len()), 0);
-    while let Some(&octet) = octets.get(at) {
-        let coded = octets.get(at + 1).and_then(digit).zip(octets.get(at + 2).and_then(digit));
-        match (octet, coded) {
-            (b'%', Some((high, low))) => {
-                out.push(high << 4 | low);
-                at += 2;
-            }
-            (b'+', _) => out.push(b' '),
-            _ => out.push(octet),
-        }
-        at += 1;
-    }
-    out
+    form_urlencoded::parse(form).into_owned().collect()
 }
 
 #[cfg(test)]
