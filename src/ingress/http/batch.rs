@@ -16,13 +16,13 @@ use tokio::task::JoinSet;
 
 use super::App;
 use super::dto::{AcceptedReply, BATCH_MAX, BatchEntry, BatchReply, BatchRequest, ProblemBody, SmsRequest};
-use super::intake::{Intake, MediaType};
+use super::intake::{self, Intake, MediaType};
 use super::json;
 use super::problem::{Kind, Problem};
 use super::settings::Fingerprint;
 use super::sms::{self, Asked};
-use crate::ingress::backend::{Acceptance, Backend};
-use crate::model::{Channel, Idempotency, MessageId, Number, Responsibility};
+use crate::ingress::backend::Backend;
+use crate::model::{Channel, Idempotency, MessageId, Number};
 
 /// Send up to 1,000 texts
 ///
@@ -87,16 +87,7 @@ async fn take<B: Backend>(
     let counter = sms::counter(app, &intake.client, &intake.options, intake.received_at);
     let taken = counter.take(&asked.text, envelope, intake.clone()).await;
     let accepted = taken.map_err(|why| sms::not_taken(why, intake.received_at))?;
-    Ok(reply(&accepted, scheduled, told))
-}
-
-fn reply(accepted: &impl Acceptance, scheduled: bool, told: super::intake::TextReply) -> AcceptedReply {
-    AcceptedReply {
-        id: Responsibility::message_id(accepted).to_string(),
-        status: if scheduled { "scheduled" } else { "accepted" },
-        parts: Some(told.parts),
-        transliterated: told.transliterated,
-    }
+    Ok(intake::reply(&accepted, scheduled, Some(told)))
 }
 
 /// The batch's key and the text's place in it; another text there is another request.

@@ -168,10 +168,15 @@ pub(super) fn answer(accepted: &impl Acceptance, scheduled: bool, text: Option<T
 
 /// The 202. Whoever makes one shows that somebody has taken responsibility.
 fn taken(proof: &impl Responsibility, scheduled: bool, text: Option<TextReply>) -> Response {
+    (StatusCode::ACCEPTED, Json(reply(proof, scheduled, text))).into_response()
+}
+
+/// What is said of a submission that somebody has taken responsibility for.
+pub(super) fn reply(proof: &impl Responsibility, scheduled: bool, text: Option<TextReply>) -> AcceptedReply {
     let id = proof.message_id().to_string();
     let status = if scheduled { "scheduled" } else { "accepted" };
     let (parts, transliterated) = text.map_or((None, false), |text| (Some(text.parts), text.transliterated));
-    (StatusCode::ACCEPTED, Json(AcceptedReply { id, status, parts, transliterated })).into_response()
+    AcceptedReply { id, status, parts, transliterated }
 }
 
 pub(super) fn refused(error: AcceptError) -> Problem {
