@@ -1,6 +1,5 @@
 //! `[[cmpp_listener]]`, `[cmpp_server]` and a client's `cmpp_…`: applications that submit texts by CMPP.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,27 +8,17 @@ use toml::de::DeValue;
 use super::mistake::{Fault, shortened};
 use super::raw::RawConfig;
 use super::reader::{Notes, Section};
-use super::{files, quantity, value};
-use crate::ingress::bound::Options;
-use crate::policy::{BindTerms, CmppTerms};
-
-/// `[[cmpp_listener]]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CmppListener {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// TLS from the first octet.
-    pub tls: bool,
-}
+use super::{files, quantity, smpp_server, value};
+use crate::ingress::bound::{Listener, Options};
+use crate::policy::CmppTerms;
 
 /// Longest SP_Id (C3 section 8.4.1.1).
 const SP_ID_OCTETS_MAX: usize = 6;
 /// The gateway's code has 22 bits.
 const GATEWAY_MAX: u64 = 0x3F_FFFF;
 
-pub(super) fn listener(section: &mut Section<'_>) -> Option<CmppListener> {
-    let (address, tls) = super::smpp_server::where_to_listen(section, "CMPP", r#""0.0.0.0:7890""#, "texts")?;
-    Some(CmppListener { address, tls })
+pub(super) fn listener(section: &mut Section<'_>) -> Option<Listener> {
+    smpp_server::where_to_listen(section, "CMPP", r#""0.0.0.0:7890""#, "texts")
 }
 
 /// `[cmpp_server]`; what texts must fit is put there by whoever builds the server.
@@ -43,7 +32,7 @@ pub(super) fn server(section: &mut Section<'_>) -> Options {
     Options {
         gateway: u32::try_from(gateway).unwrap_or_default(),
         login_age: section.or("login_age", default.login_age, age),
-        ..super::smpp_server::limits(section, default, "active_test_interval")
+        ..smpp_server::limits(section, default, "active_test_interval")
     }
 }
 
@@ -51,13 +40,7 @@ pub(super) fn server(section: &mut Section<'_>) -> Options {
 pub(super) fn terms(section: &mut Section<'_>) -> Option<CmppTerms> {
     let sp_id = section.optional("cmpp_sp_id", sp_id);
     let secret = files::secret(section, ["cmpp_secret", "cmpp_secret_file", "cmpp_secret_env"]);
-    let default = BindTerms::default();
-    let terms = BindTerms {
-        binds: section.or("cmpp_connections", default.binds, value::count(0..=10_000)),
-        window: section.or("cmpp_window", default.window, value::count(1..=100_000)),
-        rate: section.or("cmpp_rate", default.rate, quantity::rate),
-        class: section.or("cmpp_class", default.class, value::class),
-    };
+    let terms = smpp_server::bind_terms(section, ["cmpp_connections", "cmpp_window", "cmpp_rate", "cmpp_class"]);
     match (sp_id, secret) {
         (Some(sp_id), Some((_, secret))) => Some(CmppTerms { sp_id, secret, terms }),
         (Some(_), None) => {

@@ -55,7 +55,6 @@ use crate::policy::Clients;
 use crate::route::Routes;
 
 pub use bounds::{Events, History, Limits, Log};
-pub use cmpp_server::CmppListener;
 pub use http_description::parse_description;
 pub use mail::{Delivery, Dkim, Dns};
 pub use mistake::{Mistake, Warning};
@@ -64,7 +63,6 @@ pub use quantity::{parse_bytes, parse_span};
 pub use queue::{Queue, Retry};
 pub use replies::Replies;
 pub use server::{Admin, Auth, Http, Listener, ListenerTls, Server, Tls};
-pub use smpp_server::SmppListener;
 pub use text_rules::Texts;
 pub use texts::Carrier;
 pub use timeouts::DeliveryTimeouts;
@@ -87,11 +85,11 @@ pub struct Config {
     /// The applications' API.
     pub http: Option<Http>,
     /// SMPP in.
-    pub smpp_listeners: Vec<SmppListener>,
+    pub smpp_listeners: Vec<crate::ingress::bound::Listener>,
     /// Limits and times of it.
     pub smpp_server: crate::ingress::bound::Options,
     /// CMPP listeners.
-    pub cmpp_listeners: Vec<CmppListener>,
+    pub cmpp_listeners: Vec<crate::ingress::bound::Listener>,
     /// How CMPP is served.
     pub cmpp_server: crate::ingress::bound::Options,
     /// Metrics and health.

@@ -1,6 +1,5 @@
 //! `[[smpp_listener]]`, `[smpp_server]` and a client's `smpp_…`: applications that submit texts by SMPP.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,34 +9,19 @@ use super::mistake::{Fault, shortened};
 use super::raw::RawConfig;
 use super::reader::{Notes, Section};
 use super::{quantity, value};
-use crate::ingress::bound::Options;
+use crate::ingress::bound::{Listener, Options};
 use crate::policy::{BindTerms, SmppTerms};
 use crate::sms::Alphabet;
-
-/// `[[smpp_listener]]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SmppListener {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// TLS from the first octet.
-    pub tls: bool,
-}
 
 /// Longest `system_id` (P34 section 5.2.1).
 const SYSTEM_ID_OCTETS_MAX: usize = 15;
 
-pub(super) fn listener(section: &mut Section<'_>) -> Option<SmppListener> {
-    let (address, tls) = where_to_listen(section, "SMPP", r#""0.0.0.0:3550""#, "passwords and texts")?;
-    Some(SmppListener { address, tls })
+pub(super) fn listener(section: &mut Section<'_>) -> Option<Listener> {
+    where_to_listen(section, "SMPP", r#""0.0.0.0:3550""#, "passwords and texts")
 }
 
 /// Where a listener listens and whether with TLS; `what` would be in clear without.
-pub(super) fn where_to_listen(
-    section: &mut Section<'_>,
-    speaks: &str,
-    example: &str,
-    what: &str,
-) -> Option<(SocketAddr, bool)> {
+pub(super) fn where_to_listen(section: &mut Section<'_>, speaks: &str, example: &str, what: &str) -> Option<Listener> {
     const TLS: &[(&str, bool)] = &[("none", false), ("implicit", true)];
     let address = section.required("address", example, value::socket_address);
     let has_tls = section.notes.has("tls");
@@ -58,7 +42,7 @@ pub(super) fn where_to_listen(
             section.mistake("address", wrong, right);
         }
     }
-    Some((address, tls))
+    Some(Listener { address, tls })
 }
 
 /// `[smpp_server]`; what texts must fit is put there by whoever builds the server.
@@ -103,14 +87,19 @@ pub(super) fn limits(section: &mut Section<'_>, default: Options, enquire: &'sta
 
 /// A client's own.
 pub(super) fn terms(section: &mut Section<'_>) -> SmppTerms {
-    let default = BindTerms::default();
-    let terms = BindTerms {
-        binds: section.or("smpp_binds", default.binds, value::count(0..=10_000)),
-        window: section.or("smpp_window", default.window, value::count(1..=100_000)),
-        rate: section.or("smpp_rate", default.rate, quantity::rate),
-        class: section.or("smpp_class", default.class, value::class),
-    };
+    let terms = bind_terms(section, ["smpp_binds", "smpp_window", "smpp_rate", "smpp_class"]);
     SmppTerms { system_id: section.optional("smpp_system_id", system_id), terms }
+}
+
+/// What every protocol has, under its own keys.
+pub(super) fn bind_terms(section: &mut Section<'_>, [binds, window, rate, class]: [&str; 4]) -> BindTerms {
+    let default = BindTerms::default();
+    BindTerms {
+        binds: section.or(binds, default.binds, value::count(0..=10_000)),
+        window: section.or(window, default.window, value::count(1..=100_000)),
+        rate: section.or(rate, default.rate, quantity::rate),
+        class: section.or(class, default.class, value::class),
+    }
 }
 
 fn system_id(value: &DeValue<'_>) -> Result<Arc<str>, Fault> {

@@ -16,9 +16,9 @@ use crate::admin::control::{ControlSocket, ListenerStatus, SOCKET_NAME};
 use crate::admin::http::{AdminServer, Shown};
 use crate::egress::sms::CallbackListener;
 use crate::ingress::bound;
-use crate::ingress::cmpp::{self, CmppServer};
+use crate::ingress::cmpp::CmppServer;
 use crate::ingress::http::{HttpServer, Live};
-use crate::ingress::smpp::{self, SmppServer};
+use crate::ingress::smpp::SmppServer;
 use crate::ingress::smtp::{Shared, SmtpServer};
 use crate::policy::credentials::Credentials;
 use crate::policy::texts::Caps;
@@ -222,19 +222,17 @@ fn bind_links(
     };
     let config = core.config.lock().clone();
     let (disk, parts) = (Arc::new(RealDisk), options::smpp_parts_file(data_dir));
-    let smpp = config.smpp_listeners.iter().map(options::smpp_listener);
-    let opened = || smpp::open(disk.clone(), &parts, core.live.smpp.clone(), parties.clone());
-    let smpp = bind_all(smpp.collect(), &parts, opened, SmppServer::bind)?;
+    let opened = || SmppServer::open(disk.clone(), &parts, core.live.smpp.clone(), parties.clone());
+    let smpp = bind_all(&config.smpp_listeners, &parts, opened, SmppServer::bind)?;
     let parts = options::cmpp_parts_file(data_dir);
-    let cmpp = config.cmpp_listeners.iter().map(options::cmpp_listener);
-    let opened = || cmpp::open(disk.clone(), &parts, core.live.cmpp.clone(), parties.clone());
-    let cmpp = bind_all(cmpp.collect(), &parts, opened, CmppServer::bind)?;
+    let opened = || CmppServer::open(disk.clone(), &parts, core.live.cmpp.clone(), parties.clone());
+    let cmpp = bind_all(&config.cmpp_listeners, &parts, opened, CmppServer::bind)?;
     Ok((smpp, cmpp))
 }
 
 /// The listeners of one protocol; nothing is opened where there are none.
 fn bind_all<S>(
-    listeners: Vec<bound::Listener>,
+    listeners: &[bound::Listener],
     parts: &Path,
     open: impl FnOnce() -> io::Result<Arc<bound::Shared>>,
     bind: impl Fn(bound::Listener, Arc<bound::Shared>) -> io::Result<S>,
@@ -244,11 +242,10 @@ fn bind_all<S>(
     }
     let shared = open().map_err(|e| StartError::failed(parts.display())(&e))?;
     tokio::spawn(bound::Shared::keep_up(&shared));
-    let one = |listener: bound::Listener| {
-        let address = listener.address;
-        bind(listener, shared.clone()).map_err(|e| cannot_listen(address, &e))
+    let one = |listener: &bound::Listener| {
+        bind(listener.clone(), shared.clone()).map_err(|e| cannot_listen(listener.address, &e))
     };
-    listeners.into_iter().map(one).collect()
+    listeners.iter().map(one).collect()
 }
 
 fn cannot_listen(address: SocketAddr, why: &io::Error) -> StartError {

@@ -240,12 +240,13 @@ pub(super) fn http(config: &Config, listener: &config::Http) -> http::Options {
     }
 }
 
-pub(super) fn cmpp(config: &Config) -> bound::Options {
-    bound::Options { text_rules: Arc::new(config.texts.rules.clone()), ..config.cmpp_server.clone() }
+/// `served` says everything but what texts must fit.
+fn bound(config: &Config, served: &bound::Options) -> bound::Options {
+    bound::Options { text_rules: Arc::new(config.texts.rules.clone()), ..served.clone() }
 }
 
-pub(super) fn cmpp_listener(listener: &config::CmppListener) -> bound::Listener {
-    bound::Listener { address: listener.address, tls: listener.tls }
+pub(super) fn cmpp(config: &Config) -> bound::Options {
+    bound(config, &config.cmpp_server)
 }
 
 pub(super) fn cmpp_parts_file(data_dir: &Path) -> PathBuf {
@@ -253,11 +254,7 @@ pub(super) fn cmpp_parts_file(data_dir: &Path) -> PathBuf {
 }
 
 pub(super) fn smpp(config: &Config) -> bound::Options {
-    bound::Options { text_rules: Arc::new(config.texts.rules.clone()), ..config.smpp_server.clone() }
-}
-
-pub(super) fn smpp_listener(listener: &config::SmppListener) -> bound::Listener {
-    bound::Listener { address: listener.address, tls: listener.tls }
+    bound(config, &config.smpp_server)
 }
 
 pub(super) fn smpp_outbox_file(data_dir: &Path) -> PathBuf {

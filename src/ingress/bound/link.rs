@@ -22,7 +22,7 @@ use super::outbox::{Delivery, Out};
 use super::part::{Ground, Part, Rejected};
 use super::presence::{BindSlot, Throttled, WindowSlot};
 use super::taking::Yes;
-use super::{Options, Shared};
+use super::{Options, Shared, Speaks};
 use crate::clock::Mono;
 use crate::ingress::stream::{Flow, FlowError};
 use crate::model::{MessageId, Responsibility};
@@ -43,6 +43,9 @@ pub(in crate::ingress) trait Protocol: Sized + Send + 'static {
     type Frame: Framed<BadLength: fmt::Display> + Send;
     /// A link that is bound.
     type Session: Session<Frame = Self::Frame>;
+
+    /// Which protocol it is.
+    const SPEAKS: Speaks;
 
     /// Talks until somebody has bound, or may not.
     fn open(

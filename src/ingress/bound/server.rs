@@ -3,18 +3,21 @@
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Shared;
 use super::link::{self, Protocol};
+use super::{Options, Parties, Shared};
 use crate::ingress::accepting;
+use crate::storage::Disk;
 
 /// Where to listen, and how. Fixed while it runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listener {
     /// Where.
     pub address: SocketAddr,
@@ -34,6 +37,19 @@ pub struct Server<P> {
 
 #[allow(private_bounds, reason = "what is spoken is the affair of this module's neighbours")]
 impl<P: Protocol> Server<P> {
+    /// What all listeners have in common; see [`Shared`]. Reads the parts that wait from the file at `parts`. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        parts: &Path,
+        options: Arc<ArcSwap<Options>>,
+        parties: Parties,
+    ) -> io::Result<Arc<Shared>> {
+        Shared::open(P::SPEAKS, disk, parts, options, parties)
+    }
+
     /// Binds a listener. Needs a tokio runtime.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::clock::{Mono, Timestamp};
 use crate::ingress::bound::outbox::Delivery;
 use crate::ingress::bound::{
     BindSlot, End, Entered, GivenId, Ground, Options, Part, Parted, Parting, Protocol, Rejected, Said, Session, Shared,
-    Wire,
+    Speaks, Wire,
 };
 use crate::model::{Channel, Responsibility};
 use crate::policy::credentials::CredentialsError;
@@ -39,6 +39,8 @@ impl From<PeerFault> for End {
 impl Protocol for Cmpp {
     type Frame = Frame;
     type Session = Bound;
+
+    const SPEAKS: Speaks = Speaks::Cmpp;
 
     async fn open(wire: &mut Wire<Frame>, deadline: Mono) -> Result<Entered<Bound>, End> {
         let mut open = Open::new();
@@ -157,9 +159,7 @@ impl Session for Bound {
     /// A long reply goes in parts; the answer to the last one counts.
     fn deliver(&mut self, what: &Delivery, options: &Options, now: Mono, out: &mut BytesMut) -> Option<u32> {
         let mut parts = delivering::parts(what, self.version());
-        if parts.len() > options.delivery_window {
-            parts.truncate(options.delivery_window);
-        }
+        parts.truncate(options.delivery_window);
         if parts.len() > Self::free(self) {
             return None;
         }

@@ -14,28 +14,8 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
-
 use self::link::Cmpp;
-use super::bound::{Options, Parties, Server, Shared, Speaks};
-use crate::storage::Disk;
+use super::bound::Server;
 
 /// A listener for CMPP, bound.
 pub type CmppServer = Server<Cmpp>;
-
-/// What all listeners have in common; see [`Shared`].
-///
-/// # Errors
-/// The disk's.
-pub fn open(
-    disk: Arc<dyn Disk>,
-    parts: &Path,
-    options: Arc<ArcSwap<Options>>,
-    parties: Parties,
-) -> io::Result<Arc<Shared>> {
-    Shared::open(Speaks::Cmpp, disk, parts, options, parties)
-}

@@ -11,7 +11,7 @@ use crate::clock::Mono;
 use crate::ingress::bound::outbox::Delivery;
 use crate::ingress::bound::{
     BindSlot, End, Entered, GivenId, Ground, Options, Part, Parted, Parting, Protocol, Rejected, Said, Session, Shared,
-    Wire,
+    Speaks, Wire,
 };
 use crate::model::{Channel, Responsibility, Secret};
 use crate::policy::credentials::CredentialsError;
@@ -38,6 +38,8 @@ impl From<PeerFault> for End {
 impl Protocol for Smpp {
     type Frame = Frame;
     type Session = Bound;
+
+    const SPEAKS: Speaks = Speaks::Smpp;
 
     async fn open(wire: &mut Wire<Frame>, deadline: Mono) -> Result<Entered<Bound>, End> {
         let (mut open, mut refused) = (Open::new(), 0);

@@ -13,28 +13,8 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
-
 use self::link::Smpp;
-use super::bound::{Options, Parties, Server, Shared, Speaks};
-use crate::storage::Disk;
+use super::bound::Server;
 
 /// A listener for SMPP, bound.
 pub type SmppServer = Server<Smpp>;
-
-/// What all listeners have in common; see [`Shared`].
-///
-/// # Errors
-/// The disk's.
-pub fn open(
-    disk: Arc<dyn Disk>,
-    parts: &Path,
-    options: Arc<ArcSwap<Options>>,
-    parties: Parties,
-) -> io::Result<Arc<Shared>> {
-    Shared::open(Speaks::Smpp, disk, parts, options, parties)
-}

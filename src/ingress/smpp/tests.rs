@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::*;
+use super::SmppServer;
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::event::log::{self as event_log, EventLog};
 use crate::event::metrics::Metrics;
 use crate::ingress::backend::Live;
-use crate::ingress::bound::{Listener, Outbox, Part};
+use crate::ingress::bound::{Listener, Options, Outbox, Part, Parties, Shared};
 use crate::model::{Channel, Rate};
 use crate::policy::credentials::Credentials;
 use crate::policy::opt_outs::OptOuts;
@@ -44,20 +45,11 @@ struct Bench {
 fn client(terms: SmppTerms) -> Client {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, KEY.as_bytes());
     Client {
-        name: "shop".into(),
-        password: None,
         api_keys: vec![hash.as_ref().try_into().unwrap()],
         channels: vec![Channel::Sms],
-        senders: Vec::new(),
-        numbers: Vec::new(),
         countries: vec!["+86".to_owned()],
-        signatures: Vec::new(),
-        templates_only: false,
-        bounces: true,
-        transliterate: false,
-        daily_spend: None,
         smpp: terms,
-        cmpp: None,
+        ..Client::bare("shop")
     }
 }
 
@@ -86,7 +78,7 @@ impl Bench {
         let live = Live { queue: queue.clone(), credentials, opt_outs, ledger: Ledger::default() };
         let (caps, tls) = (Caps::new(100), Arc::new(ArcSwapOption::empty()));
         let parties = Parties { clients, live, caps, outbox, events, tls, metrics, clock: clock.clone() };
-        let shared = super::open(disk(), &path("parts"), options, parties).unwrap();
+        let shared = SmppServer::open(disk(), &path("parts"), options, parties).unwrap();
         let listener = Listener { address: SocketAddr::from(([127, 0, 0, 1], 0)), tls: false };
         let server = SmppServer::bind(listener, shared.clone()).unwrap();
         let (address, (stop, stopped)) = (server.local_addr(), watch::channel(false));
