@@ -191,13 +191,18 @@ impl Number {
 
     /// Characters of the longest of these beginnings, each with its `+`; `None` if the number begins with none of them.
     pub fn longest_beginning(&self, beginnings: &[String]) -> Option<usize> {
-        beginnings.iter().filter(|b| self.0.starts_with(b.as_str())).map(String::len).max()
+        longest_beginning(&self.0, beginnings)
     }
 
     /// Without the leading `+`.
     pub fn digits(&self) -> &str {
         &self.0[1..]
     }
+}
+
+/// Characters of the longest of these beginnings; `None` if `digits`, with their `+`, begin with none of them.
+pub fn longest_beginning(digits: &str, beginnings: &[String]) -> Option<usize> {
+    beginnings.iter().filter(|b| digits.starts_with(b.as_str())).map(String::len).max()
 }
 
 /// Where a message goes: the one place where the two channels' addresses meet.

@@ -20,7 +20,7 @@ mod outcome;
 mod secret;
 mod text;
 
-pub use address::{Address, AddressError, Domain, Mailbox, Number, ReversePath};
+pub use address::{Address, AddressError, Domain, Mailbox, Number, ReversePath, longest_beginning};
 pub use class::{Channel, Class};
 pub use consignment::{AttemptBegun, Consignment};
 pub use data::{DataFault, MailData};

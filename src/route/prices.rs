@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Money, Number};
+use crate::model::{Money, Number, longest_beginning};
 
 /// What a carrier takes for a part to numbers that begin so.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,8 +45,7 @@ impl Prices {
     pub fn of_digits(&self, carrier: &str, digits: &str) -> Option<Money> {
         let theirs = self.all.iter().enumerate().filter(|(_, price)| *price.carrier == *carrier);
         let fitting = theirs.filter_map(|(at, price)| {
-            let named = price.prefixes.iter().filter(|prefix| digits.starts_with(prefix.as_str()));
-            Some((named.map(String::len).max()?, std::cmp::Reverse(at), price.part))
+            Some((longest_beginning(digits, &price.prefixes)?, std::cmp::Reverse(at), price.part))
         });
         fitting.max_by_key(|(length, at, _)| (*length, *at)).map(|(.., part)| part)
     }
