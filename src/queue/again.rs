@@ -57,18 +57,18 @@ impl Reason {
 }
 
 /// What a recipient may hope for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Prospects<'a> {
     pub(super) retry: &'a Retry,
     pub(super) again: &'a Again,
-    /// There is a carrier that the text has not gone to, and time.
-    pub(super) elsewhere: bool,
+    /// Is there a carrier that the text has not gone to, and time? Asked only where it decides: most texts arrive.
+    pub(super) elsewhere: &'a dyn Fn(&TextProgress) -> bool,
 }
 
 impl Prospects<'_> {
     /// A carrier has refused the text for good: where that leaves it. `None` if it has come to its end.
     pub(super) fn refused(&self, progress: &mut TextProgress, now: Timestamp) -> Option<(State, Option<Reason>)> {
-        if self.again.after_failure && self.elsewhere {
+        if self.again.after_failure && (self.elsewhere)(progress) {
             progress.give_up();
             return Some((State::Queued { due: now }, Some(Reason::Failed)));
         }
@@ -92,7 +92,7 @@ impl Prospects<'_> {
 
     /// The receipts of a text at its carrier have come, and are bad: may it go to another?
     pub(super) fn lost(&self, progress: &TextProgress) -> bool {
-        self.again.after_failure && self.elsewhere && progress.verdict() == Some(Verdict::Lost)
+        self.again.after_failure && progress.verdict() == Some(Verdict::Lost) && (self.elsewhere)(progress)
     }
 
     /// No further carrier: those before may still bring it.
@@ -130,14 +130,15 @@ impl Table {
         &self,
         entry: &Entry,
         track: &Track,
-        progress: Option<&TextProgress>,
-        routes: &Routes,
-        options: &Options,
+        progress: &TextProgress,
+        (routes, options): (&Routes, &Options),
         now: Timestamp,
     ) -> bool {
-        let (Channel::Sms, Some(progress)) = (entry.channel, progress) else { return false };
         let again = &options.again[entry.class.index()];
-        if entry.expires_at <= now || progress.chain().count() >= again.carriers_max.min(CARRIERS_MAX) {
+        if entry.channel != Channel::Sms
+            || entry.expires_at <= now
+            || progress.chain().count() >= again.carriers_max.min(CARRIERS_MAX)
+        {
             return false;
         }
         let client = self.clients.name(entry.client);
@@ -159,8 +160,8 @@ impl Table {
         let sooner = || {
             let entry = self.entry(number)?;
             let within = options.again[entry.class.index()].receipt_within?;
-            let (track, progress) = (entry.track(recipient)?, self.parts.progress(number, recipient));
-            self.elsewhere(entry, track, progress, routes, options, now).then(|| at.plus(within).min(end))
+            let (track, progress) = (entry.track(recipient)?, self.parts.progress(number, recipient)?);
+            self.elsewhere(entry, track, progress, (routes, options), now).then(|| at.plus(within).min(end))
         };
         sooner().unwrap_or(end)
     }
@@ -178,7 +179,7 @@ impl Table {
         match track.state() {
             State::Queued { .. } => progress.may_arrive().then_some(Onward::Await),
             State::Sent { at } if now.wall < at.plus(options.receipt_wait_max) => {
-                self.elsewhere(entry, track, Some(progress), routes, options, now.wall).then_some(Onward::Elsewhere)
+                self.elsewhere(entry, track, progress, (routes, options), now.wall).then_some(Onward::Elsewhere)
             }
             _ => None,
         }

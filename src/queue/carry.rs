@@ -243,8 +243,8 @@ impl Queue {
                 let track = entry.track(o.recipient).filter(|t| t.ticket == Some(ticket))?;
                 let address = envelope.and_then(|e| e.recipients.get(o.recipient as usize)).map(|r| &r.address);
                 let masked = address.filter(|_| entry.class == Class::Otp).map(ToString::to_string);
-                let elsewhere = table.elsewhere(entry, track, o.progress.as_ref(), &routes, &options, now);
-                let prospects = options.prospects(entry.class, elsewhere);
+                let elsewhere = |p: &TextProgress| table.elsewhere(entry, track, p, (&routes, &options), now);
+                let prospects = options.prospects(entry.class, &elsewhere);
                 let (change, again) =
                     settle::change_after(track, o, is_text, prospects, masked.as_deref(), now, chance);
                 self.count_again(again);
@@ -334,7 +334,7 @@ impl Queue {
             let made = u32::from(track.tally().attempts_made);
             let mut fact = settle::fact_of(&subject, change, made, parts, Some(lane), now)?;
             if subject.channel == Channel::Sms {
-                settle::priced(&mut fact, change, Number::of_digits(track.address).as_ref(), &routes);
+                settle::priced(&mut fact, change, || Number::of_digits(track.address), &routes);
                 self.count_sent(&fact, &subject, change);
             }
             Some(fact)

@@ -297,7 +297,7 @@ impl Queue {
                 let cause =
                     format!("the relay stopped while {parts} part(s) were on their way; their answers were not seen");
                 let mut progress = progress.cloned();
-                let prospects = options.prospects(entry.class, false);
+                let prospects = options.prospects(entry.class, &|_| false);
                 let goes_on = progress.as_mut().and_then(|progress| prospects.unanswered(progress, now, now));
                 let (state, again) = goes_on.unwrap_or((State::Ended { end: End::Unknown, at: now }, None));
                 self.count_again(again);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::again::{Again, Prospects};
 use super::{PaceOptions, Retry};
-use crate::model::Class;
+use crate::model::{Class, TextProgress};
 
 /// How the queue behaves.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,7 +43,7 @@ pub struct Options {
 
 impl Options {
     /// What a recipient of a class may hope for.
-    pub(super) fn prospects(&self, class: Class, elsewhere: bool) -> Prospects<'_> {
+    pub(super) fn prospects<'a>(&'a self, class: Class, elsewhere: &'a dyn Fn(&TextProgress) -> bool) -> Prospects<'a> {
         let (retry, again) = (&self.retry[class.index()], &self.again[class.index()]);
         Prospects { retry, again, elsewhere }
     }

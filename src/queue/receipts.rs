@@ -8,7 +8,7 @@ use super::parts::{PartAt, PartKey};
 use super::under_way::Moment;
 use super::{Queue, pause, settle};
 use crate::event::{Fact, Kind, PeerFact};
-use crate::model::{Channel, Receipt, Verdict};
+use crate::model::{Channel, Receipt, TextProgress, Verdict};
 use crate::storage::AppendError;
 
 /// How long a receipt waits for the record it may have overtaken.
@@ -97,8 +97,9 @@ impl Queue {
         let (track, progress) = (entry.track(at.recipient), table.parts.progress(at.entry, at.recipient));
         let (routes, options) = (self.shared.routes.load(), self.shared.options.load());
         let change = track.zip(progress).and_then(|(track, progress)| {
-            let elsewhere = table.elsewhere(entry, track, Some(progress), &routes, &options, self.shared.clock.now());
-            let prospects = options.prospects(entry.class, elsewhere);
+            let now = self.shared.clock.now();
+            let elsewhere = |p: &TextProgress| table.elsewhere(entry, track, p, (&routes, &options), now);
+            let prospects = options.prospects(entry.class, &elsewhere);
             settle::change_after_receipt(track, progress, at.recipient, at.part, receipt, prospects)
         });
         let Some((change, again)) = change else { return Step::Nothing };

@@ -236,7 +236,7 @@ fn tell(
                 let mut fact = settle::fact_of(&subject, change, *before, None, Some(lane), time);
                 let to = envelope.recipients.get(change.recipient as usize).map(|r| &r.address);
                 if let (Some(fact), Some(Address::Number(to))) = (&mut fact, to) {
-                    settle::priced(fact, change, Some(to), routes);
+                    settle::priced(fact, change, || Some(to.clone()), routes);
                 }
                 fact.into_iter().collect()
             }

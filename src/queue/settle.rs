@@ -333,14 +333,11 @@ pub(super) fn fact_of(
     Some(fact)
 }
 
-/// What a text that was sent costs, where its carrier's price is known.
-pub(super) fn priced(fact: &mut Fact, change: &Change, to: Option<&Number>, routes: &Routes) {
-    let (State::Sent { .. }, Kind::Sent, Some(progress), Some(to)) = (change.state, fact.event, &change.progress, to)
-    else {
-        return;
-    };
+/// What a text that was sent costs, where its carrier's price is known; `to` is asked for the number only then.
+pub(super) fn priced(fact: &mut Fact, change: &Change, to: impl FnOnce() -> Option<Number>, routes: &Routes) {
+    let (State::Sent { .. }, Kind::Sent, Some(progress)) = (change.state, fact.event, &change.progress) else { return };
     let prices = routes.text.prices();
-    if let Some(part) = prices.of(&progress.carrier, to) {
+    if let Some(part) = to().and_then(|to| prices.of(&progress.carrier, &to)) {
         let amount = part.times(progress.parts.len() as u64);
         fact.price = Some(PriceFact { amount, currency: prices.currency().clone() });
     }
