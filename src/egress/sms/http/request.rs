@@ -227,7 +227,7 @@ mod tests {
     proptest! {
         /// Whatever a value holds, the request has the parts it would have otherwise, and each holds that value.
         #[test]
-        fn nothing_gets_out_of_its_place(text in "\\PC{1,40}|[\"\\\\{}\r\n&=%<>/? ]{1,20}", who in "\\PC{1,20}|[/?#%. ]{3,8}") {
+        fn nothing_gets_out_of_its_place(text in "\\PC{1,40}|[\"\\\\{}\r\n&=%<>/? ]{1,20}", who in "\\PC{1,20}|[/?#%. ]{1,8}") {
             let request = request();
             match request.made(&request.endpoint, values(&text, &who)) {
                 Ok(made) => {
@@ -239,7 +239,8 @@ mod tests {
                     let body: Json = serde_json::from_slice(&made.into_body().into_bytes()).unwrap();
                     prop_assert_eq!(body, serde_json::json!({"text": format!("<{text}>"), "all": [{"code": "1"}], "n": 5}));
                 }
-                Err(why) => prop_assert!(why.contains("x-who") && who.contains(char::is_control), "{why}"),
+                // A path's `.` and `..` say something else than themselves, and cannot be written in another way.
+                Err(why) => prop_assert!(matches!(who.as_str(), "." | "..") && why.contains("{who}"), "{why}"),
             }
             let form = Request { body: Body::Form(vec![("t".to_owned(), words("{text}"))]), headers: Vec::new(), ..request };
             let made = form.made(&form.endpoint, values(&text, "me")).unwrap();
