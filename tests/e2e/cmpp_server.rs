@@ -147,6 +147,22 @@ fn reports_and_replies_are_brought_by_both_versions() {
 }
 
 #[test]
+fn a_reply_of_more_parts_than_the_window_is_brought_whole() {
+    let long = long_text().repeat(4);
+    let carrier = OwnCarrier::start_on(0, &["--reply", &format!("+8613800138001={long}")]);
+    let relay = relay_to(carrier.0.port, "", "[cmpp_server]\ndelivery_window = 2\n");
+    let client = client_of(cmpp(&relay), "cmpp3");
+    let answered = client.post_text("+8613800138001", "hello");
+    let reply = client.event("replied", |event| event["id"] == *answered);
+    assert_eq!(reply["handset"]["text"], json!(long));
+    assert!(reply["handset"]["parts"].as_u64().unwrap() > 4, "{reply}");
+    let taken = r#"deliveries_total{client="sp",kind="reply",result="taken"}"#;
+    eventually("it is taken", SOON, || counted(&relay, taken).filter(|n| *n == 1));
+    let put_off = r#"deliveries_total{client="sp",kind="reply",result="put-off"}"#;
+    assert_eq!(counted(&relay, put_off).unwrap_or(0), 0);
+}
+
+#[test]
 fn what_did_not_arrive_is_reported_so() {
     let carrier = OwnCarrier::start_on(0, &["--undeliverable-share", "1"]);
     let relay = relay_to(carrier.0.port, "", "");

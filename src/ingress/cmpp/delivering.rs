@@ -13,7 +13,7 @@ use crate::wire::cmpp::{Deliver, MsgId, Octets, Report, Version, msg_fmt, time};
 /// Octets of a message, and of a part behind its header.
 const OCTETS_MAX: usize = 140;
 const PART_OCTETS_MAX: usize = 134;
-/// Parts of the longest reply.
+/// Parts that a user data header can count; a longer reply goes as several.
 const PARTS_MAX: usize = 255;
 
 /// As it travels; never empty.
@@ -64,9 +64,11 @@ fn replies_of(reply: &Reply) -> Vec<Deliver> {
     };
     let id = own_id(reply.id.0);
     let contents = if contents.is_empty() { vec![Vec::new()] } else { contents };
-    let total = contents.len().min(PARTS_MAX);
+    let total = contents.len();
     let deliver = |(at, content): (usize, Vec<u8>)| {
-        let header = [5, 0, 3, id.0 as u8, total as u8, (at + 1) as u8];
+        let (message, within) = (at / PARTS_MAX, at % PARTS_MAX);
+        let of = (total - message * PARTS_MAX).min(PARTS_MAX);
+        let header = [5, 0, 3, (id.0 as u8).wrapping_add(message as u8), of as u8, (within + 1) as u8];
         let content = if total > 1 { [&header[..], &content].concat() } else { content };
         Deliver {
             // Each part has its own.
@@ -79,7 +81,7 @@ fn replies_of(reply: &Reply) -> Vec<Deliver> {
             ..Deliver::default()
         }
     };
-    contents.into_iter().take(total).enumerate().map(deliver).collect()
+    contents.into_iter().enumerate().map(deliver).collect()
 }
 
 /// Numbers in China are written without its country code.
@@ -148,5 +150,13 @@ mod tests {
             .collect();
         assert_eq!(String::from_utf16(&units).unwrap(), text);
         assert_ne!(parts[0].msg_id, parts[1].msg_id);
+    }
+
+    #[test]
+    fn no_reply_is_too_long() {
+        let parts = replies_of(&reply(&"a".repeat(134 * 257)));
+        let headers: Vec<_> = parts.iter().map(|part| part.content[3..6].to_vec()).collect();
+        assert_eq!((parts.len(), &headers[254..]), (257, &[vec![7, 255, 255], vec![8, 2, 1], vec![8, 2, 2]][..]));
+        assert!(parts.iter().all(|part| part.content.len() == 140));
     }
 }

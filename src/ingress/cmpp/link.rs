@@ -1,11 +1,13 @@
 //! What [`bound`](crate::ingress::bound) asks of CMPP: who logs in, what a frame means, how answers and deliveries are written.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 
 use super::delivering;
+use super::longs::Longs;
 use super::reading::{self, result_of};
 use crate::clock::{Mono, Timestamp};
 use crate::ingress::bound::outbox::Delivery;
@@ -38,11 +40,11 @@ impl From<PeerFault> for End {
 
 impl Protocol for Cmpp {
     type Frame = Frame;
-    type Session = Bound;
+    type Session = Link;
 
     const SPEAKS: Speaks = Speaks::Cmpp;
 
-    async fn open(wire: &mut Wire<Frame>, deadline: Mono) -> Result<Entered<Bound>, End> {
+    async fn open(wire: &mut Wire<Frame>, deadline: Mono) -> Result<Entered<Link>, End> {
         let mut open = Open::new();
         loop {
             while let Some(frame) = wire.next_frame()? {
@@ -56,7 +58,7 @@ impl Protocol for Cmpp {
                         let opened = match judge(wire, &request) {
                             Ok((client, slot, version)) => {
                                 let bound = accept(wire, request, &client, version);
-                                Some((bound, client, slot))
+                                Some((Link { bound, longs: Longs::default() }, client, slot))
                             }
                             Err(status) => {
                                 request.refuse(status, &mut wire.out);
@@ -134,7 +136,28 @@ fn distance(then: LoginTime, now: Timestamp) -> Option<Duration> {
     [year - 1, year, year + 1].into_iter().filter_map(at).map(|at| at.since(now).max(now.since(at))).min()
 }
 
-impl Session for Bound {
+/// A link on which somebody is logged in.
+#[derive(Debug)]
+pub struct Link {
+    bound: Bound,
+    longs: Longs,
+}
+
+impl Link {
+    /// Writes parts of a long reply that wait, as far as the window goes.
+    fn go_on(&mut self, now: Mono, out: &mut BytesMut) {
+        while self.bound.free() > 0
+            && let Some((first, part)) = self.longs.next_part()
+        {
+            // There is room.
+            if let Ok(sequence) = self.bound.deliver(part, now, out) {
+                self.longs.left(first, sequence);
+            }
+        }
+    }
+}
+
+impl Session for Link {
     type Frame = Frame;
     type Submission = Submit;
     type Parting = Ending;
@@ -144,50 +167,60 @@ impl Session for Bound {
     }
 
     fn free(&self) -> usize {
-        Self::free(self)
+        if self.longs.waits() { 0 } else { self.bound.free() }
     }
 
     fn receive(&mut self, frame: Frame, now: Mono, out: &mut BytesMut) -> Result<Said<Submit>, End> {
-        Ok(match Self::receive(self, frame, now, out)? {
+        Ok(match self.bound.receive(frame, now, out)? {
             Event::Submission { sequence, submit } => Said::Submission(sequence, submit),
-            Event::Answer { sequence, result } => Said::Answer(sequence, result == SubmitResult::OK),
+            Event::Answer { sequence, result } => {
+                let settled = self.longs.answered(sequence, result == SubmitResult::OK);
+                self.go_on(now, out);
+                settled.map_or(Said::Nothing, |(first, taken)| Said::Answer(first, taken))
+            }
             Event::Terminated => Said::Over,
             Event::Nothing => Said::Nothing,
         })
     }
 
-    /// A long reply goes in parts; the answer to the last one counts.
-    fn deliver(&mut self, what: &Delivery, options: &Options, now: Mono, out: &mut BytesMut) -> Option<u32> {
-        let mut parts = delivering::parts(what, self.version());
-        parts.truncate(options.delivery_window);
-        if parts.len() > Self::free(self) {
+    /// A long reply goes in parts, as many at once as the window holds; all answers count.
+    fn deliver(&mut self, what: &Delivery, _: &Options, now: Mono, out: &mut BytesMut) -> Option<u32> {
+        if Session::free(self) == 0 {
             return None;
         }
-        parts.into_iter().map(|part| Self::deliver(self, part, now, out).ok()).last()?
+        let mut parts = VecDeque::from(delivering::parts(what, self.bound.version()));
+        let first = self.bound.deliver(parts.pop_front()?, now, out).ok()?;
+        if !parts.is_empty() {
+            self.longs.begin(first, parts);
+            self.go_on(now, out);
+        }
+        Some(first)
     }
 
     fn taken(&mut self, sequence: u32, proof: &impl Responsibility, id: GivenId, out: &mut BytesMut) {
-        Self::taken(self, sequence, proof, MsgId(id.msg_id.unwrap_or_default()), out);
+        self.bound.taken(sequence, proof, MsgId(id.msg_id.unwrap_or_default()), out);
     }
 
     fn refused(&mut self, sequence: u32, ground: Ground, out: &mut BytesMut) {
-        Self::refused(self, sequence, result_of(ground), out);
+        self.bound.refused(sequence, result_of(ground), out);
     }
 
     fn throttled(&mut self, sequence: u32, out: &mut BytesMut) {
-        Self::refused(self, sequence, SubmitResult::FLOW_CONTROL, out);
+        self.bound.refused(sequence, SubmitResult::FLOW_CONTROL, out);
     }
 
     fn tick(&mut self, now: Mono, out: &mut BytesMut) -> Result<Vec<u32>, End> {
-        Ok(Self::tick(self, now, out)?)
+        let overdue = self.bound.tick(now, out)?;
+        Ok(overdue.into_iter().map(|sequence| self.longs.overdue(sequence)).collect())
     }
 
     fn wakeup(&self) -> Mono {
-        Self::wakeup(self)
+        self.bound.wakeup()
     }
 
     fn part(self, out: &mut BytesMut) -> Ending {
-        Ending { version: self.version(), terminating: self.terminate(out) }
+        let Self { bound, longs } = self;
+        Ending { version: bound.version(), longs, terminating: bound.terminate(out) }
     }
 
     async fn read(submit: Submit, client: &Client, shared: &Shared) -> Result<Part, Rejected> {
@@ -202,6 +235,7 @@ impl Session for Bound {
 #[derive(Debug)]
 pub struct Ending {
     version: Version,
+    longs: Longs,
     terminating: Terminating,
 }
 
@@ -212,7 +246,9 @@ impl Parting for Ending {
         if let Ok(pdu) = Pdu::decode(frame.clone(), self.version)
             && let Body::DeliverResp(_, result) = pdu.body()
         {
-            return Parted::Answer(pdu.sequence(), *result == SubmitResult::OK);
+            // Parts that wait are not written any more, so their reply stays open.
+            let settled = self.longs.answered(pdu.sequence(), *result == SubmitResult::OK);
+            return settled.map_or(Parted::Nothing, |(first, taken)| Parted::Answer(first, taken));
         }
         if self.terminating.receive(frame, out) { Parted::Done } else { Parted::Nothing }
     }

@@ -3,13 +3,14 @@
 //!
 //! **What.** Links, limits and all that is not CMPP's own is [`bound`](super::bound)'s; here a
 //! [`wire::cmpp::server`](crate::wire::cmpp::server) session is put into its words (`link`), `reading` reads a SUBMIT, `delivering`
-//! writes a DELIVER.
+//! writes a DELIVER, `longs` knows which of them are one reply.
 //!
 //! **Promises.** Nobody submits without a login that proves the secret. A Msg_Id is given once a year, also over crashes. A submission
 //! beyond a limit has result 8 (flow control).
 
 mod delivering;
 mod link;
+mod longs;
 mod reading;
 #[cfg(test)]
 mod tests;
