@@ -16,6 +16,7 @@ use super::{
     tls_reports,
 };
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
+use crate::policy::reply_rules::ReplyRule;
 use crate::policy::texts::{Cap, Registered};
 use crate::policy::{Client, Clients};
 use crate::route::{FixedRoute, Network, Price, Prices, Routes, SendingHours, TextRoute};
@@ -55,6 +56,7 @@ pub(super) struct RawConfig {
     pub(super) sms_prices: Vec<Placed<Price>>,
     pub(super) replies: crate::dispatch::replies::Options,
     pub(super) opt_outs: (crate::policy::opt_outs::Words, usize),
+    pub(super) reply_rules: Vec<Placed<ReplyRule>>,
     pub(super) limits: Limits,
     pub(super) log: Log,
     pub(super) events: (Option<PathBuf>, u64, usize),
@@ -98,6 +100,7 @@ impl RawConfig {
             sms_prices: root.tables("sms_price", text_rules::price),
             replies: root.table("replies", replies::replies),
             opt_outs: root.table("opt_outs", replies::opt_outs),
+            reply_rules: root.tables("reply_rule", replies::rule),
             limits: root.table("limits", bounds::limits),
             log: root.table("log", bounds::log),
             events: root.table("events", bounds::events),
@@ -109,7 +112,7 @@ impl RawConfig {
     pub(super) fn into_config(self, file: PathBuf) -> Option<Config> {
         let server = self.server?;
         let (words, opt_outs_max) = self.opt_outs;
-        let options = crate::dispatch::replies::Options { words, ..self.replies };
+        let options = crate::dispatch::replies::Options { words, rules: values(self.reply_rules), ..self.replies };
         let (events_file, rotate_bytes, keep) = self.events;
         let events_file = events_file.unwrap_or_else(|| server.data_dir.join("events").join("events.jsonl"));
         let outbound_tls = outbound_tls::policies(&self.delivery, self.tls_policies, &self.routes);

@@ -138,6 +138,7 @@ fn text_routes(raw: &RawConfig, notes: &Notes<'_>) {
     super::routing::check(raw, notes);
     super::text_rules::check(raw, notes);
     super::text_rules::check_prices(raw, notes);
+    super::replies::check(raw, notes);
 }
 
 fn pools(raw: &RawConfig, notes: &Notes<'_>) {

@@ -1,14 +1,17 @@
-//! `[replies]`, `[opt_outs]`: what handsets send, and what they want no more of.
+//! `[replies]`, `[opt_outs]`, `[[reply_rule]]`: what handsets send, what they want no more of, and what follows from other words.
 
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::mistake::{Fault, shortened};
-use super::reader::Section;
-use super::{quantity, value};
+use super::mistake::{Fault, among, shortened};
+use super::raw::RawConfig;
+use super::reader::{Notes, Section};
+use super::{quantity, relations, value};
 use crate::dispatch::replies::Options;
+use crate::model::SmsText;
 use crate::policy::opt_outs::Words;
+use crate::policy::reply_rules::ReplyRule;
 
 /// `[replies]` and `[opt_outs]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +31,7 @@ pub(super) fn replies(section: &mut Section<'_>) -> Options {
         joining_max: section.or("joining", default.joining_max, value::count(1..=100_000)),
         remembered: section.or("remembered", default.remembered, value::count(0..=100_000_000)),
         words: default.words,
+        rules: default.rules,
     }
 }
 
@@ -44,6 +48,59 @@ pub(super) fn opt_outs(section: &mut Section<'_>) -> (Words, usize) {
     }
     let entries = section.or("entries", ENTRIES, value::count(1..=100_000_000));
     (Words::new(out, back), entries)
+}
+
+/// `[[reply_rule]]`.
+pub(super) fn rule(section: &mut Section<'_>) -> Option<ReplyRule> {
+    let name = section.required("name", r#""help""#, value::name);
+    let words = section.required_list("words", r#"["HELP"]"#, word);
+    let numbers = section.list("numbers", value::sender_id).unwrap_or_default();
+    let clients = section.list("clients", value::name).unwrap_or_default();
+    let client = section.optional("client", value::name);
+    let answer = section.optional("answer", |value: &DeValue<'_>| {
+        let right = "write a text of at most 2,000 characters";
+        SmsText::new(value::as_text(value, right)?).map_err(|why| Fault::new(why, right))
+    });
+    let answer_every = section.or(
+        "answer_every",
+        Duration::from_secs(3_600),
+        quantity::span(Duration::from_secs(60)..=ReplyRule::EVERY_MAX),
+    );
+    let label = section.optional("label", value::name);
+    if client.is_none() && answer.is_none() && label.is_none() && words.is_some() {
+        section.mistake("words", "nothing follows from these words", "add client, answer or label");
+    }
+    Some(ReplyRule {
+        name: name?,
+        words: words?.iter().map(|word| Words::fold(word)).collect(),
+        numbers: numbers.iter().map(ToString::to_string).collect(),
+        clients,
+        client,
+        answer,
+        answer_every,
+        label,
+    })
+}
+
+/// Rules are of clients that there are, and each has a name of its own.
+pub(super) fn check(raw: &RawConfig, notes: &Notes<'_>) {
+    let names = raw.reply_rules.iter().map(|p| (&p.value.name, p.key_of("name")));
+    relations::once(notes, names, |name| format!("there is a rule {name}"), "give each its own name");
+    let clients: Vec<&str> = raw.clients.iter().map(|c| &*c.value.name).collect();
+    let complete = !relations::incomplete(notes, "client", raw.clients.len());
+    for placed in raw.reply_rules.iter().filter(|_| complete) {
+        let rule = &placed.value;
+        let listed = rule.clients.iter().enumerate().map(|(i, name)| (name, placed.key_of(&format!("clients[{i}]"))));
+        let named = listed.chain(rule.client.iter().map(|name| (name, placed.key_of("client"))));
+        for (name, key) in named.filter(|(name, _)| !clients.contains(&&***name)) {
+            notes.mistake(&key, format!("unknown client \"{}\"", shortened(name)), among(name, &clients));
+        }
+        let out = rule.words.iter().find(|word| raw.opt_outs.0.wish(word).is_some());
+        if let Some(word) = out.filter(|_| rule.answer.is_some()) {
+            let what = format!("\"{}\" is a word of [opt_outs]: who opts out by it gets no answer", shortened(word));
+            notes.warn(&placed.key_of("words"), what, "leave it out, or leave answer out");
+        }
+    }
 }
 
 /// Entries of the list where nothing is said: some 450 MB of memory and 750 MB of disk once they are there.
@@ -76,9 +133,27 @@ mod tests {
             ("[opt_outs]\nwords_back = [\"ｔｄ\"]\n", "opt_outs.words_back: \"ｔｄ\" is among the words as well"),
             ("[opt_outs]\nwords = [\"start\"]\n", "opt_outs.words: \"START\" is among the words as well"),
             ("[opt_outs]\nentries = 0\n", "opt_outs.entries: 0 is out of range"),
+            ("[[reply_rule]]\nname = \"a\"\nwords = [\"HELP\"]\n", "nothing follows from these words"),
+            (
+                "[[reply_rule]]\nname = \"a\"\nwords = [\"HELP\"]\nclient = \"shp\"\n",
+                "reply_rule[0].client: unknown client \"shp\"; did you mean \"shop\"?",
+            ),
+            (
+                "[[reply_rule]]\nname = \"a\"\nwords = [\"HELP\"]\nanswer = \"hi\"\nanswer_every = \"2d\"\n",
+                "reply_rule[0].answer_every: \"2d\" is out of range",
+            ),
         ] {
             assert!(mistakes(text).contains(said), "{text}: {}", mistakes(text));
         }
+    }
+
+    #[test]
+    fn rules_are_read_with_their_words_folded() {
+        let rule = "[[reply_rule]]\nname = \"help\"\nwords = [\"Ｈelp\"]\nnumbers = [\"10690001\"]\nclients = [\"shop\"]\n\
+                    client = \"shop\"\nanswer = \"Call 400\"\nanswer_every = \"10m\"\nlabel = \"service\"\n";
+        let rules = good(&format!("{GOOD}{rule}")).0.replies.options.rules;
+        assert!(rules[0].words.contains("help"), "{rules:?}");
+        assert_eq!((rules[0].answer_every.as_secs(), rules[0].label.as_deref()), (600, Some("service")));
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub struct Metrics {
     pub carrier_callbacks_refused: IntCounterVec,
     /// Messages from handsets, by carrier and result (`matched`, `unmatched`, `put-off`).
     pub handset_messages: IntCounterVec,
+    /// Messages from handsets for which a rule held, by rule and what came of its answer (`told`: it has none, `answered`, or why not).
+    pub reply_rules: IntCounterVec,
     /// Parts of handsets' long messages that wait for others.
     pub handset_parts: IntGauge,
     /// Opt-outs and their ends, by action (`out`, `in`) and who said so (`reply`, `operator`).
@@ -215,6 +217,7 @@ impl Metrics {
             carrier_callbacks: gauges("carrier_callbacks", "Connections that carriers have made to us.", &["carrier"]),
             carrier_callbacks_refused: counters("carrier_callbacks_refused_total", "Callers refused.", &["reason"]),
             handset_messages: counters("handset_messages_total", "Messages from handsets.", &["carrier", "result"]),
+            reply_rules: counters("reply_rules_total", "Messages from handsets by rule.", &["rule", "result"]),
             handset_parts: gauge("handset_parts_waiting", "Parts of handsets' messages that wait for others."),
             opt_outs: counters("opt_outs_total", "Opt-outs and their ends.", &["action", "by"]),
             opt_out_entries: gauge("opt_outs", "Entries of the list of opt-outs."),

@@ -279,6 +279,18 @@ pub struct HandsetFact {
     /// Parts that never came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts_missing: Option<usize>,
+    /// The rule for replies that holds for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Arc<str>>,
+    /// What that rule calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Arc<str>>,
+    /// The automatic answer.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub answer: Option<MessageId>,
+    /// Why there was none, though the rule has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_answered: Option<&'static str>,
 }
 
 /// An opt-out, or its end, as events show it.

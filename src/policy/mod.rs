@@ -5,6 +5,7 @@
 
 pub mod credentials;
 pub mod opt_outs;
+pub mod reply_rules;
 pub mod texts;
 
 use std::collections::HashMap;

@@ -467,7 +467,7 @@ mod time {
 }
 
 /// Longest message that may be a word and what people put around it.
-const MESSAGE_BYTES_MAX: usize = 256;
+pub(super) const MESSAGE_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;

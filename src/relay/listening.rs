@@ -15,6 +15,7 @@ use crate::admin::api::Api;
 use crate::admin::control::{ControlSocket, ListenerStatus, SOCKET_NAME};
 use crate::admin::http::{AdminServer, Shown};
 use crate::egress::sms::CallbackListener;
+use crate::ingress::answers::Answers;
 use crate::ingress::bound;
 use crate::ingress::cmpp::CmppServer;
 use crate::ingress::http::{HttpServer, Live};
@@ -82,6 +83,14 @@ impl Listening {
             opt_outs: core.opt_outs.clone(),
             ledger: core.ledger.clone(),
         };
+        core.parts.replies.answer_by(Arc::new(Answers {
+            clients: core.live.clients.clone(),
+            live: live.clone(),
+            caps: caps.clone(),
+            options: core.live.smpp.clone(),
+            metrics: core.metrics.clone(),
+            clock: core.clock.clone(),
+        }));
         (bound.smpp, bound.cmpp) = bind_links(core, &live, &caps, data_dir)?;
         if let (Some(listener), Some(options)) = (&config.http, &core.live.http) {
             let shared = crate::ingress::http::Shared {

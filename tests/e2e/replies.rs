@@ -187,3 +187,45 @@ fn an_independent_carrier_brings_an_answer_to_a_text_that_was_sent_before_a_cras
     assert_eq!((&out["id"], &out["opt_out"]["signature"]), (&json!(id), &json!("小店")));
     assert_eq!(post(&relay, LIN, "再促销", "marketing").0, 403);
 }
+
+#[test]
+fn a_word_of_a_rule_is_answered_once_labelled_and_brought_to_its_client() {
+    let carrier = OwnCarrier::start_on(0, &["--reply", &format!("{LIN}=Ｈelp!"), "--reply", &format!("{WANG}=TD")]);
+    let rule = r#"
+[[reply_rule]]
+name = "help"
+words = ["HELP", "TD"]
+client = "desk"
+answer = "客服电话 4001234567"
+label = "service"
+
+[[client]]
+name = "desk"
+channels = ["sms"]
+api_keys = ["sha256:0000000000000000000000000000000000000000000000000000000000000000"]
+"#;
+    let relay = relay_to(carrier.0.port, rule);
+    let id = accepted(&relay, LIN, "已发货", "transactional");
+    let replied = told(&relay, "replied", 1).remove(0);
+    assert_eq!((&replied["id"], &replied["client"]), (&json!(id), &json!("desk")));
+    let handset = &replied["handset"];
+    assert_eq!((&handset["rule"], &handset["label"]), (&json!("help"), &json!("service")));
+    let answer = handset["answer"].as_str().unwrap().to_owned();
+    relay.explained(&answer, SOON, |m| m["status"] == "delivered" && m["client"] == "desk");
+    // The simulator answers the answer as well, which would go on for ever.
+    let replied = told(&relay, "replied", 2).remove(1);
+    assert_eq!(replied["handset"]["not_answered"], "answered-lately", "{replied}");
+    let texts: Vec<_> = carrier.wait_for_texts(2, SOON).iter().map(|t| t["text"].clone()).collect();
+    assert_eq!(texts[1], "客服电话 4001234567", "{texts:?}");
+
+    accepted(&relay, WANG, "大促销", "marketing");
+    let out = told(&relay, "replied", 3).remove(2);
+    assert_eq!(out["handset"]["not_answered"], "opted-out", "{out}");
+    assert_eq!(carrier.wait_for_texts(3, SOON).len(), 3);
+    let counted = |result: &str| {
+        relay
+            .metric(&format!("postrider_reply_rules_total{{result=\"{result}\",rule=\"help\"}}"))
+            .or_else(|| relay.metric(&format!("postrider_reply_rules_total{{rule=\"help\",result=\"{result}\"}}")))
+    };
+    assert_eq!((counted("answered"), counted("answered-lately"), counted("opted-out")), (Some(1), Some(1), Some(1)));
+}

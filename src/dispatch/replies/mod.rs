@@ -1,7 +1,7 @@
 //! What handsets send: put together, matched to the text that it answers, told, and obeyed where it is an opt-out.
 //!
 //! **Promises.** A carrier is answered yes only after what it brought is on stable storage: a part of a long message in a journal
-//! of its own ([`parts`]), a whole one as the event `replied`, an opt-out on the list as well ([`opting`]). What cannot be made durable within
+//! of its own ([`parts`]), a whole one as the event `replied`, an opt-out on the list as well ([`opting`]), what a rule answers ([`ruling`]) in the queue. What cannot be made durable within
 //! [`PATIENCE`] is put off, and the carrier keeps it. Everything is told at least once: what a carrier brings again, because
 //! the answer was lost, is told again. Parts whose others do not come within [`Options::join_within`], or for which there is no
 //! more room, are told as they are.
@@ -15,6 +15,7 @@
 
 mod opting;
 mod parts;
+mod ruling;
 mod sent;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,7 @@ use crate::model::{
     Address, Channel, Class, Consignment, Content, EnhancedStatus, Failure, Number, Outcome, Rule, Scope, Stage,
 };
 use crate::policy::opt_outs::{OptOuts, RULE, Wanted, Wish, Words, is_same_sender};
+use crate::policy::reply_rules::{Answered, Answering, ReplyRule};
 use crate::queue::Queue;
 use crate::sms::{Concatenation, signature};
 use crate::storage::Disk;
@@ -71,11 +73,19 @@ pub struct Options {
     pub remembered: usize,
     /// The words that opt out and in.
     pub words: Words,
+    /// What follows from other words; the first that holds counts.
+    pub rules: Vec<ReplyRule>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { join_within: Duration::from_secs(600), joining_max: 1_000, remembered: 200_000, words: Words::default() }
+        Self {
+            join_within: Duration::from_secs(600),
+            joining_max: 1_000,
+            remembered: 200_000,
+            words: Words::default(),
+            rules: Vec::new(),
+        }
     }
 }
 
@@ -104,6 +114,10 @@ pub struct Replies {
     walkers: Semaphore,
     /// When that may be done again.
     next_walk: tokio::sync::Mutex<Mono>,
+    /// Who has had an automatic answer lately.
+    answered: Answered,
+    /// Who sends those.
+    answering: OnceLock<Arc<dyn Answering>>,
 }
 
 /// A message put together.
@@ -133,7 +147,13 @@ impl Replies {
         parties.metrics.handset_parts.set(gauge(waiting.len()));
         let (walkers, next_walk) = (Semaphore::new(WALKERS_MAX), tokio::sync::Mutex::default());
         let sent = Mutex::new(SentTexts::new());
-        Ok(Self { parties, options, sent, waiting, walkers, next_walk })
+        let (answered, answering) = (Answered::default(), OnceLock::new());
+        Ok(Self { parties, options, sent, waiting, walkers, next_walk, answered, answering })
+    }
+
+    /// From now on automatic answers are sent so; without it there are none.
+    pub fn answer_by(&self, answering: Arc<dyn Answering>) {
+        let _ = self.answering.set(answering);
     }
 
     /// Takes a message, or a part of one; returns once it is durable.
@@ -208,8 +228,11 @@ impl Replies {
             Some(number) => self.matched(number, whole.first).await?,
             None => None,
         };
-        let wish = whole.words.as_ref().ok().and_then(|words| self.options.load().words.wish(words));
-        let mut facts = vec![self.replied(whole, matched.as_ref())];
+        let options = self.options.load_full();
+        let wish = whole.words.as_ref().ok().and_then(|words| options.words.wish(words));
+        let mut replied = self.replied(whole, matched.as_ref());
+        self.apply_rules(&options.rules, whole, matched.as_ref(), wish, &mut replied).await?;
+        let mut facts = vec![replied];
         match number.as_ref().zip(wish) {
             Some((number, Wish::Out)) => {
                 facts.push(self.opt_out(number, whole, matched.as_ref()).await?);
@@ -286,6 +309,10 @@ impl Replies {
             octets,
             parts: whole.parts,
             parts_missing: (whole.missing > 0).then_some(whole.missing),
+            rule: None,
+            label: None,
+            answer: None,
+            not_answered: None,
         });
         fact
     }

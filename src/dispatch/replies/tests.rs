@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::*;
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::event::log as event_log;
-use crate::model::{MessageId, SenderId};
+use crate::model::{MessageId, SenderId, SmsText};
+use crate::policy::reply_rules::{Answer, NotAnswered, Sending};
 use crate::queue::Place;
 use crate::route::Routes;
 use crate::sms::Alphabet;
@@ -226,4 +227,74 @@ async fn the_file_of_parts_stays_small() {
     replies.give_out_overdue().await;
     assert!(length(&bench) < 2_000, "{}", length(&bench));
     assert_eq!(replies.waiting.len(), 2);
+}
+
+/// Sends answers to nowhere, as often as their keys are new.
+#[derive(Default)]
+struct Sender(Mutex<Vec<Answer>>);
+
+impl Answering for Sender {
+    fn send(&self, answer: Answer) -> Sending<'_> {
+        let mut sent = self.0.lock();
+        let before = sent.iter().any(|known| known.key == answer.key);
+        sent.push(answer);
+        Box::pin(async move { if before { Err(NotAnswered::Before) } else { Ok(MessageId::from_bytes([9; 16])) } })
+    }
+}
+
+fn with_rule(bench: &Bench, client: Option<&str>) {
+    let rule = ReplyRule {
+        name: "help".into(),
+        words: ["help".to_owned(), "stop".to_owned()].into(),
+        numbers: Vec::new(),
+        clients: Vec::new(),
+        client: client.map(Into::into),
+        answer: Some(SmsText::new("Call 400").unwrap()),
+        answer_every: Duration::from_secs(3_600),
+        label: Some("service".into()),
+    };
+    bench.options.store(Arc::new(Options { rules: vec![rule], ..Options::default() }));
+}
+
+#[tokio::test]
+async fn a_rule_answers_once_in_its_time_also_over_a_start() {
+    let bench = Bench::new();
+    let (replies, sender) = (bench.open().await, Arc::new(Sender::default()));
+    with_rule(&bench, Some("desk"));
+    replies.take(bench.message("help")).await.unwrap();
+    replies.answer_by(sender.clone());
+    replies.take(bench.message("Help!")).await.unwrap();
+    replies.take(bench.message("help")).await.unwrap();
+    replies.parties.queue.shutdown().await;
+    drop(replies);
+    let replies = bench.open().await;
+    replies.answer_by(sender.clone());
+    replies.take(bench.message("help")).await.unwrap();
+    bench.clock.advance(Duration::from_secs(3_600));
+    replies.take(bench.message("help")).await.unwrap();
+    let told = bench.told("replied");
+    let of = |n: usize| (&told[n]["handset"]["answer"], &told[n]["handset"]["not_answered"]);
+    let answer = Value::from(MessageId::from_bytes([9; 16]).to_string());
+    assert_eq!(of(0), (&Value::Null, &"no-client".into()), "nobody sends answers yet");
+    assert_eq!(of(1), (&answer, &Value::Null));
+    assert_eq!(of(2), (&Value::Null, &"answered-lately".into()));
+    assert_eq!(of(3), (&Value::Null, &"answered-lately".into()), "its key says so");
+    assert_eq!(of(4), (&answer, &Value::Null));
+    assert!(told.iter().all(|told| told["client"] == "desk" && told["handset"]["label"] == "service"), "{told:?}");
+    assert_eq!(sender.0.lock().len(), 3);
+}
+
+#[tokio::test]
+async fn who_opts_out_or_answers_nobody_has_no_answer() {
+    let bench = Bench::new();
+    let (replies, sender) = (bench.open().await, Arc::new(Sender::default()));
+    replies.answer_by(sender.clone());
+    with_rule(&bench, None);
+    replies.take(bench.message("help")).await.unwrap();
+    note(&replies, None, Class::Marketing);
+    replies.take(bench.message("STOP")).await.unwrap();
+    let told = bench.told("replied");
+    let why: Vec<_> = told.iter().map(|told| told["handset"]["not_answered"].clone()).collect();
+    assert_eq!((why, sender.0.lock().len()), (vec!["no-client".into(), "opted-out".into()], 0));
+    assert_eq!(bench.told("opted_out").len(), 1);
 }

@@ -65,6 +65,10 @@ fn reply(text: &str) -> Fact {
         octets: None,
         parts: 1,
         parts_missing: None,
+        rule: None,
+        label: None,
+        answer: None,
+        not_answered: None,
     });
     fact
 }
