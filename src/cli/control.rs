@@ -91,6 +91,7 @@ pub(super) fn unexpected(response: &Response) -> Failure {
         Response::Sweeping(_) | Response::Swept(_) => "a sweep",
         Response::TlsReports(_) | Response::TlsReportsDue { .. } => "TLS reports",
         Response::OptOuts { .. } => "opt-outs",
+        Response::Ported { .. } => "ported numbers",
         Response::Reloaded { .. } => "a reload",
         Response::Status(_) => "a status",
         Response::Error { why } => why,

@@ -18,6 +18,7 @@ mod logging;
 mod opt_outs;
 mod output;
 mod pause;
+mod ported;
 mod progress;
 mod providers;
 mod queue;
@@ -69,6 +70,7 @@ enum Command {
     TlsReports(tls_reports::Args),
     #[command(name = "optouts")]
     OptOuts(opt_outs::Args),
+    Ported(ported::Args),
     HashPassword(hash_password::Args),
     DkimKeygen(dkim_keygen::Args),
     Sink(sink::Args),
@@ -137,6 +139,7 @@ impl Command {
             Self::Warmup(args) => args.run(),
             Self::TlsReports(args) => args.run(),
             Self::OptOuts(args) => args.run(),
+            Self::Ported(args) => args.run(),
             Self::HashPassword(args) => args.run(),
             Self::DkimKeygen(args) => args.run(),
             Self::Sink(args) => args.run(),

@@ -174,6 +174,18 @@ fn commands_ask_the_relay_and_end_by_its_answer() {
             r#"{"op":"remove_opt_outs","number":"+8613800138000","whom":{"sender":"10690001"},"class":"marketing"}"#,
             true,
         ),
+        (
+            &["ported", "list", "+8613800138000"],
+            r#"{"kind":"ported","numbers":[],"total":0}"#,
+            r#"{"op":"ported","number":"+8613800138000","most":30}"#,
+            true,
+        ),
+        (
+            &["ported", "forget", "+8613800138000", "--json"],
+            r#"{"kind":"ported","numbers":[],"total":0}"#,
+            r#"{"op":"forget_ported","number":"+8613800138000"}"#,
+            true,
+        ),
         (&["flush"], r#"{"kind":"error","why":"no"}"#, r#"{"op":"flush"}"#, false),
         (&["explain", "lin@example.net"], none, r#"{"op":"explain","what":"lin@example.net","most":10}"#, false),
         (

@@ -21,6 +21,7 @@ mod http_description;
 mod mail;
 mod mistake;
 mod outbound_tls;
+mod ported;
 mod quantity;
 mod queue;
 mod raw;
@@ -122,6 +123,8 @@ pub struct Config {
     pub texts: Texts,
     /// What handsets send, and want no more of.
     pub replies: Replies,
+    /// What is learnt of numbers' networks.
+    pub ported: crate::dispatch::PortingOptions,
     /// What clients may ask of us.
     pub limits: Limits,
     /// The queue on disk.

@@ -12,8 +12,8 @@ use super::sources::{self, PoolSection};
 use super::texts::{self, Carrier};
 use super::warmup::{self, PlanSection};
 use super::{
-    Config, Events, Replies, Texts, clients, cmpp_server, outbound_tls, replies, routing, smpp_server, text_rules,
-    tls_reports,
+    Config, Events, Replies, Texts, clients, cmpp_server, outbound_tls, ported, replies, routing, smpp_server,
+    text_rules, tls_reports,
 };
 use crate::egress::email::{MtaStsOptions, Source, TlsLevel, TlsReportOptions, TlsRule};
 use crate::policy::reply_rules::ReplyRule;
@@ -56,6 +56,7 @@ pub(super) struct RawConfig {
     pub(super) sms_prices: Vec<Placed<Price>>,
     pub(super) replies: crate::dispatch::replies::Options,
     pub(super) opt_outs: (crate::policy::opt_outs::Words, usize),
+    pub(super) ported: crate::dispatch::PortingOptions,
     pub(super) reply_rules: Vec<Placed<ReplyRule>>,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -100,6 +101,7 @@ impl RawConfig {
             sms_prices: root.tables("sms_price", text_rules::price),
             replies: root.table("replies", replies::replies),
             opt_outs: root.table("opt_outs", replies::opt_outs),
+            ported: root.table("ported", ported::ported),
             reply_rules: root.tables("reply_rule", replies::rule),
             limits: root.table("limits", bounds::limits),
             log: root.table("log", bounds::log),
@@ -149,6 +151,7 @@ impl RawConfig {
             carriers: values(self.carriers),
             texts: text_rules::texts(self.sms, self.sms_templates, self.sms_caps),
             replies: Replies { options, opt_outs_max },
+            ported: self.ported,
             limits: self.limits,
             log: self.log,
             events: Events { file: events_file, rotate_bytes, keep },

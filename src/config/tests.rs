@@ -83,7 +83,7 @@ fn unknown_keys_and_tables_are_named_with_the_nearest_known() {
          recipients, connections, connections_per_peer, messages_per_connection, command_timeout, data_rate_min, hops, \
          client_messages, client_bytes, queue_messages, queue_bytes)\n\
          relay.toml:12: dellivery: unknown table; did you mean \"delivery\"? (one of server, tls, listener, http, smpp_listener, smpp_server, cmpp_listener, cmpp_server, admin, \
-         client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, network, sending_hours, sms, sms_template, sms_cap, sms_price, replies, opt_outs, reply_rule, limits, log, \
+         client, dkim, dns, queue, delivery, source, warmup, pool, route, mta_sts, tls_reports, dane, tls_policy, carrier, sms_route, network, sending_hours, sms, sms_template, sms_cap, sms_price, replies, opt_outs, ported, reply_rule, limits, log, \
          events, history)",
     );
     check(

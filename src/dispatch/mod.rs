@@ -2,7 +2,7 @@
 //!
 //! **What.** One loop asks the queue which sites have something to pull and sees to it that each has enough hands: for mail,
 //! workers that each own one connection ([`mail`]); for texts, a pump per set of carriers ([`text`]). Another ends what is
-//! overdue; a third delivers reports on TLS ([`tls_reports`]). What handsets send is dealt with in [`replies`]. [`notify`] writes the notifications that follow from an end, which the queue settles in the same batch.
+//! overdue; a third delivers reports on TLS ([`tls_reports`]). What handsets send is dealt with in [`replies`], what carriers say of numbers' networks in [`porting`]. [`notify`] writes the notifications that follow from an end, which the queue settles in the same batch.
 //!
 //! **Promises.** A worker holds one lease at a time; every lease is settled or returned. At shutdown no new lease is taken
 //! and those that are out may finish until the deadline; what is cut off then is still in the queue.
@@ -11,6 +11,7 @@
 
 mod mail;
 mod notify;
+mod porting;
 pub mod replies;
 mod text;
 mod tls_reports;
@@ -30,7 +31,7 @@ use tokio::task::JoinSet;
 use crate::clock::SharedClock;
 use crate::egress::email::{Located, MailEgress};
 use crate::egress::sms::{HandsetMessage, Inbound, InboundError, Taking};
-use crate::model::{Domain, Receipt};
+use crate::model::{Domain, Receipt, ReceiptState};
 use crate::queue::steer::{Sweep, Swept};
 use crate::queue::{Ending, MailSite, Queue, SiteWork, Target};
 use crate::route::MailHop;
@@ -39,6 +40,7 @@ use crate::storage::AppendError;
 
 pub use crate::egress::sms::Carriers;
 pub use notify::Notices;
+pub use porting::{Porting, PortingOptions};
 pub use replies::Replies;
 pub use tls_reports::Reporting;
 
@@ -57,6 +59,8 @@ pub struct Parts {
     pub notices: Arc<ArcSwap<Notices>>,
     /// Whom handsets' messages answer, and who wants no more texts.
     pub replies: Arc<Replies>,
+    /// What carriers say of numbers' networks.
+    pub porting: Porting,
     /// Time.
     pub clock: SharedClock,
 }
@@ -355,11 +359,22 @@ pub struct Inbox {
     pub queue: Queue,
     /// What becomes of handsets' messages.
     pub replies: Arc<Replies>,
+    /// What carriers say of numbers' networks.
+    pub porting: Porting,
 }
 
 impl Inbound for Inbox {
     fn receipt(&self, receipt: Receipt) -> Taking<'_> {
         Box::pin(async move {
+            // Before it is settled: then the text may have ended, and where it is to go on it goes to the right network.
+            if receipt.state.is_final()
+                && receipt.state != ReceiptState::Delivered
+                && self.porting.says_so(&receipt.text)
+                && let Some(number) = self.queue.addressed(&receipt)
+            {
+                let routes = self.queue.routes().clone();
+                self.porting.learn(&routes, &number, &receipt.carrier).await;
+            }
             self.queue.receipt(receipt).await.map_err(|e| match e {
                 AppendError::Full | AppendError::Busy => InboundError::Busy,
                 AppendError::TooLarge | AppendError::Poisoned | AppendError::Body | AppendError::Closed => {

@@ -135,6 +135,8 @@ async fn carry(task: Task, mut lease: Lease, course: Arc<Course>, ready: Arc<Car
     let Ok(consignment) = lease.load().await else { return };
     task.parts.replies.note_sent(consignment, &carrier);
     let outcome = carrier.carry(&begun, consignment, Some(permit)).await;
+    let routes = task.parts.queue.routes().clone();
+    task.parts.porting.answered(&routes, consignment, carrier.name(), &outcome).await;
     lease.settle(vec![outcome], Vec::new()).await;
 }
 

@@ -111,6 +111,10 @@ pub struct Metrics {
     pub handset_messages: IntCounterVec,
     /// Messages from handsets for which a rule held, by rule and what came of its answer (`told`: it has none, `answered`, or why not).
     pub reply_rules: IntCounterVec,
+    /// Answers and receipts that said that a number is of another network, by carrier.
+    pub ported_learnt: IntCounterVec,
+    /// Numbers that are known to be of another network than their digits say.
+    pub ported_numbers: IntGauge,
     /// Parts of handsets' long messages that wait for others.
     pub handset_parts: IntGauge,
     /// Opt-outs and their ends, by action (`out`, `in`) and who said so (`reply`, `operator`).
@@ -218,6 +222,12 @@ impl Metrics {
             carrier_callbacks_refused: counters("carrier_callbacks_refused_total", "Callers refused.", &["reason"]),
             handset_messages: counters("handset_messages_total", "Messages from handsets.", &["carrier", "result"]),
             reply_rules: counters("reply_rules_total", "Messages from handsets by rule.", &["rule", "result"]),
+            ported_learnt: counters(
+                "ported_learnt_total",
+                "Answers that a number is of another network.",
+                &["carrier"],
+            ),
+            ported_numbers: gauge("ported_numbers", "Numbers that are not of the network that their digits say."),
             handset_parts: gauge("handset_parts_waiting", "Parts of handsets' messages that wait for others."),
             opt_outs: counters("opt_outs_total", "Opt-outs and their ends.", &["action", "by"]),
             opt_out_entries: gauge("opt_outs", "Entries of the list of opt-outs."),

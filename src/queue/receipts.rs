@@ -8,7 +8,7 @@ use super::parts::{PartAt, PartKey};
 use super::under_way::Moment;
 use super::{Queue, pause, settle};
 use crate::event::{Fact, Kind, PeerFact};
-use crate::model::{Channel, Receipt, TextProgress, Verdict};
+use crate::model::{Channel, Number, Receipt, TextProgress, Verdict};
 use crate::storage::AppendError;
 
 /// How long a receipt waits for the record it may have overtaken.
@@ -69,6 +69,15 @@ impl Queue {
             }
             pause(RECEIPT_PAUSE).await;
         }
+    }
+
+    /// To which number the text went that a receipt is about; `None` if that is not known, or no more.
+    pub fn addressed(&self, receipt: &Receipt) -> Option<Number> {
+        let table = self.shared.table.lock();
+        let keys = crate::sms::receipt::id_forms(&receipt.carrier_message_id);
+        let keys: Vec<PartKey> = keys.into_iter().map(|form| (receipt.carrier.clone(), form)).collect();
+        let at = table.parts.find(&keys)?;
+        Number::of_digits(table.entry(at.entry)?.track(at.recipient)?.address)
     }
 
     fn find(&self, receipt: &Receipt, came: Moment) -> Found {

@@ -16,6 +16,7 @@ mod kept;
 mod listening;
 mod operator;
 mod options;
+mod ported;
 mod reload;
 
 use std::fmt;
@@ -34,7 +35,7 @@ use crate::admin::{Readiness, Reason};
 use crate::clock::{Mono, SharedClock, SystemClock};
 use crate::config::{Config, Mistake};
 use crate::dispatch::replies::{self, Replies};
-use crate::dispatch::{Carriers, Dispatch, Inbox, Notices, Parts, Reporting};
+use crate::dispatch::{Carriers, Dispatch, Inbox, Notices, Parts, Porting, PortingOptions, Reporting};
 use crate::dns::Resolver;
 use crate::egress::email::{self, MailEgress, PausedSource};
 use crate::egress::sms::Carrier;
@@ -116,6 +117,7 @@ struct Live {
     connections_max: Arc<AtomicUsize>,
     notices: Arc<ArcSwap<Notices>>,
     replies: Arc<ArcSwap<replies::Options>>,
+    porting: Arc<ArcSwap<PortingOptions>>,
 }
 
 /// Why a relay did not start, or stopped.
@@ -162,9 +164,10 @@ impl Relay {
         let metrics = Arc::new(Metrics::new());
         let data_dir = config.server.data_dir.clone();
         make_private_dir(&data_dir).map_err(|e| StartError::failed(data_dir.display())(&e))?;
+        let ported = ported::open(&config, &clock).await?;
         let live = Live {
             clients: Arc::new(ArcSwap::from_pointee(config.clients.clone())),
-            routes: Arc::new(ArcSwap::from_pointee(config.routes.clone())),
+            routes: Arc::new(ArcSwap::from_pointee(config.routes.clone().knowing(ported.clone()))),
             smtp: Arc::new(ArcSwap::from_pointee(options::smtp(&config))),
             http: config.http.as_ref().map(|h| Arc::new(ArcSwap::from_pointee(options::http(&config, h)))),
             smpp: Arc::new(ArcSwap::from_pointee(options::smpp(&config))),
@@ -176,6 +179,7 @@ impl Relay {
             connections_max: Arc::new(AtomicUsize::new(config.delivery.concurrency)),
             notices: Arc::new(ArcSwap::from_pointee(options::notices(&config))),
             replies: Arc::new(ArcSwap::from_pointee(config.replies.options.clone())),
+            porting: Arc::new(ArcSwap::from_pointee(config.ported.clone())),
         };
         let outbox = open_outbox(&config, &live, &clock, &metrics).await?;
         let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics, outbox.clone()).await?;
@@ -194,6 +198,7 @@ impl Relay {
             connections_max,
             notices: live.notices.clone(),
             replies: replies.clone(),
+            porting: Porting { ported, options: live.porting.clone(), metrics: metrics.clone(), clock: clock.clone() },
             clock: clock.clone(),
         };
         let core = Arc::new(Core {
@@ -227,6 +232,7 @@ impl Relay {
         tokio::spawn(refresh_policies(policies));
         tokio::spawn(Replies::keep_up(Arc::downgrade(&replies)));
         tokio::spawn(tend_warmup(Arc::downgrade(&core)));
+        tokio::spawn(ported::tend(Arc::downgrade(&core)));
         core.tend_outbox();
         kept::keep_up(&core);
         core.readiness.clear(Reason::Starting);
@@ -442,7 +448,9 @@ impl Core {
 
     fn start_carrier(&self, options: crate::egress::sms::Options) -> Result<Arc<Carrier>, String> {
         let _runtime = self.runtime.enter();
-        let inbound = Arc::new(Inbox { queue: self.queue.clone(), replies: self.parts.replies.clone() });
+        let Parts { replies, porting, .. } = &self.parts;
+        let inbound = Inbox { queue: self.queue.clone(), replies: replies.clone(), porting: porting.clone() };
+        let inbound = Arc::new(inbound);
         Carrier::start(options, self.clock.clone(), &self.metrics, inbound).map_err(|e| e.to_string())
     }
 

@@ -12,6 +12,7 @@ use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
 use crate::queue::steering::{Order, Rule, Selector, SteerError};
 use crate::queue::view::QueueView;
+use crate::route::PortedNumber;
 
 /// How long the overview waits for a backlog that is being taken in.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -129,6 +130,22 @@ impl Operator for Core {
         let removed = self.runtime.block_on(self.parts.replies.remove(&parse_number(number)?, which, by))?;
         tracing::info!(entries = removed.len(), by, "an operator has taken entries off the list of opt-outs");
         Ok(removed)
+    }
+
+    fn ported(&self, number: Option<&str>, most: usize) -> Result<(Vec<PortedNumber>, u64), String> {
+        let ported = &self.parts.porting.ported;
+        let Some(number) = number else { return Ok((ported.newest(most), ported.len() as u64)) };
+        let known: Vec<PortedNumber> = ported.of(&parse_number(number)?).into_iter().collect();
+        let total = known.len() as u64;
+        Ok((known, total))
+    }
+
+    fn forget_ported(&self, number: &str, by: &str) -> Result<Option<PortedNumber>, String> {
+        let number = parse_number(number)?;
+        let known = self.runtime.block_on(self.parts.porting.ported.forget(&number)).map_err(|e| e.to_string())?;
+        self.parts.porting.show();
+        tracing::info!(known = known.is_some(), by, "an operator has a number's network forgotten");
+        Ok(known)
     }
 
     fn reload(&self) -> Result<Vec<String>, String> {

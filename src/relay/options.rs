@@ -39,6 +39,8 @@ const SMPP_OUTBOX: &str = "smpp-receipts.jsonl";
 const SMPP_PARTS: &str = "smpp-parts.jsonl";
 /// The same by CMPP.
 const CMPP_PARTS: &str = "cmpp-parts.jsonl";
+/// What carriers say of numbers' networks.
+const PORTED: &str = "ported.jsonl";
 /// Where the bound addresses stand once the relay is ready.
 pub(super) const LISTENERS: &str = "listeners.json";
 
@@ -103,6 +105,10 @@ pub(super) fn opt_outs_file(data_dir: &Path) -> PathBuf {
 
 pub(super) fn handset_parts_file(data_dir: &Path) -> PathBuf {
     data_dir.join(HANDSET_PARTS)
+}
+
+pub(super) fn ported_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(PORTED)
 }
 
 pub(super) fn storage(config: &Config) -> storage::Options {

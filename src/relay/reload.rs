@@ -72,8 +72,9 @@ impl Core {
         live.email.store(Arc::new(options::email(&new)));
         live.connections_max.store(new.delivery.concurrency, Ordering::Relaxed);
         live.notices.store(Arc::new(options::notices(&new)));
+        live.porting.store(Arc::new(new.ported.clone()));
         live.replies.store(Arc::new(new.replies.options.clone()));
-        live.routes.store(Arc::new(new.routes.clone()));
+        live.routes.store(Arc::new(new.routes.clone().knowing(self.parts.porting.ported.clone())));
         self.queue.reconfigure(options::queue(&new, false));
         let mut notes: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         notes.extend(needs_restart(old, &new));

@@ -4,17 +4,20 @@
 //! **Does not know** DNS (a mail without a fixed route goes by MX, which `egress::email` resolves) and no carrier's state.
 //!
 //! `texts` says which carriers a text may go by, `networks` whose a number is, as far as its first digits tell,
-//! `hours` when they may leave, `prices` what they cost.
+//! `ported` what carriers' refusals have shown against that, `hours` when they may leave, `prices` what they cost. `ported` alone has a
+//! file.
 
 mod hours;
 mod networks;
+mod ported;
 mod prices;
 mod texts;
 
 pub use hours::{Hours, HoursError, SendingHours, ahead_of_utc};
 pub use networks::{Network, Networks};
+pub use ported::{Ported, PortedNumber, Terms as PortedTerms};
 pub use prices::{Price, Prices};
-pub use texts::{Choice, Course, TextRoute, TextRoutes, Weights};
+pub use texts::{Choice, Course, Doubt, TextRoute, TextRoutes, Weights};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,6 +73,11 @@ pub fn rank(pattern: &str, domain: &Domain) -> Option<usize> {
 }
 
 impl Routes {
+    /// The same, with what carriers' refusals have shown of numbers' networks, and will.
+    pub fn knowing(self, ported: Ported) -> Self {
+        Self { text: self.text.knowing(ported), ..self }
+    }
+
     /// The next hop for a domain: an exact name before the longest wildcard before `*` before MX.
     pub fn mail_hop(&self, domain: &Domain) -> MailHop {
         self.mail

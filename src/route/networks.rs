@@ -3,13 +3,16 @@
 //! **Promises.** The longest first digits win; a number written out whole is the longest there can be. What came later in the
 //! list replaces what said the same digits before it.
 //!
-//! **Does not know** where a number was ported to, unless the administrator wrote it down as such a longer beginning: since
-//! numbers may keep their digits when they change their network, first digits are a hint and no more.
+//! **Does not know** where a number was ported to, unless the administrator wrote it down as such a longer beginning, or whoever asks says
+//! which networks it is not of: since numbers may keep their digits when they change their network, first digits are a hint and no more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::Number;
+
+/// Characters of a number that say its country, its `+` among them, as far as that matters here.
+const COUNTRY: usize = 3;
 
 /// A mobile network, and the numbers that were given to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +64,22 @@ impl Networks {
         lengths.filter_map(|length| Some((&self.all[*self.by_prefix.get(&text[..length])?], length))).next()
     }
 
+    /// The network of a number that is known to be none of some: the one that its digits say if it is not among those, else the first of
+    /// its country that is not. `None` if nothing is left.
+    pub fn but(&self, number: &Number, not: &[Arc<str>]) -> Option<(&Network, usize)> {
+        let text = number.as_str();
+        let said = self.of(number);
+        // A whole number was written down by somebody who knows.
+        if let Some((network, length)) =
+            said.filter(|(network, length)| *length == text.len() || !not.contains(&network.name))
+        {
+            return Some((network, length));
+        }
+        let country = text.get(..COUNTRY)?;
+        let of_country = |network: &&Network| network.prefixes.iter().any(|prefix| prefix.starts_with(country));
+        self.all.iter().filter(of_country).find(|network| !not.contains(&network.name)).map(|n| (n, text.len()))
+    }
+
     /// All of them.
     pub fn all(&self) -> &[Network] {
         &self.all
@@ -100,6 +119,23 @@ mod tests {
         assert_eq!(of("+8617091234567"), Some(("unicom".to_owned(), 6)));
         assert_eq!(of("+14155550100"), None);
         assert_eq!(table.all().len(), 2);
+    }
+
+    #[test]
+    fn what_a_number_is_not_leaves_the_others_of_its_country() {
+        let whole = network("unicom", &["+8613900000001"]);
+        let (mobile, abroad) = (network("mobile", &["+86139"]), network("abroad", &["+4915"]));
+        let table =
+            Networks::new([mobile, abroad, network("unicom", &["+86130"]), network("telecom", &["+86133"]), whole]);
+        let but = |number: &str, not: &[&str]| {
+            let not: Vec<Arc<str>> = not.iter().map(|&name| name.into()).collect();
+            table.but(&Number::parse(number).unwrap(), &not).map(|(network, _)| network.name.to_string())
+        };
+        assert_eq!(but("+8613912345678", &["unicom"]).as_deref(), Some("mobile"));
+        assert_eq!(but("+8613912345678", &["mobile"]).as_deref(), Some("unicom"));
+        assert_eq!(but("+8613912345678", &["mobile", "unicom"]).as_deref(), Some("telecom"), "two leave one");
+        assert_eq!(but("+8613912345678", &["mobile", "unicom", "telecom"]), None);
+        assert_eq!(but("+8613900000001", &["unicom"]).as_deref(), Some("unicom"), "it was written down");
     }
 
     #[test]

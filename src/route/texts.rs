@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Hours, Networks, Prices, SendingHours};
+use super::{Hours, Network, Networks, Ported, Prices, SendingHours};
 use crate::model::{Class, ClientName, Money, Number};
 
 /// The carriers that a text may go by.
@@ -128,6 +128,27 @@ impl TextRoute {
     }
 }
 
+/// What carriers have said of numbers' networks. It is no part of what is configured: tables that differ in it alone are equal.
+#[derive(Clone, Debug, Default)]
+struct Learnt(Option<Ported>);
+
+impl PartialEq for Learnt {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Learnt {}
+
+/// What it comes to when a carrier says that a number is of another network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Doubt {
+    /// It is none of these.
+    Not(Vec<Arc<str>>),
+    /// With what was known before no network is left.
+    Contradiction,
+}
+
 /// All routes for texts.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TextRoutes {
@@ -135,6 +156,7 @@ pub struct TextRoutes {
     networks: Arc<Networks>,
     hours: Vec<SendingHours>,
     prices: Prices,
+    ported: Learnt,
     /// Routes by the first digits that they name.
     by_prefix: HashMap<Box<str>, Vec<usize>>,
     /// Routes by the network that they name.
@@ -174,6 +196,39 @@ impl TextRoutes {
         Self { prices, ..self }
     }
 
+    /// The same, with what carriers' refusals have shown of numbers' networks, and will.
+    pub fn knowing(self, ported: Ported) -> Self {
+        Self { ported: Learnt(Some(ported)), ..self }
+    }
+
+    /// What it comes to when a carrier says that a number is of another network; `None`, nothing, if a route without networks leads to
+    /// the carrier.
+    pub fn doubted(&self, number: &Number, carrier: &str) -> Option<Doubt> {
+        let mut not = Vec::new();
+        for route in self.routes.iter().filter(|route| route.course.leads_to(carrier)) {
+            if route.networks.is_empty() {
+                return None;
+            }
+            let named = self.networks.all().iter().filter(|network| route.networks.iter().any(|word| network.is(word)));
+            not.extend(named.map(|network| network.name.clone()));
+        }
+        not.sort();
+        not.dedup();
+        let known = self.ported.0.as_ref().and_then(|ported| ported.not(number)).unwrap_or_default();
+        let all: Vec<Arc<str>> = not.iter().cloned().chain(known).collect();
+        match self.networks.but(number, &all) {
+            _ if not.is_empty() => None,
+            Some(_) => Some(Doubt::Not(not)),
+            None => Some(Doubt::Contradiction),
+        }
+    }
+
+    /// The network of a number, as far as is known, and how many characters of it say so.
+    fn network_of(&self, number: &Number) -> Option<(&Network, usize)> {
+        let not = self.ported.0.as_ref().and_then(|ported| ported.not(number));
+        not.and_then(|not| self.networks.but(number, &not)).or_else(|| self.networks.of(number))
+    }
+
     /// What parts cost.
     pub fn prices(&self) -> &Prices {
         &self.prices
@@ -207,10 +262,21 @@ impl TextRoutes {
 
     /// The carriers for a text; `None` if no route serves it.
     pub fn course(&self, number: &Number, class: Class, client: &ClientName) -> Option<&Arc<Course>> {
+        let learnt = self.course_within(self.network_of(number), number, class, client);
+        // What was learnt must not keep a text from being taken.
+        learnt.or_else(|| self.course_within(self.networks.of(number), number, class, client))
+    }
+
+    fn course_within(
+        &self,
+        network: Option<(&Network, usize)>,
+        number: &Number,
+        class: Class,
+        client: &ClientName,
+    ) -> Option<&Arc<Course>> {
         let text = number.as_str();
         let lengths = 1..=text.len().min(self.longest);
         let by_prefix = lengths.filter_map(|length| Some((self.by_prefix.get(&text[..length])?, length)));
-        let network = self.networks.of(number);
         let by_network = network.and_then(|(network, length)| Some((self.by_network.get(&network.name)?, length)));
         by_prefix
             .chain(by_network)
@@ -246,6 +312,39 @@ mod tests {
     fn carrier(routes: &TextRoutes, number: &str, class: Class, name: &str) -> Option<String> {
         let number = Number::parse(number).unwrap();
         routes.course(&number, class, &client(name)).map(ToString::to_string)
+    }
+
+    #[tokio::test]
+    async fn what_a_carrier_says_of_a_number_counts_before_its_digits() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, disk) = (dir.path().join("ported.jsonl"), Arc::new(crate::storage::RealDisk));
+        let terms = crate::route::PortedTerms { most: 10, keep: std::time::Duration::from_secs(1_000) };
+        let now = crate::clock::Timestamp::from_seconds(10);
+        let ported = Ported::open(disk, &file, terms, now).unwrap();
+        let network =
+            |name: &str, prefix: &str| Network { name: name.into(), mcc_mnc: None, prefixes: vec![prefix.to_owned()] };
+        let route = |network: &str, carrier: &str| TextRoute {
+            prefixes: Vec::new(),
+            networks: vec![network.into()],
+            ..TextRoute::by_prefix("+", to(carrier))
+        };
+        let networks =
+            Networks::new([network("mobile", "+86138"), network("unicom", "+86130"), network("lost", "+86133")]);
+        let list = vec![route("mobile", "a"), route("unicom", "b"), TextRoute::by_prefix("+1", to("c"))];
+        let routes = TextRoutes::new(list, Arc::new(networks), Vec::new()).knowing(ported.clone());
+        let number = Number::parse("+8613800138000").unwrap();
+        let carrier = |number: &Number| carrier(&routes, number.as_str(), Class::Otp, "shop");
+        assert_eq!(carrier(&number).as_deref(), Some("a"));
+        assert_eq!(routes.doubted(&number, "c"), None, "it serves whoever begins so");
+        let Some(Doubt::Not(not)) = routes.doubted(&number, "a") else { panic!() };
+        ported.learn(&number, &not, &"a".into(), terms, now).await.unwrap();
+        assert_eq!(carrier(&number).as_deref(), Some("b"));
+        assert_eq!(carrier(&Number::parse("+8613800138001").unwrap()).as_deref(), Some("a"));
+        let Some(Doubt::Not(not)) = routes.doubted(&number, "b") else { panic!() };
+        ported.learn(&number, &not, &"b".into(), terms, now).await.unwrap();
+        assert_eq!(carrier(&number).as_deref(), Some("a"), "no route leads to what is left: its digits decide");
+        ported.learn(&number, &["lost".into()], &"b".into(), terms, now).await.unwrap();
+        assert_eq!(routes.doubted(&number, "a"), Some(Doubt::Contradiction));
     }
 
     #[test]

@@ -174,3 +174,37 @@ fn marketing_waits_for_its_hours_and_nothing_else_does() {
     relay.signal(Signal::HUP);
     relay.reaches(&held, "delivered");
 }
+
+#[test]
+fn a_number_that_a_carrier_says_is_anothers_goes_to_the_other_network() {
+    let (mobile, unicom) = (OwnCarrier::start_on(0, &["--undeliverable-share", "1"]), OwnCarrier::start_on(0, &[]));
+    let account = |name: &str, port: u16| {
+        format!(
+            "[[carrier]]\nname = \"{name}\"\nprotocol = \"smpp\"\naddress = \"127.0.0.1:{port}\"\nsystem_id = \"900001\"\n\
+             password = \"888888\"\nfrom = \"10690001\"\n[[sms_route]]\nnetworks = [\"china-{name}\"]\ncarriers = [\"{name}\"]\n"
+        )
+    };
+    let (one, two) = (account("mobile", mobile.0.port), account("unicom", unicom.0.port));
+    let extra = format!("{one}{two}[ported]\nwords = [\"err:001\"]\n");
+    let mut relay = Relay::start(&Settings { extra, ..Settings::default() });
+    let text = |relay: &Relay, words: &str| relay.post_text("+8613800138000", words);
+    relay.reaches(&text(&relay, "first"), "undelivered");
+    relay.reaches(&text(&relay, "second"), "delivered");
+    assert_eq!(unicom.wait_for_texts(1, SOON)[0]["text"], "second");
+    assert_eq!(relay.metric("postrider_ported_numbers"), Some(1));
+    assert_eq!(relay.metric(r#"postrider_ported_learnt_total{carrier="mobile"}"#), Some(1));
+    relay.kill_9();
+    relay.launch();
+    relay.reaches(&text(&relay, "third"), "delivered");
+    let ported = |words: &[&str]| -> serde_json::Value {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"));
+        let output =
+            command.arg("ported").args(words).arg("--json").arg("--config").arg(relay.config()).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let listed = ported(&["list"]);
+    assert_eq!((&listed[0]["number"], &listed[0]["not"][0]), (&"+8613800138000".into(), &"china-mobile".into()));
+    assert_eq!(ported(&["forget", "+8613800138000"]), listed);
+    relay.reaches(&text(&relay, "fourth"), "undelivered");
+    assert_eq!(mobile.wait_for_texts(2, SOON).len(), 2);
+}

@@ -64,7 +64,7 @@ impl Default for Domains {
     }
 }
 
-/// `GET /v1/opt-outs`
+/// `GET /v1/opt-outs`, `GET /v1/ported`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OptOutsOf {

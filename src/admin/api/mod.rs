@@ -73,7 +73,7 @@ struct App {
 }
 
 /// Every route served.
-fn routes() -> [(Method, &'static str, MethodRouter<App>); 19] {
+fn routes() -> [(Method, &'static str, MethodRouter<App>); 21] {
     [
         (Method::GET, "/status", get(async |asker: Asker| asker.ask(Request::Status).await)),
         (Method::GET, "/queue", get(queue)),
@@ -93,6 +93,8 @@ fn routes() -> [(Method, &'static str, MethodRouter<App>); 19] {
         (Method::GET, "/opt-outs", get(opt_outs)),
         (Method::POST, "/opt-outs", post(add_opt_out)),
         (Method::DELETE, "/opt-outs/{number}", delete(remove_opt_outs)),
+        (Method::GET, "/ported", get(ported)),
+        (Method::DELETE, "/ported/{number}", delete(forget_ported)),
         (Method::POST, "/reload", post(async |asker: Asker| asker.ask(Request::Reload).await)),
     ]
 }
@@ -281,6 +283,15 @@ async fn remove_opt_outs(
 ) -> Result<HttpResponse, Problem> {
     let Path(number) = number.map_err(|_| Problem::field("number", "not a number"))?;
     asker.ask(Request::RemoveOptOuts { number, whom: named.whom()?, class: named.class }).await
+}
+
+async fn ported(asker: Asker, Parameters(asked): Parameters<OptOutsOf>) -> Result<HttpResponse, Problem> {
+    asker.ask(Request::Ported { number: asked.number, most: asked.limit }).await
+}
+
+async fn forget_ported(asker: Asker, number: Result<Path<Arc<str>>, PathRejection>) -> Result<HttpResponse, Problem> {
+    let Path(number) = number.map_err(|_| Problem::field("number", "not a number"))?;
+    asker.ask(Request::ForgetPorted { number }).await
 }
 
 /// Most requests served at a time.

@@ -175,6 +175,12 @@ async fn each_route_answers_what_the_control_socket_would() {
     let removed = asked("DELETE", "/v1/opt-outs/+8613800138000?signature=%E5%B0%8F%E5%BA%97", Value::Null).await;
     assert_eq!((removed.0, &removed.1["total"]), (200, &json!(1)));
     assert_eq!(asked("DELETE", "/v1/opt-outs/+86?signature=a&sender=b", Value::Null).await.0, 422);
+    let (_, json) = get("/v1/ported?number=%2B8613800138000&limit=5").await;
+    assert_eq!(
+        (&json["kind"], &json["total"], &json["numbers"][0]["not"][0]),
+        (&json!("ported"), &json!(5), &json!("china-mobile"))
+    );
+    assert_eq!(asked("DELETE", "/v1/ported/+8613800138000", Value::Null).await.1["total"], 1);
     let (status, json) = asked("POST", "/v1/reload", Value::Null).await;
     assert_eq!((status, &json["errors"][0]["detail"]), (422, &json!("relay.toml:3: unknown key")));
     assert_eq!(get("/v1/nowhere").await.0, 404);

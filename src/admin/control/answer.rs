@@ -86,6 +86,16 @@ pub fn answer<O: Operator + ?Sized>(
         Request::RemoveOptOuts { number, whom, class } => {
             opt_outs(operator.remove_opt_outs(&number, whom, class, by).map_err(Unserved::Cannot)?)
         }
+        Request::Ported { number, most } => {
+            let (numbers, total) =
+                operator.ported(number.as_deref(), most.min(OPT_OUTS_MAX)).map_err(Unserved::Cannot)?;
+            Response::Ported { numbers, total }
+        }
+        Request::ForgetPorted { number } => {
+            let known = operator.forget_ported(&number, by).map_err(Unserved::Cannot)?;
+            let numbers: Vec<_> = known.into_iter().collect();
+            Response::Ported { total: numbers.len() as u64, numbers }
+        }
         Request::Reload => Response::Reloaded { notes: operator.reload().map_err(Unserved::Cannot)? },
         Request::Status => Response::Status(operator.status()),
     })
@@ -96,7 +106,7 @@ fn opt_outs(opt_outs: Vec<OptOut>) -> Response {
     Response::OptOuts { opt_outs, total }
 }
 
-/// Most entries of the list of opt-outs in one answer.
+/// Most entries of the list of opt-outs, or ported numbers, in one answer.
 const OPT_OUTS_MAX: usize = 100_000;
 /// Most lanes in one answer.
 pub(super) const LANES_MAX: usize = 10_000;

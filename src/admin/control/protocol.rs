@@ -13,6 +13,7 @@ use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
 use crate::queue::steering::{Order, Rule, Selector, Which};
 use crate::queue::view::QueueView;
+use crate::route::PortedNumber;
 
 /// What an operator asks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -102,6 +103,19 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         class: Option<Class>,
     },
+    /// Which numbers carriers say are of another network. Answered by [`Response::Ported`].
+    Ported {
+        /// This number only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<Arc<str>>,
+        /// Most numbers to list.
+        most: usize,
+    },
+    /// Believe a number's first digits again. Answered by [`Response::Ported`]: what was known.
+    ForgetPorted {
+        /// The number.
+        number: Arc<str>,
+    },
     /// Read the configuration again. Answered by [`Response::Reloaded`].
     Reload,
     /// How the relay is. Answered by [`Response::Status`].
@@ -159,6 +173,13 @@ pub enum Response {
     OptOuts {
         /// Entries, by number.
         opt_outs: Vec<OptOut>,
+        /// As many fit in all.
+        total: u64,
+    },
+    /// What carriers say of numbers' networks.
+    Ported {
+        /// Numbers, the newest first.
+        numbers: Vec<PortedNumber>,
         /// As many fit in all.
         total: u64,
     },

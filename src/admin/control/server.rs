@@ -30,6 +30,7 @@ use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, Swept};
 use crate::queue::steering::{Order, Rule, Selector, SteerError, Which};
 use crate::queue::view::QueueView;
+use crate::route::PortedNumber;
 
 /// What an operator may do. All calls come on threads that may block.
 pub trait Operator: Send + Sync + 'static {
@@ -111,6 +112,18 @@ pub trait Operator: Send + Sync + 'static {
         class: Option<Class>,
         by: &str,
     ) -> Result<Vec<OptOut>, String>;
+
+    /// What carriers say of numbers' networks, of one number or of the newest; at most `most`, and how many there are.
+    ///
+    /// # Errors
+    /// If it is no number.
+    fn ported(&self, number: Option<&str>, most: usize) -> Result<(Vec<PortedNumber>, u64), String>;
+
+    /// Forgets what is known of a number's network; what that was.
+    ///
+    /// # Errors
+    /// Why it is not forgotten.
+    fn forget_ported(&self, number: &str, by: &str) -> Result<Option<PortedNumber>, String>;
 
     /// Reads the configuration again; returns what cannot change without a restart, a sentence each.
     ///

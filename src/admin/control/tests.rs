@@ -24,6 +24,7 @@ use crate::queue::MessageView;
 use crate::queue::steer::{RuleView, Sentence, SentenceEnd, Swept};
 use crate::queue::steering::{Action, Order, Rule, Selector, SteerError, Which};
 use crate::queue::view::QueueView;
+use crate::route::PortedNumber;
 
 /// An operator's hands that do nothing; they know what was asked.
 #[derive(Debug, Default)]
@@ -124,6 +125,14 @@ impl Operator for Fake {
         Ok(vec![opt_out(number)])
     }
 
+    fn ported(&self, number: Option<&str>, most: usize) -> Result<(Vec<PortedNumber>, u64), String> {
+        Ok((number.map(ported).into_iter().collect(), most as u64))
+    }
+
+    fn forget_ported(&self, number: &str, _by: &str) -> Result<Option<PortedNumber>, String> {
+        Ok(Some(ported(number)))
+    }
+
     fn reload(&self) -> Result<Vec<String>, String> {
         Err("relay.toml:3: unknown key".to_owned())
     }
@@ -138,6 +147,10 @@ impl Operator for Fake {
             listeners: Vec::new(),
         }
     }
+}
+
+fn ported(number: &str) -> PortedNumber {
+    PortedNumber { number: number.into(), not: vec!["china-mobile".into()], carrier: "one".into(), at: Timestamp(1) }
 }
 
 fn opt_out(number: &str) -> OptOut {
@@ -187,6 +200,10 @@ async fn an_operator_is_answered_until_the_relay_stops() {
         panic!()
     };
     assert!(opt_outs[0].whom == whom && opt_outs[0].by.starts_with("uid "), "{opt_outs:?}");
+    let listed = ask(&path, Request::Ported { number: Some(number.clone()), most: 3 }).await.unwrap();
+    assert_eq!(listed, Response::Ported { numbers: vec![ported(&number)], total: 3 });
+    let forgotten = ask(&path, Request::ForgetPorted { number: number.clone() }).await.unwrap();
+    assert_eq!(forgotten, Response::Ported { numbers: vec![ported(&number)], total: 1 });
     let off = Request::RemoveOptOuts { number, whom: Some(whom), class: None };
     assert!(matches!(ask(&path, off).await.unwrap(), Response::OptOuts { total: 1, .. }));
     let Response::Status(status) = ask(&path, Request::Status).await.unwrap() else { panic!() };
