@@ -7,10 +7,10 @@ use toml::de::DeValue;
 use super::files;
 use super::mistake::{Fault, shortened};
 use super::reader::Section;
-use super::value;
-use super::{cmpp_server, smpp_server};
+use super::{cmpp_server, quantity, smpp_server, value};
 use crate::model::Channel;
 use crate::policy::Client;
+use crate::policy::texts::Velocity;
 
 pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
     const CHANNELS: &[(&str, Channel)] = &[("email", Channel::Email), ("sms", Channel::Sms)];
@@ -42,6 +42,7 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
     let templates_only = section.or("templates_only", false, value::flag);
     let bounces = section.or("bounces", true, value::flag);
     let transliterate = section.or("transliterate", false, value::flag);
+    let velocity = section.tables("velocity", velocity).into_iter().map(|placed| placed.value).collect();
     let daily_spend = section.optional("daily_spend", value::money);
     let (smpp, cmpp) = (smpp_server::terms(section), cmpp_server::terms(section));
     Some(Client {
@@ -56,10 +57,18 @@ pub(super) fn client(section: &mut Section<'_>) -> Option<Client> {
         templates_only,
         bounces,
         transliterate,
+        velocity,
         daily_spend,
         smpp,
         cmpp,
     })
+}
+
+/// `[[client.velocity]]`.
+fn velocity(section: &mut Section<'_>) -> Option<Velocity> {
+    let prefix = section.required("prefix", r#""+371""#, value::prefix);
+    let most = section.required("most", r#""100/h""#, quantity::rate_a_day);
+    Some(Velocity { prefix: prefix?, most: most? })
 }
 
 /// As carriers in China register them: the bare name, 2 to 12 characters.

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 
 use super::backend::{Backend, Live};
 use super::bound;
-use super::text::{CAP_RULE, Counter, Refused, SPEND_RULE, Text};
+use super::text::{Counter, Refused, SPEND_RULE, Text};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
 use crate::model::{
@@ -95,7 +95,7 @@ impl Answers {
             Ok(accepted) if accepted.replayed() => Err(NotAnswered::Before),
             Ok(accepted) => Ok(accepted.message_id()),
             Err(Refused::Rule(refusal)) => refused(refusal.rule),
-            Err(Refused::Capped(_)) => refused(CAP_RULE),
+            Err(Refused::Capped(capped)) => refused(capped.rule),
             Err(Refused::Overspent(_)) => refused(SPEND_RULE),
             Err(Refused::Queue(AcceptError::Unavailable) | Refused::Fault) => Err(NotAnswered::Busy),
             Err(Refused::Queue(AcceptError::KeyReused)) => Err(NotAnswered::Before),

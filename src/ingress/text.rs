@@ -85,8 +85,6 @@ pub(super) struct Counter<'a, B> {
     pub(super) now: Timestamp,
 }
 
-/// The rule that a number, a range or a client has had enough.
-pub(super) const CAP_RULE: &str = "frequency-cap";
 /// The rule that a day has cost enough.
 pub(super) const SPEND_RULE: &str = "daily-spend";
 
@@ -140,8 +138,7 @@ impl<B: Backend> Counter<'_, B> {
             Err(refused) => {
                 let before = self.backend.accepted_before(&envelope).await.map_err(Refused::Queue)?;
                 return before.ok_or_else(|| {
-                    let rule = if matches!(refused, Refused::Overspent(_)) { SPEND_RULE } else { CAP_RULE };
-                    self.count_refusal(rule);
+                    self.count_refusal(if let Refused::Capped(capped) = &refused { capped.rule } else { SPEND_RULE });
                     refused
                 });
             }
@@ -172,7 +169,8 @@ impl<B: Backend> Counter<'_, B> {
     fn count(&self, text: &Text<Number>) -> Result<(Counted, Spent), Refused> {
         let shown = text.from.as_ref().map(ToString::to_string).unwrap_or_default();
         let signature = signature(text.words.as_str()).unwrap_or(&shown);
-        let wanted = texts::Text { client: &self.client.name, to: &text.to, class: text.class, signature };
+        let velocity = &self.client.velocity;
+        let wanted = texts::Text { client: &self.client.name, to: &text.to, class: text.class, signature, velocity };
         let counted = self.caps.count(&self.rules.caps, &wanted, self.now).map_err(Refused::Capped)?;
         let (client, budget) = (self.client, self.rules.budget);
         let price = self.backend.price(&text.to, text.class, &client.name);

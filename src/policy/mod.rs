@@ -41,6 +41,8 @@ pub struct Client {
     /// Its texts are written with look-alikes where that makes them fit the GSM 7-bit alphabet, if they do not say
     /// otherwise.
     pub transliterate: bool,
+    /// How many texts it may send to numbers that begin so, beside the caps of everybody.
+    pub velocity: Vec<texts::Velocity>,
     /// What its texts of a day may cost; `None`: anything.
     pub daily_spend: Option<Money>,
     /// How it may bind by SMPP.
@@ -65,6 +67,7 @@ impl Client {
             templates_only: false,
             bounces: true,
             transliterate: false,
+            velocity: Vec::new(),
             daily_spend: None,
             smpp: SmppTerms::default(),
             cmpp: None,

@@ -12,6 +12,8 @@ use crate::support::relay::{Relay, Settings};
 const KEY: &str = "rules";
 /// That of the client whose texts are registered.
 const REGISTERED: &str = "registered";
+/// That of the client that texts abroad.
+const ABROAD: &str = "abroad";
 
 fn relay(carrier: &OwnCarrier) -> Relay {
     let extra = format!(
@@ -41,6 +43,12 @@ channels = ["sms"]
 signatures = ["小店"]
 templates_only = true
 
+[[client]]
+name = "abroad"
+api_keys = ["{abroad}"]
+channels = ["sms"]
+velocity = [{{ prefix = "+371", most = "2/h" }}]
+
 [[sms_template]]
 id = "code"
 client = "registered"
@@ -56,7 +64,8 @@ limits = ["1/m", "2/d"]
 "#,
         port = carrier.0.port,
         key = keys::api_key_hash(KEY),
-        registered = keys::api_key_hash(REGISTERED)
+        registered = keys::api_key_hash(REGISTERED),
+        abroad = keys::api_key_hash(ABROAD)
     );
     Relay::start(&Settings { extra, ..Settings::default() })
 }
@@ -129,4 +138,17 @@ fn a_registered_text_is_sent_by_its_name_or_as_it_is_and_no_other() {
     let wrong = json!({"to": to, "template": "code", "variables": {"code": "123456", "minutes": "evil.example"}});
     let wrong = send_as(&relay, REGISTERED, None, &wrong);
     assert_eq!((wrong.status, &wrong.json()["errors"][0]["field"]), (422, &json!("variables.minutes")), "{wrong:?}");
+}
+
+#[test]
+fn a_client_has_so_many_texts_to_numbers_that_begin_so() {
+    let carrier = OwnCarrier::start_on(0, &[]);
+    let relay = relay(&carrier);
+    let send = |to: &str| send_as(&relay, ABROAD, None, &json!({"to": to, "text": "code 1234", "class": "otp"}));
+    assert_eq!((send("+37120000001").status, send("+37120000002").status), (202, 202));
+    let refused = send("+37120000003");
+    assert_eq!((refused.status, refused.json()["rule"].as_str()), (429, Some("velocity-cap")), "{refused:?}");
+    assert_eq!(send("+37220000003").status, 202);
+    assert_eq!(relay.metric(r#"postrider_text_refusals_total{client="abroad",rule="velocity-cap"}"#), Some(1));
+    assert_eq!(carrier.wait_for_texts(3, SOON).len(), 3);
 }

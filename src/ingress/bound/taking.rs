@@ -18,7 +18,7 @@ use super::outbox::{End, Id, NotKept, Stat, Want};
 use super::part::{Ground, Part, Party, Rejected, words};
 use crate::clock::Timestamp;
 use crate::event::{Fact, Kind, mask};
-use crate::ingress::text::{CAP_RULE, Counter, Refused, SPEND_RULE, Text};
+use crate::ingress::text::{Counter, Refused, SPEND_RULE, Text};
 use crate::model::{Address, Channel, Class, Envelope, Idempotency, MessageId, Origin, Recipient, SmsText, TextOrigin};
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, Accepted};
@@ -245,7 +245,7 @@ fn not_taken(why: Refused) -> Rejected {
         Refused::Rule(refusal) => refused(&refusal),
         // Not a status that asks to slow down: other numbers may have theirs.
         Refused::Capped(capped) => {
-            let detail = format!("no more than {} before {} ({CAP_RULE})", capped.limit, capped.until);
+            let detail = format!("no more than {} before {} ({})", capped.limit, capped.until, capped.rule);
             Rejected::new(Ground::Refused, "limited", detail)
         }
         Refused::Overspent(over) => {

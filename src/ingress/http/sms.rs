@@ -16,7 +16,7 @@ use super::settings::{RawSettings, Settings, not_after};
 use super::{App, Options, Shared};
 use crate::clock::Timestamp;
 use crate::ingress::backend::Backend;
-use crate::ingress::text::{CAP_RULE, Counter, Destination, Refused, SPEND_RULE, Text};
+use crate::ingress::text::{Counter, Destination, Refused, SPEND_RULE, Text};
 use crate::model::{
     Address, Channel, Envelope, Idempotency, MessageId, Number, Origin, Recipient, SenderId, SmsText, TextOrigin,
 };
@@ -64,8 +64,8 @@ pub(super) fn counter<'a, B>(
 pub(super) fn not_taken(why: Refused, now: Timestamp) -> Problem {
     match why {
         Refused::Rule(refusal) => refusal.into(),
-        Refused::Capped(Capped { limit, until }) => {
-            Problem::ruled(Kind::Limited, CAP_RULE, format!("no more than {limit}: one more from {until} on"))
+        Refused::Capped(Capped { rule, limit, until }) => {
+            Problem::ruled(Kind::Limited, rule, format!("no more than {limit}: one more from {until} on"))
                 .retry_after(until.since(now))
         }
         Refused::Overspent(Overspent { whose, budget, until }) => Problem::ruled(

@@ -1,4 +1,4 @@
-//! How many texts are too many: for a number, for a range of numbers, for a client.
+//! How many texts are too many: for a number, for a range of numbers, for a client, and for a client to numbers that begin so.
 //!
 //! **Promises.** A window slides: at no time have more been counted in the span before it than a cap allows. What is taken
 //! back ([`Counted`] dropped) counts no more. Memory is bounded: what falls out of every window is forgotten, and above the
@@ -40,6 +40,20 @@ pub enum Per {
     Client,
 }
 
+/// So many of a client's texts to numbers that begin so, of all classes together: numbers in some countries pay whoever has them texted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Velocity {
+    /// First digits, with the `+`.
+    pub prefix: String,
+    /// How many in which span.
+    pub most: Rate,
+}
+
+/// The rule that a number, a range or a client has had enough.
+const CAP_RULE: &str = "frequency-cap";
+/// The rule that numbers that begin so have had enough of a client.
+const VELOCITY_RULE: &str = "velocity-cap";
+
 /// What is to be sent to whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Text<'a> {
@@ -51,11 +65,15 @@ pub struct Text<'a> {
     pub class: Class,
     /// Its signature, or the sender that it shows; empty without one.
     pub signature: &'a str,
+    /// What its client has beside the caps of everybody; of several the longest beginning holds, and all that are for the same.
+    pub velocity: &'a [Velocity],
 }
 
 /// There have been enough.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Capped {
+    /// The rule that is against it.
+    pub rule: &'static str,
     /// What says so, such as `5/h for a number`.
     pub limit: String,
     /// When one more may be sent.
@@ -120,20 +138,32 @@ impl Caps {
     pub fn count(&self, caps: &[Cap], text: &Text<'_>, now: Timestamp) -> Result<Counted, Capped> {
         let now = u32::try_from(now.seconds()).unwrap_or(u32::MAX);
         let mut state = self.0.lock();
-        let (mut keys, mut reached) = (Vec::new(), None::<(u32, String)>);
+        let (mut keys, mut reached) = (Vec::new(), None::<(u32, &'static str, String)>);
         for cap in in_force(caps, text) {
             let key = state.key(cap.per, text);
             let sent = state.sent.get(&key).map_or(&[][..], Vec::as_slice);
             for &limit in &cap.limits {
                 let until = open_again(sent, limit, now);
-                if let Some(until) = until.filter(|u| reached.as_ref().is_none_or(|(known, _)| u > known)) {
-                    reached = Some((until, cap.words(limit)));
+                if let Some(until) = until.filter(|u| reached.as_ref().is_none_or(|(known, ..)| u > known)) {
+                    reached = Some((until, CAP_RULE, cap.words(limit)));
                 }
             }
             keys.push(key);
         }
-        if let Some((until, limit)) = reached {
-            return Err(Capped { limit, until: Timestamp::from_seconds(u64::from(until)) });
+        for velocity in velocities(text) {
+            let key = state.hasher.hash_one((&velocity.prefix, text.client));
+            let sent = state.sent.get(&key).map_or(&[][..], Vec::as_slice);
+            let until = open_again(sent, velocity.most, now);
+            if let Some(until) = until.filter(|u| reached.as_ref().is_none_or(|(known, ..)| u > known)) {
+                let words = format!("{} to numbers that begin {}", velocity.most, velocity.prefix);
+                reached = Some((until, VELOCITY_RULE, words));
+            }
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        if let Some((until, rule, limit)) = reached {
+            return Err(Capped { rule, limit, until: Timestamp::from_seconds(u64::from(until)) });
         }
         keys.retain(|key| state.note(*key, now));
         Ok(Counted { caps: self.clone(), at: now, keys })
@@ -157,6 +187,14 @@ fn in_force<'c>(caps: &'c [Cap], text: &Text<'_>) -> Vec<&'c Cap> {
         }
     }
     held.into_iter().map(|(_, cap)| cap).collect()
+}
+
+/// What a client has for numbers that begin so.
+fn velocities<'a>(text: &Text<'a>) -> impl Iterator<Item = &'a Velocity> {
+    let (to, all) = (text.to.as_str(), text.velocity);
+    let fitting = move || all.iter().filter(move |velocity| to.starts_with(&velocity.prefix));
+    let longest = fitting().map(|velocity| velocity.prefix.len()).max();
+    fitting().filter(move |velocity| Some(velocity.prefix.len()) == longest)
 }
 
 /// When a limit allows one more; `None` if it does now.
@@ -248,7 +286,7 @@ mod tests {
     /// Counts a code to a number; when to come back if there have been enough.
     fn send(caps: &Caps, rules: &[Cap], number: &str, signature: &str, at: u64) -> Result<(), (String, u64)> {
         let (client, to) = (ClientName::from("shop"), Number::parse(number).unwrap());
-        let text = Text { client: &client, to: &to, class: Class::Otp, signature };
+        let text = Text { client: &client, to: &to, class: Class::Otp, signature, velocity: &[] };
         let counted = caps.count(rules, &text, Timestamp::from_seconds(at));
         counted.map(Counted::keep).map_err(|capped| (capped.limit, capped.until.seconds()))
     }
@@ -297,10 +335,32 @@ mod tests {
     }
 
     #[test]
+    fn a_client_has_so_many_texts_to_numbers_that_begin_so() {
+        let caps = Caps::new(100);
+        let velocity =
+            |prefix: &str, count, seconds| Velocity { prefix: prefix.to_owned(), most: limits(&[(count, seconds)])[0] };
+        let all = [velocity("+", 9, 60), velocity("+371", 2, 60), velocity("+371", 3, 3_600)];
+        let send = |client: &str, class, number: &str, at| {
+            let (client, to) = (ClientName::from(client), Number::parse(number).unwrap());
+            let text = Text { client: &client, to: &to, class, signature: "", velocity: &all };
+            let counted = caps.count(&[], &text, Timestamp::from_seconds(at));
+            counted.map(Counted::keep).map_err(|capped| (capped.rule, capped.limit, capped.until.seconds()))
+        };
+        assert_eq!(send("shop", Class::Otp, "+37120000001", 10), Ok(()));
+        assert_eq!(send("shop", Class::Marketing, "+37120000002", 11), Ok(()), "classes count together");
+        let reached = |limit: &str, until| Err((VELOCITY_RULE, format!("{limit} to numbers that begin +371"), until));
+        assert_eq!(send("shop", Class::Otp, "+37120000003", 12), reached("2/m", 70));
+        assert_eq!(send("other", Class::Otp, "+37120000003", 12), Ok(()), "another client");
+        assert_eq!(send("shop", Class::Otp, "+37220000003", 12), Ok(()), "other numbers");
+        assert_eq!(send("shop", Class::Otp, "+37120000003", 71), Ok(()));
+        assert_eq!(send("shop", Class::Otp, "+37120000003", 140), reached("3/h", 3_610));
+    }
+
+    #[test]
     fn what_was_taken_back_does_not_count() {
         let (caps, rules) = (Caps::new(100), [cap("+", Per::Number, &[(1, 60)])]);
         let (client, to) = (ClientName::from("shop"), Number::parse(ONE).unwrap());
-        let text = Text { client: &client, to: &to, class: Class::Otp, signature: "" };
+        let text = Text { client: &client, to: &to, class: Class::Otp, signature: "", velocity: &[] };
         for _ in 0..3 {
             drop(caps.count(&rules, &text, Timestamp::from_seconds(10)).unwrap());
         }
