@@ -10,6 +10,7 @@ use super::reader::Section;
 use super::{files, http_carrier, quantity, sgip, value};
 use crate::egress::sms::{Cmpp, Logins, Protocol, Sgip, Smgp, Smpp};
 use crate::model::{Rate, Secret, SenderId};
+use crate::sms::Language;
 use crate::wire::gateway::auth::NameForm;
 use crate::wire::{cmpp, smgp};
 
@@ -38,6 +39,10 @@ pub struct Carrier {
     pub enquire_interval: Duration,
     /// How long an answer may take.
     pub response_timeout: Duration,
+    /// Languages whose tables of the GSM alphabet it knows.
+    pub national: Vec<Language>,
+    /// It wants GBK.
+    pub gbk: bool,
 }
 
 /// What a carrier's `protocol` may say.
@@ -117,7 +122,7 @@ const KNOWN: [Known; 8] = [
         who: "SMPP knows",
         protocols: r#""smpp""#,
         by: |spoken| spoken == Spoken::Smpp,
-        keys: &["system_type", "source_ton", "source_npi"],
+        keys: &["system_type", "source_ton", "source_npi", "national"],
     },
     Known {
         who: "CMPP knows",
@@ -148,7 +153,7 @@ const KNOWN: [Known; 8] = [
         who: "CMPP, SMGP and SGIP know",
         protocols: r#""cmpp2", "cmpp3", "smgp" or "sgip""#,
         by: |spoken| spoken.gateways().is_some(),
-        keys: &["service_id", "fee_type", "fee_code"],
+        keys: &["service_id", "fee_type", "fee_code", "gbk"],
     },
     Known {
         who: "SMPP, CMPP and SMGP know",
@@ -193,6 +198,13 @@ fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>
     let (interval, timeout) = spoken.patience();
     let enquire_interval = section.or("enquire_interval", interval, quantity::span(spans.clone()));
     let response_timeout = section.or("response_timeout", timeout, quantity::span(spans));
+    const LANGUAGES: &[(&str, Language)] = &[
+        (Language::Turkish.name(), Language::Turkish),
+        (Language::Spanish.name(), Language::Spanish),
+        (Language::Portuguese.name(), Language::Portuguese),
+    ];
+    let national = section.list("national", value::word(LANGUAGES)).unwrap_or_default();
+    let gbk = section.or("gbk", false, value::flag);
     let who = (system_id.as_deref(), password.as_ref());
     let protocol = spoken_keys(section, spoken, binds, who);
     if said.is_some() {
@@ -214,6 +226,8 @@ fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>
         from,
         enquire_interval,
         response_timeout,
+        national,
+        gbk,
     })
 }
 

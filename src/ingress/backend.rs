@@ -10,6 +10,7 @@ use crate::policy::opt_outs::{OptOuts, Wanted};
 use crate::policy::texts::Ledger;
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, Accepted, MessageView, Queue};
+use crate::sms::Language;
 
 /// The layers below, as seen from here; a trait so that tests need neither disk nor argon2.
 pub trait Backend: Clone + Send + Sync + 'static {
@@ -33,6 +34,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Who would get a text first, and what it takes for a part there, if that is known.
     fn price(&self, to: &Number, class: Class, client: &ClientName) -> Option<PartPrice>;
+
+    /// Languages whose tables of the GSM alphabet the carrier knows who would get a text first.
+    fn languages(&self, to: &Number, class: Class, client: &ClientName) -> Vec<Language>;
 
     /// What is known of a message of that client.
     fn message(&self, id: MessageId, client: &ClientName) -> impl Future<Output = Option<MessageView>> + Send;
@@ -109,6 +113,10 @@ impl Backend for Live {
         let routes = self.queue.routes();
         let (carrier, part) = routes.text.first(to, class, client)?;
         Some(PartPrice { carrier: carrier.clone(), part: part?, currency: routes.text.prices().currency().clone() })
+    }
+
+    fn languages(&self, to: &Number, class: Class, client: &ClientName) -> Vec<Language> {
+        self.queue.routes().text.languages(to, class, client).to_vec()
     }
 
     async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {

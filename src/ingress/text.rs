@@ -18,7 +18,7 @@ use crate::policy::opt_outs::Wanted;
 use crate::policy::texts::{self, Capped, Caps, Counted, Overspent, Spent, TextRules};
 use crate::policy::{Client, Refusal};
 use crate::queue::AcceptError;
-use crate::sms::{plan, signature, transliterate};
+use crate::sms::{plan_for, signature, transliterate};
 
 /// Where a text goes: a [`Number`], or `Option<Number>` where it may be left out.
 pub(super) trait Destination {
@@ -174,7 +174,8 @@ impl<B: Backend> Counter<'_, B> {
         let counted = self.caps.count(&self.rules.caps, &wanted, self.now).map_err(Refused::Capped)?;
         let (client, budget) = (self.client, self.rules.budget);
         let price = self.backend.price(&text.to, text.class, &client.name);
-        let parts = plan(&text.words).count as u64;
+        let languages = self.backend.languages(&text.to, text.class, &client.name);
+        let parts = plan_for(&text.words, &languages).count as u64;
         let cost = price.map_or_else(Money::default, |price| price.part.times(parts));
         let spent = self.backend.ledger().spend(budget, &client.name, client.daily_spend, cost, self.now);
         Ok((counted, spent.map_err(Refused::Overspent)?))

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::{Hours, Network, Networks, Ported, Prices, SendingHours};
 use crate::model::{Class, ClientName, Money, Number};
+use crate::sms::Language;
 
 /// The carriers that a text may go by.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -157,6 +158,8 @@ pub struct TextRoutes {
     hours: Vec<SendingHours>,
     prices: Prices,
     ported: Learnt,
+    /// Languages whose tables of the GSM alphabet carriers know.
+    languages: HashMap<Arc<str>, Vec<Language>>,
     /// Routes by the first digits that they name.
     by_prefix: HashMap<Box<str>, Vec<usize>>,
     /// Routes by the network that they name.
@@ -194,6 +197,17 @@ impl TextRoutes {
             route.course = Arc::new(Course { then, ..Course::in_order(carriers) });
         }
         Self { prices, ..self }
+    }
+
+    /// The same, with the languages whose tables of the GSM alphabet carriers know.
+    pub fn speaking(self, languages: HashMap<Arc<str>, Vec<Language>>) -> Self {
+        Self { languages, ..self }
+    }
+
+    /// Those of the carrier that would get a text first.
+    pub fn languages(&self, number: &Number, class: Class, client: &ClientName) -> &[Language] {
+        let first = self.course(number, class, client).and_then(|course| course.carriers.first());
+        first.and_then(|carrier| self.languages.get(carrier)).map_or(&[], Vec::as_slice)
     }
 
     /// The same, with what carriers' refusals have shown of numbers' networks, and will.

@@ -50,16 +50,20 @@ pub fn decode(octets: &[u8]) -> String {
             continue;
         }
         text.push(match octets.next() {
-            Some(next) => {
-                EXTENSION.iter().find(|&&(septet, _)| septet == next).map_or_else(|| plain(next), |&(_, c)| c)
-            }
+            Some(next) => escaped(next).unwrap_or_else(|| plain(next)),
             None => char::REPLACEMENT_CHARACTER,
         });
     }
     text
 }
 
-fn plain(octet: u8) -> char {
+/// A character of the extension.
+pub(super) fn escaped(octet: u8) -> Option<char> {
+    EXTENSION.iter().find(|&&(septet, _)| septet == octet).map(|&(_, c)| c)
+}
+
+/// A character of the default alphabet.
+pub(super) fn plain(octet: u8) -> char {
     DEFAULT.get(usize::from(octet)).copied().filter(|&c| c != '\u{1B}').unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 

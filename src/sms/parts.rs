@@ -1,11 +1,13 @@
 //! From a text to the octets of its parts.
 //!
-//! A text that fits goes as one part without a header; a longer one gets the 8-bit concatenation header of
+//! A text that the GSM alphabet does not hold may be written with a language's tables ([`Shift`]), where whoever asks says that the
+//! carrier and its handsets know them; its parts have a header that says so. A text that fits goes as one part without a header; a longer one gets the 8-bit concatenation header of
 //! 3GPP TS 23.040 section 9.2.3.24.1, `05 00 03 reference total number`, which takes 6 octets (7 septets) of each part.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::gsm7::{self, ESCAPE, Septets};
+use super::national::{Language, Shift};
 use crate::model::SmsText;
 
 /// How a text's characters travel.
@@ -13,6 +15,8 @@ use crate::model::SmsText;
 pub enum Encoding {
     /// The GSM default alphabet with its extension; a unit is a septet, sent as one octet.
     Gsm7,
+    /// The same with the tables of a language.
+    National(Shift),
     /// UTF-16 big-endian, called UCS-2 in this field; a unit is 16 bits.
     Ucs2,
 }
@@ -21,7 +25,7 @@ impl Encoding {
     /// SMPP's `data_coding` (P34 section 5.2.19): 0 is the carrier's default alphabet, 8 is UCS-2.
     pub const fn data_coding(self) -> u8 {
         match self {
-            Self::Gsm7 => 0,
+            Self::Gsm7 | Self::National(_) => 0,
             Self::Ucs2 => 8,
         }
     }
@@ -30,14 +34,16 @@ impl Encoding {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gsm7 => "gsm7",
+            Self::National(shift) => shift.word(),
             Self::Ucs2 => "ucs2",
         }
     }
 
-    /// Units that one part without a header holds.
+    /// Units that a part holds that is the only one.
     pub const fn single_units_max(self) -> usize {
         match self {
-            Self::Gsm7 => 160,
+            Self::Gsm7 => SEPTETS,
+            Self::National(shift) => SEPTETS - septets_of(1 + shift.elements_len()),
             Self::Ucs2 => 70,
         }
     }
@@ -45,7 +51,8 @@ impl Encoding {
     /// Units that each of several parts holds beside its header.
     pub const fn part_units_max(self) -> usize {
         match self {
-            Self::Gsm7 => 153,
+            Self::Gsm7 => SEPTETS - septets_of(CONCATENATION),
+            Self::National(shift) => SEPTETS - septets_of(CONCATENATION + shift.elements_len()),
             Self::Ucs2 => 67,
         }
     }
@@ -55,20 +62,53 @@ impl Encoding {
         if outside_gsm7(text).next().is_none() { Self::Gsm7 } else { Self::Ucs2 }
     }
 
+    /// The same where these languages' tables are known: they count where the text would be UCS-2 without them. Of several that hold it
+    /// the one that takes the fewest parts, then units, then the shortest header.
+    pub fn of_any(text: &str, languages: &[Language]) -> Self {
+        match Self::of(text) {
+            Self::Ucs2 => {
+                let shifts = languages.iter().flat_map(|language| Shift::of(*language));
+                let fitting =
+                    shifts.filter(|shift| text.chars().all(|c| shift.encode(c).is_some())).map(Self::National);
+                let cost = |encoding: &Self| {
+                    let units: usize = text.chars().map(|c| encoding.units(c)).sum();
+                    (cuts(text, *encoding, units).count(), units, encoding.header_len(false))
+                };
+                fitting.min_by_key(cost).unwrap_or(Self::Ucs2)
+            }
+            narrow => narrow,
+        }
+    }
+
+    /// Octets of the header of a part.
+    fn header_len(self, is_one_of_several: bool) -> usize {
+        let elements = if let Self::National(shift) = self { shift.elements_len() } else { 0 };
+        match (is_one_of_several, elements) {
+            (true, _) => CONCATENATION + elements,
+            (false, 0) => 0,
+            (false, _) => 1 + elements,
+        }
+    }
+
     /// Units that `c` takes; they stay together.
     fn units(self, c: char) -> usize {
         match self {
-            Self::Gsm7 => match gsm7::encode(c) {
-                Some(Septets::Escaped(_)) => 2,
-                _ => 1,
-            },
             Self::Ucs2 => c.len_utf16(),
+            Self::Gsm7 | Self::National(_) if matches!(self.septets(c), Some(Septets::Escaped(_))) => 2,
+            Self::Gsm7 | Self::National(_) => 1,
+        }
+    }
+
+    fn septets(self, c: char) -> Option<Septets> {
+        match self {
+            Self::National(shift) => shift.encode(c),
+            Self::Gsm7 | Self::Ucs2 => gsm7::encode(c),
         }
     }
 
     fn put(self, c: char, out: &mut BytesMut) {
         match self {
-            Self::Gsm7 => match gsm7::encode(c) {
+            Self::Gsm7 | Self::National(_) => match self.septets(c) {
                 Some(Septets::One(septet)) => out.put_u8(septet),
                 Some(Septets::Escaped(septet)) => out.put_slice(&[ESCAPE, septet]),
                 None => debug_assert!(false, "the encoding was chosen by content"),
@@ -76,6 +116,16 @@ impl Encoding {
             Self::Ucs2 => c.encode_utf16(&mut [0; 2]).iter().for_each(|&unit| out.put_u16(unit)),
         }
     }
+}
+
+/// Septets of a part, its header among them.
+const SEPTETS: usize = 160;
+/// Octets of a header that says which part it is.
+const CONCATENATION: usize = 6;
+
+/// Septets that so many octets of a header take: the text starts at the next whole one.
+const fn septets_of(octets: usize) -> usize {
+    (octets * 8).div_ceil(7)
 }
 
 /// How a text will travel.
@@ -115,7 +165,7 @@ pub struct Parts {
     pub encoding: Encoding,
     /// SMPP's `data_coding` for each of them.
     pub data_coding: u8,
-    /// True if each starts with a user data header (`esm_class` 0x40).
+    /// True if each starts with a user data header (`esm_class` 0x40): there are several, or a language's tables are in force.
     pub udhi: bool,
     /// Their octets, header included, in order.
     pub parts: Vec<Bytes>,
@@ -123,8 +173,13 @@ pub struct Parts {
 
 /// Works out alphabet and number of parts without making them.
 pub fn plan(text: &SmsText) -> Plan {
+    plan_for(text, &[])
+}
+
+/// The same for a carrier that knows the tables of these languages.
+pub fn plan_for(text: &SmsText, languages: &[Language]) -> Plan {
     let text = text.as_str();
-    let encoding = Encoding::of(text);
+    let encoding = Encoding::of_any(text, languages);
     let units_of = |text: &str| text.chars().map(|c| encoding.units(c)).sum();
     let units = units_of(text);
     let (cut_times, last) = cuts(text, encoding, units).fold((0, 0), |(n, _), at| (n + 1, at));
@@ -134,17 +189,28 @@ pub fn plan(text: &SmsText) -> Plan {
 /// Makes the parts of a text; `reference` is the same in all of them and should differ from that of other texts to the
 /// same number.
 pub fn parts(text: &SmsText, reference: u8) -> Parts {
-    let Plan { encoding, count, units, .. } = plan(text);
+    parts_for(text, reference, &[])
+}
+
+/// The same for a carrier that knows the tables of these languages.
+pub fn parts_for(text: &SmsText, reference: u8, languages: &[Language]) -> Parts {
+    let Plan { encoding, count, units, .. } = plan_for(text, languages);
     let text = text.as_str();
-    let udhi = count > 1;
+    let header_len = encoding.header_len(count > 1);
+    let udhi = header_len > 0;
+    let elements = if let Encoding::National(shift) = encoding { shift.elements() } else { Vec::new() };
     let total = u8::try_from(count).unwrap_or(u8::MAX);
     let mut from = 0;
     let ends = cuts(text, encoding, units).chain([text.len()]);
     let parts = (1..=total).zip(ends).map(|(number, end)| {
         let mut octets = BytesMut::with_capacity(160);
         if udhi {
-            octets.put_slice(&[5, 0, 3, reference, total, number]);
+            octets.put_u8(u8::try_from(header_len - 1).unwrap_or(u8::MAX));
         }
+        if count > 1 {
+            octets.put_slice(&[0, 3, reference, total, number]);
+        }
+        octets.put_slice(&elements);
         text[from..end].chars().for_each(|c| encoding.put(c, &mut octets));
         from = end;
         octets.freeze()
@@ -210,6 +276,25 @@ mod tests {
     }
 
     #[test]
+    fn a_languages_tables_spare_ucs2_where_they_are_known() {
+        let turkish = |content: &str| {
+            let planned = plan_for(&text(content), &[Language::Turkish]);
+            (planned.encoding.as_str(), planned.count, planned.units, planned.capacity())
+        };
+        assert_eq!(turkish("hello"), ("gsm7", 1, 5, 160), "nothing of it is needed");
+        assert_eq!(turkish("中ş"), ("ucs2", 1, 2, 70));
+        assert_eq!(turkish("Siparişiniz"), ("gsm7-turkish", 1, 11, 155), "the locking table spares the escape");
+        assert_eq!(turkish(&"ş".repeat(155)), ("gsm7-turkish", 1, 155, 155));
+        assert_eq!(turkish(&"ş".repeat(156)), ("gsm7-turkish", 2, 156, 149));
+        assert_eq!(turkish(&format!("è{}", "ş".repeat(77))), ("gsm7-turkish", 1, 155, 155), "è has no place beside it");
+        assert_eq!(plan_for(&text("Siparişiniz"), &[Language::Spanish]).encoding, Encoding::Ucs2);
+        let made = parts_for(&text(&"ş".repeat(156)), 9, &[Language::Turkish]);
+        assert_eq!((&made.parts[1][..9], made.parts[1].len()), (&[8, 0, 3, 9, 2, 2, 0x25, 1, 1][..], 9 + 7));
+        let one = parts_for(&text("está"), 9, &[Language::Turkish, Language::Spanish]);
+        assert_eq!((one.data_coding, &one.parts[0][..]), (0, &[3, 0x24, 1, 2, b'e', b's', b't', ESCAPE, b'a'][..]));
+    }
+
+    #[test]
     fn the_header_is_that_of_the_standard() {
         let made = parts(&text(&format!("【商店】{}", "好".repeat(67))), 0xA5);
         assert_eq!(made.data_coding, 8);
@@ -249,6 +334,7 @@ mod tests {
             let capacity = match (made.encoding, made.udhi) {
                 (Encoding::Gsm7, false) => 160,
                 (Encoding::Gsm7, true) => 153,
+                (Encoding::National(_), _) => unreachable!("no language was named"),
                 (Encoding::Ucs2, false) => 70,
                 (Encoding::Ucs2, true) => 67,
             };
@@ -258,6 +344,33 @@ mod tests {
             prop_assert!((1..=capacity).contains(&last), "{}", last);
             prop_assert_eq!((last, capacity - last), (planned.last_units, planned.units_left()));
             prop_assert!(filled.iter().all(|units| (capacity - 1..=capacity).contains(units)), "{:?}", filled);
+        }
+
+        #[test]
+        fn with_a_languages_tables_parts_put_together_are_the_text(
+            content in "[a-zşğıİçâãõêô€ÁÍÓáíóú \\[\\]]{1,400}|[a-z€ş]{1,700}|[ -~ñã中]{1,200}",
+            reference: u8,
+        ) {
+            let text = SmsText::new(&content).unwrap();
+            let (made, planned) = (parts_for(&text, reference, &Language::ALL), plan_for(&text, &Language::ALL));
+            prop_assert_eq!((made.parts.len(), made.encoding), (planned.count, planned.encoding));
+            prop_assert!(planned.count <= plan(&text).count, "never more parts than without");
+            let mut back = String::new();
+            for (i, part) in made.parts.iter().enumerate() {
+                back.push_str(&crate::sms::decode_part(made.data_coding, made.udhi, part));
+                let (place, octets) = if made.udhi { split_header(part).unwrap() } else { (None, &part[..]) };
+                prop_assert_eq!(place.map(|place| usize::from(place.number)), (planned.count > 1).then_some(i + 1));
+                if made.data_coding == 0 {
+                    let septets = septets_of(part.len() - octets.len()) + octets.len();
+                    prop_assert!(septets <= 160, "{}", septets);
+                    let is_last = i + 1 == planned.count;
+                    prop_assert!(octets.len() <= planned.capacity() && (is_last || octets.len() + 1 >= planned.capacity()));
+                    // An escape at its end would be cut off from what it announces.
+                    let escapes = octets.iter().rev().take_while(|&&octet| octet == ESCAPE).count();
+                    prop_assert_eq!(escapes, 0);
+                }
+            }
+            prop_assert_eq!(back, content);
         }
 
         #[test]

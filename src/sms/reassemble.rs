@@ -3,6 +3,8 @@
 //! Everything here comes from a peer: no input panics, and what cannot be shown becomes U+FFFD.
 
 use super::gsm7;
+use super::national::Shift;
+use super::words::gbk_lossy;
 
 /// Which part of which text (3GPP TS 23.040 sections 9.2.3.24.1 and 9.2.3.24.8).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -41,7 +43,8 @@ pub fn split_header(user_data: &[u8]) -> Option<(Option<Concatenation>, &[u8])> 
     Some((found, content))
 }
 
-/// The words of a part by its `data_coding`: 8 is UTF-16BE, 1 is ASCII, 3 is Latin-1, all others are read as GSM-7.
+/// The words of a part by its `data_coding`: 8 is UTF-16BE, 1 is ASCII, 3 is Latin-1, 15, with gateways, is GBK, all others are
+/// read as GSM-7.
 pub fn decode(data_coding: u8, octets: &[u8]) -> String {
     match data_coding {
         8 => {
@@ -53,7 +56,18 @@ pub fn decode(data_coding: u8, octets: &[u8]) -> String {
         }
         1 => String::from_utf8_lossy(octets).into_owned(),
         3 => octets.iter().map(|&octet| char::from(octet)).collect(),
+        15 => gbk_lossy(octets),
         _ => gsm7::decode(octets),
+    }
+}
+
+/// The words of a part, whose header, if it has one, may name a language's tables.
+pub fn decode_part(data_coding: u8, has_header: bool, user_data: &[u8]) -> String {
+    let split = if has_header { split_header(user_data) } else { None };
+    let (_, content) = split.unwrap_or((None, user_data));
+    match Shift::of_header(user_data).filter(|_| has_header && data_coding == 0) {
+        Some(shift) => shift.decode(content),
+        None => decode(data_coding, content),
     }
 }
 
@@ -130,7 +144,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_octets_panic(octets in proptest::collection::vec(any::<u8>(), 0..200), coding: u8) {
-            let _ = decode(coding, &octets);
+            let _ = (decode(coding, &octets), decode_part(coding, true, &octets));
             if let Some((Some(c), _)) = split_header(&octets) {
                 prop_assert!(c.number >= 1 && c.number <= c.total);
             }

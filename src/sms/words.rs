@@ -5,6 +5,8 @@
 //!
 //! **Does not know** in which numbers a protocol names an alphabet.
 
+use std::sync::LazyLock;
+
 use super::gsm7;
 
 /// The alphabet of a message from a handset.
@@ -71,6 +73,37 @@ fn utf16(octets: &[u8]) -> Option<String> {
 /// lower first, 0 where there is none. Made of the mapping that Python's codec `gbk` has.
 const GBK: &[u8; 126 * 190 * 2] = include_bytes!("gbk.bin");
 
+/// The octets of each character that has two in GBK, in the order of the characters.
+static OCTETS: LazyLock<Vec<(u16, [u8; 2])>> = LazyLock::new(|| {
+    let places = (0x81..=0xFE_u8).flat_map(|row| (0x40..=0xFE_u8).filter(|c| *c != 0x7F).map(move |c| [row, c]));
+    let units = GBK.as_chunks::<2>().0.iter().map(|unit| u16::from_le_bytes(*unit));
+    let mut all: Vec<(u16, [u8; 2])> = units.zip(places).filter(|(unit, _)| *unit != 0).collect();
+    // Of a character that stands twice the first counts.
+    all.sort_by_key(|(unit, _)| *unit);
+    all.dedup_by_key(|(unit, _)| *unit);
+    all
+});
+
+/// The octets of a character in GBK, one or two; `None` if it has none.
+pub fn gbk_of(c: char) -> Option<([u8; 2], usize)> {
+    if let Some(octet) = u8::try_from(c).ok().filter(u8::is_ascii) {
+        return Some(([octet, 0], 1));
+    }
+    let unit = u16::try_from(u32::from(c)).ok()?;
+    let at = OCTETS.binary_search_by_key(&unit, |(unit, _)| *unit).ok()?;
+    OCTETS.get(at).map(|(_, octets)| (*octets, 2))
+}
+
+/// True if GBK holds every character.
+pub fn is_gbk(text: &str) -> bool {
+    text.chars().all(|c| gbk_of(c).is_some())
+}
+
+/// Reads GBK; what is none is shown as U+FFFD as a whole.
+pub(super) fn gbk_lossy(octets: &[u8]) -> String {
+    gbk(octets).unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string())
+}
+
 fn gbk(octets: &[u8]) -> Option<String> {
     let mut text = String::with_capacity(octets.len());
     let mut octets = octets.iter().copied();
@@ -120,6 +153,18 @@ mod tests {
             let read = alphabet.words(octets);
             assert_eq!(read.as_deref().map_err(String::as_str), words, "{alphabet:?} {octets:02x?}");
         }
+    }
+
+    #[test]
+    fn every_character_of_gbk_reads_back() {
+        assert!(OCTETS.len() > 21_000, "{}", OCTETS.len());
+        for &(unit, octets) in OCTETS.iter() {
+            let c = char::from_u32(u32::from(unit)).unwrap();
+            assert_eq!(gbk(&octets), Some(c.to_string()));
+            assert_eq!(gbk_of(c), Some((octets, 2)));
+        }
+        assert_eq!((gbk_of('退'), gbk_of('T')), (Some(([0xCD, 0xCB], 2)), Some(([b'T', 0], 1))));
+        assert_eq!((gbk_of('😀'), gbk_of('é'), gbk_of('ğ')), (None, Some(([0xA8, 0xA6], 2)), None));
     }
 
     proptest! {

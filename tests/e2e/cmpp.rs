@@ -8,6 +8,11 @@ use crate::support::relay::{Relay, Settings};
 use crate::support::{PATIENCE, SOON, SilentPort, long_text, script};
 
 fn relay_to(port: u16, protocol: &str) -> Relay {
+    relay_with(port, protocol, "")
+}
+
+/// One with more keys of its carrier.
+fn relay_with(port: u16, protocol: &str, more: &str) -> Relay {
     let extra = format!(
         r#"
 [[carrier]]
@@ -19,6 +24,7 @@ password = "888888"
 from = "10690001"
 service_id = "SVC"
 rate = "1000/s"
+{more}
 
 [[sms_route]]
 prefixes = ["+"]
@@ -148,4 +154,14 @@ fn clients_that_others_wrote_get_on_with_our_carrier() {
     let said = output_of(&mut command);
     let said: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!(said["status"], 3, "{said}");
+}
+
+#[test]
+fn a_gateway_that_wants_gbk_gets_it_where_gbk_holds_the_text() {
+    let carrier = OwnCarrier::start_on(0, &[]);
+    let relay = relay_with(carrier.0.port, "cmpp3", "gbk = true");
+    for (n, text) in [long_text(), "已发货，TD退订".to_owned(), "已发货😀".to_owned()].iter().enumerate() {
+        relay.reaches(&relay.post_text("+8613800138000", text), "delivered");
+        assert_eq!(carrier.wait_for_texts(n + 1, SOON)[n]["text"], **text);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::peer::{Carrier, KannelCentre};
+use crate::support::peer::{Carrier, KannelCentre, OwnCarrier};
 use crate::support::relay::{Relay, Settings};
 use crate::support::{SOON, SilentPort, eventually};
 
@@ -133,4 +133,31 @@ carriers = ["kannel"]
     centre.wait_for(SOON, |submitted, answered| submitted >= 5 && answered >= MESSAGES);
     // Each is known, whomever it answers.
     eventually("its messages", SOON, || (relay.events("replied").len() as u64 >= MESSAGES).then_some(()));
+}
+
+#[test]
+fn a_carrier_that_knows_turkish_gets_it_in_septets() {
+    let own = OwnCarrier::start_on(0, &[]);
+    let extra = format!(
+        "[[carrier]]\nname = \"one\"\nprotocol = \"smpp\"\naddress = \"127.0.0.1:{}\"\nsystem_id = \"900001\"\n\
+         password = \"888888\"\nfrom = \"10690001\"\nnational = [\"turkish\"]\n\
+         [[sms_route]]\nprefixes = [\"+\"]\ncarriers = [\"one\"]\n",
+        own.0.port
+    );
+    let relay = Relay::start(&Settings { extra, ..Settings::default() });
+    // 132 characters: two parts of UCS-2; twice that, three parts of septets behind a header with two elements, and four of UCS-2.
+    for (text, parts) in [("Siparişiniz yola çıktı".repeat(6), 1), ("Siparişiniz yola çıktı ".repeat(12), 2)] {
+        let body = json!({"to": "+8613800138000", "text": text});
+        let previewed = relay.api("POST", "/v1/sms/preview", &[], &body.to_string()).json();
+        assert_eq!(
+            (&previewed["encoding"], &previewed["parts"]),
+            (&json!("gsm7-turkish"), &json!(parts)),
+            "{previewed}"
+        );
+        let taken = relay.api("POST", "/v1/sms", &[], &body.to_string()).json();
+        assert_eq!(taken["parts"], parts, "{taken}");
+        relay.reaches(taken["id"].as_str().unwrap(), "delivered");
+        let arrived = own.wait_for_texts(parts, SOON).pop().unwrap();
+        assert_eq!((&arrived["text"], &arrived["parts"]), (&json!(text), &json!(parts)));
+    }
 }

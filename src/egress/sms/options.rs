@@ -15,6 +15,7 @@ use super::protocol::sgip::Admission;
 use super::protocol::{self, Cut, Login};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Secret, SenderId, SmsText};
+use crate::sms::Language;
 use crate::wire::FieldError;
 use crate::wire::cmpp;
 use crate::wire::gateway::Octets;
@@ -64,6 +65,10 @@ pub struct Options {
     pub throttle_pause: Duration,
     /// Receipts of one bind that may be on their way to disk at a time; at the limit reading stops.
     pub receipts_max: usize,
+    /// Languages whose tables of the GSM alphabet the carrier knows; SMPP only.
+    pub national: Vec<Language>,
+    /// Texts that are no ASCII go in GBK where that holds them; not SMPP.
+    pub gbk: bool,
     /// Addresses that may be dialled; empty: any.
     pub allow: Vec<IpNet>,
 }
@@ -87,6 +92,8 @@ impl Default for Options {
             reconnect_max: Duration::from_secs(60),
             throttle_pause: Duration::from_secs(1),
             receipts_max: 256,
+            national: Vec::new(),
+            gbk: false,
             allow: Vec::new(),
         }
     }
@@ -337,10 +344,10 @@ impl Options {
     /// A text's octets, as what is spoken carries them.
     pub(super) fn cut(&self, text: &SmsText, reference: u8) -> Cut {
         match &self.protocol {
-            Protocol::Smpp(_) => protocol::smpp::cut(text, reference),
-            Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference),
-            Protocol::Smgp(_) => protocol::smgp::cut(text, reference),
-            Protocol::Sgip(_) => protocol::sgip::cut(text, reference),
+            Protocol::Smpp(_) => protocol::smpp::cut(text, reference, &self.national),
+            Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference, self.gbk),
+            Protocol::Smgp(_) => protocol::smgp::cut(text, reference, self.gbk),
+            Protocol::Sgip(_) => protocol::sgip::cut(text, reference, self.gbk),
             Protocol::Http(_) => http::cut(text),
         }
     }

@@ -22,6 +22,7 @@ use super::problem::{Kind, Problem};
 use super::settings::Fingerprint;
 use super::sms::{self, Asked};
 use crate::ingress::backend::Backend;
+use crate::ingress::text::Text;
 use crate::model::{Channel, Idempotency, MessageId, Number};
 
 /// Send up to 1,000 texts
@@ -82,7 +83,9 @@ async fn take<B: Backend>(
 ) -> Result<AcceptedReply, Problem> {
     let idempotency = idempotency(intake, place, &request);
     let asked = Asked::<Number>::checked(app, request, intake)?;
-    let (envelope, told) = asked.envelope(intake, MessageId::new(intake.received_at), idempotency);
+    let Text { to, class, .. } = &asked.text;
+    let languages = app.shared.backend.languages(to, *class, &intake.client.name);
+    let (envelope, told) = asked.envelope(intake, MessageId::new(intake.received_at), idempotency, &languages);
     let scheduled = envelope.send_at.is_some();
     let counter = sms::counter(app, &intake.client, &intake.options, intake.received_at);
     let taken = counter.take(&asked.text, envelope, intake.clone()).await;

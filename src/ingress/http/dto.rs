@@ -208,7 +208,7 @@ pub(super) struct PreviewReply {
     pub(super) text: String,
     /// True if they are written with look-alikes.
     pub(super) transliterated: bool,
-    /// `gsm7`, or `ucs2` where a character stands outside the GSM 7-bit alphabet.
+    /// `gsm7`, with the name of a language behind it where its tables are used (`gsm7-turkish`), or `ucs2` where a character stands outside the GSM 7-bit alphabet.
     #[schema(example = "gsm7")]
     pub(super) encoding: &'static str,
     /// Parts it would be sent as.

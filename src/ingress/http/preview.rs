@@ -1,7 +1,7 @@
 //! `POST /v1/sms/preview`: how a text would travel. Nothing is stored or sent.
 //!
 //! **Promises.** The request is that of `POST /v1/sms`, read by the same code under the same credentials and limits; only
-//! `to` may be left out. The numbers come from [`plan`], which the sending asks too.
+//! `to` may be left out. The numbers come from [`plan_for`], which the sending asks too.
 //!
 //! **Does not know** carriers' state: the price is what the first carrier of the number's route takes.
 //!
@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::sms;
 use crate::ingress::backend::{Backend, PartPrice};
 use crate::model::{Number, SmsText};
-use crate::sms::{look_alike, outside_gsm7, plan};
+use crate::sms::{Language, look_alike, outside_gsm7, plan_for};
 
 /// See how a text would travel
 ///
@@ -40,15 +40,17 @@ pub(super) async fn show<B: Backend>(
 ) -> Result<Json<PreviewReply>, Problem> {
     let (intake, asked) = sms::read::<_, Option<Number>>(&app, request).await?;
     let text = &asked.text;
-    let price = text.to.as_ref().and_then(|to| app.shared.backend.price(to, text.class, &intake.client.name));
+    let (backend, client) = (&app.shared.backend, &intake.client.name);
+    let languages = text.to.as_ref().map(|to| backend.languages(to, text.class, client)).unwrap_or_default();
+    let price = text.to.as_ref().and_then(|to| backend.price(to, text.class, client));
     Ok(Json(PreviewReply {
-        price: price.map(|p| priced(&p, &text.words)),
-        ..preview(&text.words, text.transliterated)
+        price: price.map(|p| priced(&p, &text.words, &languages)),
+        ..preview(&text.words, text.transliterated, &languages)
     }))
 }
 
-fn priced(price: &PartPrice, words: &SmsText) -> PreviewPrice {
-    let parts = plan(words).count as u64;
+fn priced(price: &PartPrice, words: &SmsText, languages: &[Language]) -> PreviewPrice {
+    let parts = plan_for(words, languages).count as u64;
     PreviewPrice {
         amount: price.part.times(parts).to_string(),
         currency: price.currency.to_string(),
@@ -56,8 +58,8 @@ fn priced(price: &PartPrice, words: &SmsText) -> PreviewPrice {
     }
 }
 
-fn preview(words: &SmsText, transliterated: bool) -> PreviewReply {
-    let plan = plan(words);
+fn preview(words: &SmsText, transliterated: bool, languages: &[Language]) -> PreviewReply {
+    let plan = plan_for(words, languages);
     let text = words.as_str();
     let outsider = |(position, character): (usize, char)| Outsider {
         position,

@@ -21,8 +21,8 @@ use crate::wire::cmpp::{ConnectStatus, Deliver, Framer, MsgId, Octets, Report, S
 const ASCII: AsciiRooms = AsciiRooms { whole: 159, part: 153 };
 
 /// A text's octets.
-pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8) -> Cut {
-    cut::cut(text, reference, ASCII)
+pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, gbk: bool) -> Cut {
+    cut::cut(text, reference, ASCII, gbk)
 }
 
 /// Logs in; the clock is read once for what is hashed and what is sent.

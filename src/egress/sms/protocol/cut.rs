@@ -1,14 +1,15 @@
 //! From a text to the octets of its parts, in the alphabets of CMPP, SMGP and SGIP: ASCII where that holds every character and the
-//! handset shows it unchanged, UCS-2 otherwise. There is no GSM alphabet: `é` makes a text UCS-2.
+//! handset shows it unchanged, GBK where the gateway wants it and it holds them all, UCS-2 otherwise. There is no GSM alphabet: `é` makes a text UCS-2.
 //!
 //! **Promises.** No character is lost, no surrogate pair cut. A part of ASCII has as many octets as its [`AsciiRooms`] say, one of
-//! UCS-2 140, header included.
+//! UCS-2 140, header included; one of GBK as many characters as one of UCS-2, which the handset is sent, and no character of it is cut.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Cut;
 use crate::model::SmsText;
 use crate::sms::gsm7::{self, Septets};
+use crate::sms::{gbk_of, is_gbk};
 use crate::wire::gateway::msg_fmt;
 
 /// Characters of ASCII that a text has room for where it is whole, and in each of several parts. The message centre makes GSM of
@@ -45,11 +46,22 @@ const UCS2: Alphabet = Alphabet {
     put: |c, out| c.encode_utf16(&mut [0; 2]).iter().for_each(|&unit| out.put_u16(unit)),
 };
 
-/// Takes a text apart; `reference` is the same in all its parts.
-pub(super) fn cut(text: &SmsText, reference: u8, rooms: AsciiRooms) -> Cut {
+const GBK: Alphabet = Alphabet {
+    coding: msg_fmt::GBK,
+    rooms: UCS2.rooms,
+    units: |_| 1,
+    put: |c, out| gbk_of(c).into_iter().for_each(|(octets, count)| out.put_slice(&octets[..count])),
+};
+
+/// Takes a text apart; with `gbk` in GBK, where it would be UCS-2 and that holds it; `reference` is the same in all its parts.
+pub(super) fn cut(text: &SmsText, reference: u8, rooms: AsciiRooms, gbk: bool) -> Cut {
     let text = text.as_str();
     let is_ascii = text.chars().all(|c| c.is_ascii() && gsm7::encode(c).is_some());
-    let alphabet = if is_ascii { ascii(rooms) } else { UCS2 };
+    let alphabet = match is_ascii {
+        true => ascii(rooms),
+        false if gbk && is_gbk(text) => GBK,
+        false => UCS2,
+    };
     let units: usize = text.chars().map(alphabet.units).sum();
     let udhi = units > alphabet.rooms.0;
     let contents = if udhi { contents(text, &alphabet, alphabet.rooms.1) } else { contents(text, &alphabet, units) };
@@ -93,7 +105,7 @@ mod tests {
     const SMGP: AsciiRooms = AsciiRooms { whole: 140, part: 134 };
 
     fn made(text: &str) -> Cut {
-        cut(&SmsText::new(text).unwrap(), 9, CMPP)
+        cut(&SmsText::new(text).unwrap(), 9, CMPP, false)
     }
 
     #[test]
@@ -126,7 +138,7 @@ mod tests {
 
     #[test]
     fn ascii_takes_the_room_that_it_is_given() {
-        let made = |content: String| cut(&SmsText::new(&content).unwrap(), 9, SMGP);
+        let made = |content: String| cut(&SmsText::new(&content).unwrap(), 9, SMGP, false);
         let lengths = |content| made(content).parts.iter().map(Bytes::len).collect::<Vec<_>>();
         assert_eq!(lengths("a".repeat(140)), [140]);
         assert_eq!(lengths("a".repeat(141)), [140, 13]);
@@ -135,11 +147,35 @@ mod tests {
         assert_eq!(lengths("中".repeat(70)), [140]);
     }
 
+    #[test]
+    fn a_gateway_that_wants_gbk_has_it_where_it_holds_the_text() {
+        let made = |content: &str| cut(&SmsText::new(content).unwrap(), 9, CMPP, true);
+        assert_eq!((made("TD").coding, made("订单😀").coding, made("订单").coding), (0, 8, 15));
+        assert_eq!(made("T退").parts[..], [Bytes::from_static(&[b'T', 0xCD, 0xCB])]);
+        let lengths = |content: String| made(&content).parts.iter().map(Bytes::len).collect::<Vec<_>>();
+        assert_eq!(lengths("好".repeat(70)), [140]);
+        assert_eq!(lengths("好".repeat(71)), [140, 6 + 8]);
+        assert_eq!(lengths("a好".repeat(67)), [6 + 100, 6 + 101], "as many characters as of UCS-2");
+    }
+
     proptest! {
+        #[test]
+        fn parts_of_gbk_put_together_are_the_text(content in "[a-z退订好的，。【】]{1,400}|[ -~退]{1,200}") {
+            let made = cut(&SmsText::new(&content).unwrap(), 9, CMPP, true);
+            let mut back = String::new();
+            for part in &made.parts {
+                let octets = if made.udhi { split_header(part).unwrap().1 } else { &part[..] };
+                let room = if made.coding == 0 { 159 } else { 140 };
+                prop_assert!(part.len() <= room);
+                back.push_str(&decode(if made.coding == 0 { 1 } else { made.coding }, octets));
+            }
+            prop_assert_eq!(back, content);
+        }
+
         #[test]
         fn parts_put_together_are_the_text(content in "[a-zA-Z0-9 @\\[\\]^{}~|`é]{1,700}|[ -~]{1,700}|(😀|中|a){1,300}") {
           for (rooms, most) in [(CMPP, 159), (SMGP, 140)] {
-            let made = cut(&SmsText::new(&content).unwrap(), 9, rooms);
+            let made = cut(&SmsText::new(&content).unwrap(), 9, rooms, false);
             let mut back = String::new();
             let room = if made.coding == 0 { most } else { 140 };
             for (i, part) in made.parts.iter().enumerate() {

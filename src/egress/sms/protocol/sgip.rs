@@ -30,8 +30,8 @@ const ASCII: AsciiRooms = AsciiRooms { whole: 159, part: 153 };
 static SEQUENCES: LazyLock<Sequences> = LazyLock::new(|| Sequences::new(fastrand::u32(..)));
 
 /// A text's octets.
-pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8) -> Cut {
-    cut::cut(text, reference, ASCII)
+pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, gbk: bool) -> Cut {
+    cut::cut(text, reference, ASCII, gbk)
 }
 
 /// Asks to be bound, to submit.

@@ -21,8 +21,8 @@ use crate::wire::smgp::{Deliver, Framer, LoginMode, MsgId, Octets, Parts, Report
 const ASCII: AsciiRooms = AsciiRooms { whole: 140, part: 134 };
 
 /// A text's octets.
-pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8) -> Cut {
-    cut::cut(text, reference, ASCII)
+pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, gbk: bool) -> Cut {
+    cut::cut(text, reference, ASCII, gbk)
 }
 
 /// Logs in for what `mode` says; the clock is read once for what is hashed and what is sent.

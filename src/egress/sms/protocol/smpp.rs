@@ -9,14 +9,14 @@ use super::{
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SenderId, SmsText};
-use crate::sms::{self, Alphabet, Concatenation, receipt};
+use crate::sms::{self, Alphabet, Concatenation, Language, receipt};
 use crate::wire::smgp::LoginMode;
 use crate::wire::smpp::session::{self, BindStep, LinkFault, Receiver, Transceiver, Transmitter};
 use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, esm_class, tlv};
 
 /// A text's octets.
-pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8) -> Cut {
-    let sms::Parts { data_coding, udhi, parts, .. } = sms::parts(text, reference);
+pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, national: &[Language]) -> Cut {
+    let sms::Parts { data_coding, udhi, parts, .. } = sms::parts_for(text, reference, national);
     Cut { coding: data_coding, udhi, parts }
 }
 
@@ -393,7 +393,7 @@ mod tests {
             let words = SmsText::new("hello").unwrap();
             let text = Text {
                 id: MessageId::new(now),
-                cut: cut(&words, 0),
+                cut: cut(&words, 0, &[]),
                 words,
                 from: None,
                 to: Number::parse("+8613800138000").unwrap(),

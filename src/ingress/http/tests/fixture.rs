@@ -25,6 +25,7 @@ use crate::policy::opt_outs::{RULE, Wanted};
 use crate::policy::texts::Ledger;
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, MessageView};
+use crate::sms::Language;
 
 /// What time it is in all these tests: 2026-11-23T06:24:00Z.
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_415_040);
@@ -103,6 +104,10 @@ impl Backend for Fake {
         let part = Money::from_millionths(35_000);
         let known = to.as_str().starts_with("+86");
         known.then(|| PartPrice { carrier: "cmcc".into(), part, currency: "CNY".into() })
+    }
+
+    fn languages(&self, to: &Number, _class: Class, _client: &ClientName) -> Vec<Language> {
+        if to.as_str().starts_with("+86139") { vec![Language::Turkish] } else { Vec::new() }
     }
 
     async fn accepted_before(&self, envelope: &Envelope) -> Result<Option<Taken>, AcceptError> {

@@ -140,3 +140,12 @@ async fn a_preview_says_what_a_text_would_cost_where_that_is_known() {
     assert_eq!(told["price"], json!({"amount": "0.07", "currency": "CNY", "carrier": "cmcc"}));
     assert_eq!(previewed(&relay, &json!({"text": "hi"})).await.get("price"), None);
 }
+
+#[tokio::test]
+async fn a_carrier_that_knows_a_languages_tables_spares_ucs2() {
+    let relay = Running::start();
+    for (to, encoding, capacity) in [("+8613900138000", "gsm7-turkish", 155), ("+8613800138000", "ucs2", 70)] {
+        let told = previewed(&relay, &json!({"text": "Siparişiniz yola çıktı", "to": to})).await;
+        assert_eq!((&told["encoding"], &told["capacity"]), (&json!(encoding), &json!(capacity)), "{told}");
+    }
+}

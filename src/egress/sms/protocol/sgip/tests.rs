@@ -18,7 +18,7 @@ fn part(content: &str, from: Option<&str>, index: usize) -> Part {
     let words = SmsText::new(content).unwrap();
     let text = Text {
         id: MessageId::new(at),
-        cut: cut(&words, 9),
+        cut: cut(&words, 9, false),
         words,
         from: from.map(|from| SenderId::parse(from).unwrap()),
         to: Number::parse("+8613000138000").unwrap(),
