@@ -97,7 +97,11 @@ fn the_samples_show_the_defaults() {
         (&rules.caps[..2], shown.texts.numbers_remembered),
         (&defaults.caps[..], small.texts.numbers_remembered)
     );
-    assert_eq!(shown.replies, small.replies);
+    let mut replies = shown.replies.clone();
+    // A rule is nobody's default.
+    assert_eq!(replies.options.rules.drain(..).count(), 1);
+    assert_eq!(replies, small.replies);
+    assert_eq!(shown.ported, small.ported);
     assert_eq!(format!("{:?}", shown.smpp_server), format!("{:?}", small.smpp_server));
     assert_eq!(format!("{:?}", shown.cmpp_server), format!("{:?}", small.cmpp_server));
     let terms = SmppTerms { system_id: None, ..shown.clients.named("shop").unwrap().smpp.clone() };

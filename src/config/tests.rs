@@ -147,7 +147,7 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
         ),
         (
             "dns = 3\n",
-            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, signatures, templates_only, bounces, transliterate, daily_spend, smpp_binds, smpp_window, smpp_rate, smpp_class, smpp_system_id, cmpp_sp_id, cmpp_secret, cmpp_secret_file, cmpp_secret_env, cmpp_connections, cmpp_window, cmpp_rate, cmpp_class",
+            "relay.toml:9: client[0].dns: unknown key; one of name, password, password_file, password_env, api_keys, channels, senders, numbers, countries, signatures, templates_only, bounces, transliterate, velocity, daily_spend, smpp_binds, smpp_window, smpp_rate, smpp_class, smpp_system_id, cmpp_sp_id, cmpp_secret, cmpp_secret_file, cmpp_secret_env, cmpp_connections, cmpp_window, cmpp_rate, cmpp_class",
         ),
         (
             "[listener]\naddress = \"127.0.0.1:587\"\n",

@@ -81,7 +81,7 @@ impl Porting {
         let done = match routes.text.doubted(number, carrier) {
             None => return,
             Some(Doubt::Not(networks)) => {
-                self.metrics.ported_learnt.with_label_values(&[&**carrier]).inc();
+                self.metrics.texts.ported_learnt.with_label_values(&[&**carrier]).inc();
                 self.ported.learn(number, &networks, carrier, terms, self.clock.now()).await
             }
             // All of them have said no: one of them was wrong, or it has moved once more.
@@ -101,7 +101,7 @@ impl Porting {
 
     /// Shows how much is known.
     pub fn show(&self) {
-        self.metrics.ported_numbers.set(i64::try_from(self.ported.len()).unwrap_or(i64::MAX));
+        self.metrics.texts.ported_numbers.set(i64::try_from(self.ported.len()).unwrap_or(i64::MAX));
     }
 }
 

@@ -109,12 +109,6 @@ pub struct Metrics {
     pub carrier_callbacks_refused: IntCounterVec,
     /// Messages from handsets, by carrier and result (`matched`, `unmatched`, `put-off`).
     pub handset_messages: IntCounterVec,
-    /// Messages from handsets for which a rule held, by rule and what came of its answer (`told`: it has none, `answered`, or why not).
-    pub reply_rules: IntCounterVec,
-    /// Answers and receipts that said that a number is of another network, by carrier.
-    pub ported_learnt: IntCounterVec,
-    /// Numbers that are known to be of another network than their digits say.
-    pub ported_numbers: IntGauge,
     /// Parts of handsets' long messages that wait for others.
     pub handset_parts: IntGauge,
     /// Opt-outs and their ends, by action (`out`, `in`) and who said so (`reply`, `operator`).
@@ -221,13 +215,6 @@ impl Metrics {
             carrier_callbacks: gauges("carrier_callbacks", "Connections that carriers have made to us.", &["carrier"]),
             carrier_callbacks_refused: counters("carrier_callbacks_refused_total", "Callers refused.", &["reason"]),
             handset_messages: counters("handset_messages_total", "Messages from handsets.", &["carrier", "result"]),
-            reply_rules: counters("reply_rules_total", "Messages from handsets by rule.", &["rule", "result"]),
-            ported_learnt: counters(
-                "ported_learnt_total",
-                "Answers that a number is of another network.",
-                &["carrier"],
-            ),
-            ported_numbers: gauge("ported_numbers", "Numbers that are not of the network that their digits say."),
             handset_parts: gauge("handset_parts_waiting", "Parts of handsets' messages that wait for others."),
             opt_outs: counters("opt_outs_total", "Opt-outs and their ends.", &["action", "by"]),
             opt_out_entries: gauge("opt_outs", "Entries of the list of opt-outs."),
@@ -267,6 +254,13 @@ pub struct TextMetrics {
     pub costs: CounterVec,
     /// Texts that leave once more, by reason.
     pub again: IntCounterVec,
+    /// Messages from handsets for which a rule held, by rule and what came of its answer (`told`: it has none, `answered`, or why
+    /// not).
+    pub reply_rules: IntCounterVec,
+    /// Answers and receipts that said that a number is of another network, by carrier.
+    pub ported_learnt: IntCounterVec,
+    /// Numbers that are known to be of another network than their digits say.
+    pub ported_numbers: IntGauge,
 }
 
 impl TextMetrics {
@@ -279,6 +273,9 @@ impl TextMetrics {
             parts: counters("text_parts_total", "Parts of texts that were sent.", &["client", "carrier"]),
             costs: declare.amounts("text_costs_total", "What they cost.", &["client", "carrier"]),
             again: counters("texts_again_total", "Texts that leave once more.", &["reason"]),
+            reply_rules: counters("reply_rules_total", "Messages from handsets by rule.", &["rule", "result"]),
+            ported_learnt: counters("ported_learnt_total", "Answers that a number is another's.", &["carrier"]),
+            ported_numbers: declare.gauge("ported_numbers", "Numbers that are not of the network they seem to be of."),
         }
     }
 }

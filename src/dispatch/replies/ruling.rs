@@ -43,7 +43,7 @@ impl Replies {
             Some(Ok(_)) => "answered",
             Some(Err(why)) => why,
         };
-        self.parties.metrics.reply_rules.with_label_values(&[&*rule.name, result]).inc();
+        self.parties.metrics.texts.reply_rules.with_label_values(&[&*rule.name, result]).inc();
         if let Some(handset) = &mut replied.handset {
             handset.rule = Some(rule.name.clone());
             handset.label.clone_from(&rule.label);
