@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// Where mail is taken
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2526")]
     smtp: SocketAddr,
-    /// Where texts are taken, by SMPP 3.4, CMPP 2.0 or 3.0, SMGP 3.0 or 1.3, SGIP 1.2, or HTTP (POST of JSON, as config/http/generic.toml
+    /// Where texts are taken, by SMPP 3.4 or 5.0, CMPP 2.0 or 3.0, SMGP 3.0 or 1.3, SGIP 1.2, or HTTP (POST of JSON, as config/http/generic.toml
     /// says): clients' first octets tell
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2776")]
     smpp: SocketAddr,
@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// Share of texts answered "throttled", 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     throttle_share: f64,
+    /// How full the carrier says it is, in percent, to clients that speak SMPP 5.0
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    congestion: Option<u8>,
     /// So many parts of texts are answered "throttled" at first
     #[arg(long, value_name = "COUNT", default_value = "0")]
     throttle_first: u64,
@@ -78,7 +81,7 @@ pub(super) struct Args {
     /// POSTRIDER_SGIP_PASSWORD
     #[arg(long, value_name = "NAME", requires = "sgip_callback")]
     sgip_login: Option<String>,
-    /// Offer STARTTLS with this certificate chain, PEM
+    /// Offer STARTTLS, and let clients of the carrier begin TLS, with this certificate chain, PEM
     #[arg(long, value_name = "FILE", requires = "private_key")]
     certificate: Option<PathBuf>,
     /// The certificate's private key, PEM
@@ -203,7 +206,9 @@ impl Args {
             address: self.smpp.to_string(),
             system_id: self.system_id.clone().unwrap_or_default(),
             password: Secret::new(password),
+            tls: self.tls()?.map(Arc::new),
             latency: self.latency,
+            congestion: self.congestion,
             throttle_first: self.throttle_first,
             throttle_share: self.throttle_share,
             refuse_share: self.refuse_share,

@@ -61,6 +61,8 @@ pub(super) fn carrier(section: &mut Section<'_>, name: Option<Arc<str>>) -> Opti
         name: name?,
         protocol: Protocol::Http(http),
         address,
+        // The endpoint says it.
+        tls: None,
         system_id: String::new(),
         password: Secret::new(""),
         binds: 1,

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use toml::de::DeValue;
 
-use super::mistake::Fault;
+use super::mistake::{Fault, shortened};
 use super::reader::Section;
 use super::{files, http_carrier, quantity, sgip, value};
-use crate::egress::sms::{Cmpp, Logins, Protocol, Sgip, Smgp, Smpp};
+use crate::egress::sms::{Cmpp, Logins, LongTexts, Protocol, Sgip, Smgp, Smpp, Tls};
 use crate::model::{Rate, Secret, SenderId};
 use crate::sms::Language;
 use crate::wire::gateway::auth::NameForm;
-use crate::wire::{cmpp, smgp};
+use crate::wire::{cmpp, smgp, smpp};
 
 /// `[[carrier]]`: one account with a carrier.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Carrier {
     pub protocol: Protocol,
     /// `host:port`.
     pub address: Arc<str>,
+    /// TLS with it, where that is said here and not by the way it is spoken to.
+    pub tls: Option<Tls>,
     /// Our name there: at most 15 octets (SMPP 3.4 section 5.2.1), 6 in CMPP, 8 in SMGP, 16 in SGIP.
     pub system_id: String,
     /// Our password there.
@@ -117,12 +120,28 @@ struct Known {
     keys: &'static [&'static str],
 }
 
-const KNOWN: [Known; 8] = [
+const KNOWN: [Known; 9] = [
     Known {
         who: "SMPP knows",
         protocols: r#""smpp""#,
         by: |spoken| spoken == Spoken::Smpp,
-        keys: &["system_type", "source_ton", "source_npi", "national"],
+        keys: &[
+            "system_type",
+            "source_ton",
+            "source_npi",
+            "national",
+            "smpp_version",
+            "long_texts",
+            "tls",
+            "tls_verify",
+            "tls_name",
+        ],
+    },
+    Known {
+        who: "SMPP and HTTP know",
+        protocols: r#""smpp" or "http""#,
+        by: |spoken| spoken == Spoken::Smpp,
+        keys: &["authorities"],
     },
     Known {
         who: "CMPP knows",
@@ -140,7 +159,7 @@ const KNOWN: [Known; 8] = [
         who: "SMPP and SMGP know",
         protocols: r#""smpp" or "smgp""#,
         by: |spoken| matches!(spoken, Spoken::Smpp | Spoken::Smgp),
-        keys: &["login_mode"],
+        keys: &["login_mode", "receive_binds"],
     },
     Known { who: "SGIP knows", protocols: r#""sgip""#, by: |spoken| spoken == Spoken::Sgip, keys: sgip::KEYS },
     Known {
@@ -207,6 +226,14 @@ fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>
     let gbk = section.or("gbk", false, value::flag);
     let who = (system_id.as_deref(), password.as_ref());
     let protocol = spoken_keys(section, spoken, binds, who);
+    let tls = tls(section);
+    if let Protocol::Smpp(account) = &protocol
+        && account.long_texts != LongTexts::Udh
+        && !national.is_empty()
+    {
+        let right = r#"take one of them away, or have long_texts = "udh": the tables are named in headers"#;
+        section.mistake("national", "the carrier is not given headers (long_texts)", right);
+    }
     if said.is_some() {
         refuse_unknown(section, spoken);
     }
@@ -218,6 +245,7 @@ fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>
         name: name?,
         protocol,
         address: address?,
+        tls,
         system_id: system_id?,
         password: password?,
         binds,
@@ -231,6 +259,30 @@ fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>
     })
 }
 
+/// TLS with the carrier, if there is to be any.
+fn tls(section: &mut Section<'_>) -> Option<Tls> {
+    let wanted = section.or("tls", false, value::flag);
+    let authorities = files::authorities(section, "authorities");
+    let name = section.optional("tls_name", host);
+    let verify = section.or("tls_verify", true, value::flag);
+    let has = |key: &str| section.notes.has(&section.key_of(key));
+    let others = ["authorities", "tls_name", "tls_verify"];
+    if !wanted {
+        for key in others.into_iter().filter(|key| has(key)) {
+            section.mistake(key, "there is no TLS with this carrier", "add tls = true, or remove it");
+        }
+        return None;
+    }
+    if !verify {
+        for key in ["authorities", "tls_name"].into_iter().filter(|key| has(key)) {
+            section.mistake(key, "no certificate is looked at", "remove tls_verify = false, or remove it");
+        }
+        let advice = "name the carrier's own authority with authorities, and remove it";
+        section.warn("tls_verify", "any certificate is taken: whoever stands between may read the password", advice);
+    }
+    Some(Tls { authorities, name, verify })
+}
+
 /// What only some protocols know of. All of it is read, so that no key is taken for a misspelt one.
 fn spoken_keys(
     section: &mut Section<'_>,
@@ -238,15 +290,10 @@ fn spoken_keys(
     binds: usize,
     (system_id, password): (Option<&str>, Option<&Secret>),
 ) -> Protocol {
-    const LOGINS: &[(&str, Logins)] = &[("both", Logins::Both), ("send", Logins::Send), ("split", Logins::Split)];
-    let logins = section.or("login_mode", Logins::default(), value::word(LOGINS));
+    let logins = logins(section, binds, matches!(spoken, Spoken::Smpp | Spoken::Smgp));
     let (smpp, shared) = (smpp_keys(section, logins), GatewayKeys::read(section, spoken));
     let sgip = sgip::keys(section, spoken == Spoken::Sgip, system_id, password);
     let (cmpp, smgp) = (cmpp_keys(section, &shared), smgp_keys(section, &shared, logins));
-    if matches!(spoken, Spoken::Smpp | Spoken::Smgp) && logins == Logins::Split && binds < 2 {
-        let right = "set binds = 2, or more for more that send";
-        section.mistake("login_mode", "one bind cannot both send and receive by logins of their own", right);
-    }
     match spoken {
         Spoken::Smpp => Protocol::Smpp(smpp),
         Spoken::Cmpp(version) => Protocol::Cmpp(Cmpp { version, ..cmpp }),
@@ -260,13 +307,46 @@ fn spoken_keys(
     }
 }
 
+/// What the binds are for; judged only where the protocol knows such a thing.
+fn logins(section: &mut Section<'_>, binds: usize, is_known: bool) -> Logins {
+    const ONE: Logins = Logins::Split { receivers: 1 };
+    const LOGINS: &[(&str, Logins)] = &[("both", Logins::Both), ("send", Logins::Send), ("split", ONE)];
+    let logins = section.or("login_mode", Logins::default(), value::word(LOGINS));
+    let receivers = section.or("receive_binds", 1, value::count(1..=63));
+    let is_said = section.notes.has(&section.key_of("receive_binds"));
+    match logins {
+        Logins::Split { .. } => {
+            if is_known && binds <= receivers && !is_said {
+                let right = "set binds = 2, or more for more that send";
+                section.mistake("login_mode", "one bind cannot both send and receive by logins of their own", right);
+            } else if is_known && binds <= receivers {
+                let right = format!("set binds = {}, or more for more that send", receivers + 1);
+                section.mistake("receive_binds", format!("of {binds} binds none would be left to send"), right);
+            }
+            Logins::Split { receivers }
+        }
+        Logins::Both | Logins::Send => {
+            if is_known && is_said {
+                let right = "set login_mode = \"split\", or remove it";
+                section.mistake("receive_binds", "no bind only receives", right);
+            }
+            logins
+        }
+    }
+}
+
 fn smpp_keys(section: &mut Section<'_>, logins: Logins) -> Smpp {
+    const VERSIONS: &[(&str, smpp::Version)] = &[("3.4", smpp::Version::V34), ("5.0", smpp::Version::V50)];
+    const LONG_TEXTS: &[(&str, LongTexts)] =
+        &[("udh", LongTexts::Udh), ("sar", LongTexts::Sar), ("payload", LongTexts::Payload)];
     let default = Smpp::default();
     Smpp {
         // At most 12 octets (SMPP 3.4 section 5.2.3).
         system_type: section.or("system_type", default.system_type, value::ascii(12)),
         short_ton: section.or("source_ton", default.short_ton, octet(6)),
         short_npi: section.or("source_npi", default.short_npi, octet(18)),
+        version: section.or("smpp_version", default.version, value::word(VERSIONS)),
+        long_texts: section.or("long_texts", default.long_texts, value::word(LONG_TEXTS)),
         validity: default.validity,
         logins,
     }
@@ -388,6 +468,16 @@ fn password(section: &mut Section<'_>, spoken: Spoken) -> Option<Secret> {
             }
             None
         }
+    }
+}
+
+/// A name as certificates hold it.
+fn host(value: &DeValue<'_>) -> Result<String, Fault> {
+    const RIGHT: &str = "a host name such as \"smpp.example.com\", or an address";
+    let text = value::as_text(value, RIGHT)?;
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(Fault::new(format!("bad name \"{}\"", shortened(text)), format!("expected {RIGHT}"))),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::{Pulse, pulse};
+use super::{Pulse, pulse, tls};
 
 /// A connection we opened.
 #[derive(Debug)]
@@ -20,6 +20,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// TLS version and cipher suite; `None` in clear.
+    pub fn tls(&self) -> Option<String> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls::description(tls.get_ref().1),
+        }
+    }
+
     /// True if the peer has closed an idle connection or said something on it that nobody asked for. Does not wait for the
     /// peer; may take bytes, so a connection of which this is true is of no further use.
     pub async fn is_stale(&mut self) -> bool {

@@ -178,6 +178,7 @@ pub(super) fn carrier(carrier: &config::Carrier) -> sms::Options {
     sms::Options {
         name: carrier.name.clone(),
         address: carrier.address.to_string(),
+        tls: carrier.tls.clone(),
         system_id: carrier.system_id.clone(),
         password: carrier.password.clone(),
         protocol: carrier.protocol.clone(),

@@ -34,6 +34,7 @@ mod sgip;
 mod signatures;
 mod sites;
 mod smgp;
+mod smpp_links;
 mod smpp_server;
 mod sources;
 mod spool;

@@ -2,11 +2,11 @@
 
 use super::{GOOD, check, good};
 use crate::config::Config;
-use crate::egress::sms::{Logins, Protocol};
+use crate::egress::sms::{Logins, LongTexts, Protocol, Tls};
 use crate::model::{Class, Number};
 use crate::wire::cmpp::Version;
 use crate::wire::gateway::auth::NameForm;
-use crate::wire::smgp;
+use crate::wire::{smgp, smpp};
 
 pub(super) const CARRIER: &str = "[[carrier]]\nname = \"cmcc-1\"\nprotocol = \"smpp\"\naddress = \"127.0.0.1:2775\"\nsystem_id = \"postrider\"\npassword_env = \"GOOD\"\n";
 
@@ -47,7 +47,7 @@ fn a_carrier_that_speaks_smgp_has_keys_of_its_own() {
     let keys = "smgp_version = \"1.3\"\nlogin_mode = \"split\"\nbinds = 2\nsystem_id_padded = true\n";
     let (config, _) = good(&format!("{GOOD}{smgp}{keys}"));
     let Protocol::Smgp(account) = &config.carriers[0].protocol else { panic!("{config:?}") };
-    assert_eq!((account.version, account.logins), (smgp::Version::V13, Logins::Split));
+    assert_eq!((account.version, account.logins), (smgp::Version::V13, Logins::Split { receivers: 1 }));
     assert_eq!(account.name_form, NameForm::Padded);
     check(
         &format!("{smgp}login_mode = \"split\"\nsmgp_version = \"2.0\"\n"),
@@ -70,7 +70,77 @@ fn a_carrier_that_speaks_smgp_has_keys_of_its_own() {
     );
     let (config, _) = good(&format!("{GOOD}{CARRIER}login_mode = \"split\"\nbinds = 2\n"));
     let Protocol::Smpp(account) = &config.carriers[0].protocol else { panic!("{config:?}") };
-    assert_eq!(account.logins, Logins::Split);
+    assert_eq!(account.logins, Logins::Split { receivers: 1 });
+}
+
+#[test]
+fn a_carrier_that_speaks_smpp_says_who_receives_and_how_long_texts_travel() {
+    let smpp = |keys: &str| {
+        let (config, warnings) = good(&format!("{GOOD}{CARRIER}{keys}"));
+        let Protocol::Smpp(account) = &config.carriers[0].protocol else { panic!("{config:?}") };
+        (account.clone(), warnings)
+    };
+    let (account, _) = smpp("");
+    assert_eq!((account.version, account.long_texts), (smpp::Version::V34, LongTexts::Udh));
+    let (account, _) = smpp("smpp_version = \"5.0\"\nlong_texts = \"sar\"\n");
+    assert_eq!((account.version, account.long_texts), (smpp::Version::V50, LongTexts::Sar));
+    let (account, _) = smpp("login_mode = \"split\"\nbinds = 5\nreceive_binds = 2\nlong_texts = \"payload\"\n");
+    assert_eq!((account.logins, account.long_texts), (Logins::Split { receivers: 2 }, LongTexts::Payload));
+    check(
+        &format!("{CARRIER}national = [\"turkish\"]\nlong_texts = \"payload\"\n"),
+        "relay.toml:15: carrier[0].national: the carrier is not given headers (long_texts); \
+         take one of them away, or have long_texts = \"udh\": the tables are named in headers",
+    );
+    check(
+        &format!("{CARRIER}login_mode = \"split\"\nbinds = 2\nreceive_binds = 2\n"),
+        "relay.toml:17: carrier[0].receive_binds: of 2 binds none would be left to send; set binds = 3, or more for more that send",
+    );
+    check(
+        &format!("{CARRIER}receive_binds = 1\nlong_texts = \"udhi\"\n"),
+        "relay.toml:15: carrier[0].receive_binds: no bind only receives; set login_mode = \"split\", or remove it\n\
+         relay.toml:16: carrier[0].long_texts: unknown value \"udhi\"; did you mean \"udh\"? (one of udh, sar, payload)",
+    );
+    check(
+        &format!(
+            "{}from = \"10690001\"\nlong_texts = \"sar\"\n",
+            CARRIER.replace("smpp", "smgp").replace("postrider", "12345678")
+        ),
+        "relay.toml:16: carrier[0].long_texts: only SMPP knows long_texts, and this carrier speaks another protocol; \
+         remove it, or set protocol = \"smpp\"",
+    );
+}
+
+#[test]
+fn a_carrier_may_be_spoken_to_inside_tls() {
+    let tls = |keys: &str| {
+        let (config, warnings) = good(&format!("{GOOD}{CARRIER}{keys}"));
+        (config.carriers[0].tls.clone(), warnings.iter().map(ToString::to_string).collect::<String>())
+    };
+    assert_eq!(tls("").0, None);
+    assert_eq!(tls("tls = true\n").0, Some(Tls::default()));
+    let (named, _) = tls("tls = true\ntls_name = \"smpp.example.com\"\n");
+    assert_eq!(named.unwrap().name.as_deref(), Some("smpp.example.com"));
+    let (open, said) = tls("tls = true\ntls_verify = false\n");
+    assert!(!open.unwrap().verify && said.contains("tls_verify: any certificate is taken"), "{said}");
+    check(
+        &format!("{CARRIER}tls_verify = false\ntls_name = \"smpp.example.com\"\n"),
+        "relay.toml:15: carrier[0].tls_verify: there is no TLS with this carrier; add tls = true, or remove it\n\
+         relay.toml:16: carrier[0].tls_name: there is no TLS with this carrier; add tls = true, or remove it",
+    );
+    check(
+        &format!("{CARRIER}tls = true\ntls_name = \"no name\"\n"),
+        "relay.toml:16: carrier[0].tls_name: bad name \"no name\"; expected a host name such as \"smpp.example.com\", or an address",
+    );
+    check(
+        &format!("{CARRIER}tls = true\ntls_verify = false\ntls_name = \"smpp.example.com\"\n"),
+        "relay.toml:17: carrier[0].tls_name: no certificate is looked at; remove tls_verify = false, or remove it",
+    );
+    let cmpp = CARRIER.replace("smpp", "cmpp3").replace("postrider", "900001");
+    check(
+        &format!("{cmpp}from = \"10690001\"\ntls = true\n"),
+        "relay.toml:16: carrier[0].tls: only SMPP knows tls, and this carrier speaks another protocol; \
+         remove it, or set protocol = \"smpp\"",
+    );
 }
 
 const SGIP: &str = "[[carrier]]\nname = \"sgip-1\"\nprotocol = \"sgip\"\naddress = \"127.0.0.1:8801\"\nsystem_id = \"postrider\"\npassword_env = \"GOOD\"\nfrom = \"10690001\"\narea_code = \"010\"\ncorp_id = \"12345\"\nlisten = \"0.0.0.0:8801\"\ncallback_from = [\"10.0.0.0/8\"]\n";

@@ -29,7 +29,7 @@ use super::options::Callback;
 use super::protocol::sgip::{Admission, Claim, Visited, Visitor};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
-use crate::net;
+use crate::net::{self, Stream};
 
 /// Pause after a failed accept: what it failed for does not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -148,6 +148,7 @@ impl Door {
                 (Visited::Waiting(still), _) => visitor = still,
                 (Visited::Admitted(session), Some((carrier, place))) => {
                     tracing::info!(carrier = %carrier.name(), %peer, "a gateway has bound");
+                    let (stream, peer) = (Stream::Plain(stream), peer.into());
                     return carrier.serve_callback(Made { stream, peer, session }, place);
                 }
                 (Visited::Admitted(_), None) => return,

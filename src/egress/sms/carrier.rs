@@ -2,23 +2,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::callback::{Place, Places};
 use super::dial::Made;
 use super::link::{End, Link};
 use super::message::Taken;
+use super::options::Securing;
 use super::outcome::{Counted, Tally};
 use super::pace::{Pace, Turnstile};
-use super::slots::{Job, NoSlot, PartAnswer, Slot, Slots};
+use super::slots::{FarEnd, Free, Job, NoSlot, PartAnswer, Slots};
 use super::{Callback, Inbound, Options, OptionsError, dial, http};
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
@@ -44,6 +44,8 @@ pub struct Carrier {
 /// What the links of a carrier share.
 pub(super) struct Shared {
     pub(super) options: Options,
+    /// TLS on connections that we make, if they have it.
+    pub(super) securing: Option<Securing>,
     pub(super) clock: SharedClock,
     pub(super) slots: Arc<Slots>,
     pub(super) pace: Arc<Turnstile>,
@@ -66,7 +68,7 @@ pub(super) struct Series {
 
 /// The right to hand the carrier one part now: a place in a window and a turn. Dropped, both are given back.
 pub struct Permit {
-    place: Option<(Slot, mpsc::Sender<Job>, SocketAddr)>,
+    place: Option<Free>,
     shared: Arc<Shared>,
 }
 
@@ -76,7 +78,7 @@ impl Permit {
         self.place.as_ref().is_some_and(|(slot, ..)| self.shared.slots.is_kept(slot))
     }
 
-    fn used(mut self) -> Option<(Slot, mpsc::Sender<Job>, SocketAddr)> {
+    fn used(mut self) -> Option<Free> {
         self.place.take()
     }
 }
@@ -129,6 +131,7 @@ impl Carrier {
         inbound: Arc<dyn Inbound>,
     ) -> Result<Arc<Self>, OptionsError> {
         options.check()?;
+        let securing = options.securing()?;
         let name = [options.name.as_ref()];
         let (up, used) =
             (metrics.carrier_up.with_label_values(&name), metrics.carrier_window_used.with_label_values(&name));
@@ -137,7 +140,7 @@ impl Carrier {
         let series = Series::new(metrics, &options.name);
         let places = Places::new(metrics.carrier_callbacks.with_label_values(&name));
         let binds = options.binds;
-        let shared = Arc::new(Shared { options, clock, slots, pace, inbound, series });
+        let shared = Arc::new(Shared { options, securing, clock, slots, pace, inbound, series });
         let (phase, watched) = watch::channel(Phase::Running);
         let mut tasks = JoinSet::new();
         match shared.options.protocol.http().cloned() {
@@ -181,7 +184,7 @@ impl Carrier {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
-            let (_place, peer, carrier) = (place, made.peer, Arc::clone(&shared.options.name));
+            let (_place, peer, carrier) = (place, made.peer.address, Arc::clone(&shared.options.name));
             let why = match Link::new(&shared, None, made).serve(&mut phase).await {
                 End::Drained => "the carrier is being stopped".to_owned(),
                 End::Spent => "nothing came over it".to_owned(),
@@ -258,7 +261,8 @@ impl Carrier {
             }
         };
         let host = self.name().to_string();
-        let peer = Some(Peer { host, address: peer, tls: None, source: None, tls_policy: None });
+        let (address, tls) = peer.map_or((None, None), |far: FarEnd| (Some(far.address), far.tls));
+        let peer = Some(Peer { host, address, tls: tls.map(|tls| tls.to_string()), source: None, tls_policy: None });
         let duration = self.shared.clock.mono().since(started);
         RecipientOutcome { recipient, outcome, peer, progress, duration }
     }
@@ -282,7 +286,7 @@ impl Carrier {
         }
     }
 
-    async fn submit_all(&self, taken: &Taken, way: &mut Way, peer: &mut Option<SocketAddr>) -> Tally {
+    async fn submit_all(&self, taken: &Taken, way: &mut Way, peer: &mut Option<FarEnd>) -> Tally {
         let mut tally = Tally::new(taken.progress.clone());
         for _ in 0..ROUNDS_MAX {
             let unsent = self.submit_round(taken, way, &mut tally, peer).await;
@@ -294,17 +298,11 @@ impl Carrier {
     }
 
     /// Submits what waits, collects the answers; true if a link broke before some part was sent.
-    async fn submit_round(
-        &self,
-        taken: &Taken,
-        way: &mut Way,
-        tally: &mut Tally,
-        peer: &mut Option<SocketAddr>,
-    ) -> bool {
+    async fn submit_round(&self, taken: &Taken, way: &mut Way, tally: &mut Tally, peer: &mut Option<FarEnd>) -> bool {
         let mut unsent = false;
         let mut in_flight: Vec<InFlight> = Vec::new();
         for part in tally.waiting() {
-            let (slot, jobs, address) = match self.place(way).await {
+            let (slot, jobs, far_end) = match self.place(way, taken.on_air()).await {
                 Ok(place) => place,
                 Err(why) => {
                     tally.hold(why);
@@ -321,7 +319,7 @@ impl Carrier {
                 tally.expire();
                 break;
             }
-            *peer = Some(address);
+            *peer = Some(far_end);
             let (answer, answered) = oneshot::channel();
             match jobs.try_send(Job { part: taken.part(part, now), slot, answer }) {
                 Ok(()) => in_flight.push((part, answered)),
@@ -335,13 +333,15 @@ impl Carrier {
         unsent
     }
 
-    /// A place and a turn for one part.
-    async fn place(&self, way: &mut Way) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
-        if let Some(place) = way.permit.take().and_then(Permit::used) {
-            return Ok(place);
+    /// A place for one part, and a turn; of one that becomes several on the air, their turns, too.
+    async fn place(&self, way: &mut Way, on_air: usize) -> Result<Free, NoSlot> {
+        let (place, had) = match way.permit.take().and_then(Permit::used) {
+            Some(place) => (place, 1),
+            None => (self.shared.slots.acquire(way.for_code).await?, 0),
+        };
+        for _ in had..on_air {
+            self.shared.pace.pass().await;
         }
-        let place = self.shared.slots.acquire(way.for_code).await?;
-        self.shared.pace.pass().await;
         Ok(place)
     }
 

@@ -12,6 +12,8 @@ use super::carrier::{Phase, Shared};
 use super::link::{End, Link};
 use super::options::Options;
 use super::protocol::{Bound, NotBound, Step};
+use super::slots::FarEnd;
+use crate::net::Stream;
 
 /// A bind that held for so long was a good one: the next pause is short again.
 const GOOD_BIND: Duration = Duration::from_secs(10);
@@ -27,7 +29,8 @@ pub(super) async fn keep_bound(shared: std::sync::Arc<Shared>, bind: usize, mut 
         };
         match made {
             Ok(made) => {
-                tracing::info!(%carrier, bind, peer = %made.peer, "bound");
+                let (FarEnd { address, tls }, spoken) = (&made.peer, made.session.spoken());
+                tracing::info!(%carrier, bind, peer = %address, tls = tls.as_deref(), spoken, "bound");
                 let since = shared.clock.mono();
                 let end = Link::new(&shared, Some(bind), made).serve(&mut phase).await;
                 if shared.clock.mono().since(since) >= GOOD_BIND {
@@ -62,8 +65,8 @@ pub(super) async fn keep_bound(shared: std::sync::Arc<Shared>, bind: usize, mut 
 
 /// A bound connection.
 pub(super) struct Made {
-    pub(super) stream: TcpStream,
-    pub(super) peer: SocketAddr,
+    pub(super) stream: Stream,
+    pub(super) peer: FarEnd,
     pub(super) session: Box<dyn Bound>,
 }
 
@@ -76,13 +79,20 @@ async fn connect_and_bind(shared: &Shared, bind: usize) -> Result<Made, NotBound
 
 async fn try_bind(shared: &Shared, bind: usize) -> Result<Made, NotBound> {
     let options = &shared.options;
-    let (mut stream, peer) = connect(options).await.map_err(NotBound::Failed)?;
+    let (tcp, address) = connect(options).await.map_err(NotBound::Failed)?;
+    let mut stream = match &shared.securing {
+        Some(securing) => securing.secure(tcp).await.map_err(|why| NotBound::Failed(format!("{address}: {why}")))?,
+        None => Stream::Plain(tcp),
+    };
+    let peer = FarEnd { address, tls: stream.tls().map(Into::into) };
     let mut out = BytesMut::new();
     let login = options.login(bind, shared.clock.now(), shared.clock.mono(), &mut out);
     let mut login = login.map_err(|e| NotBound::Failed(e.to_string()))?;
     loop {
         let failed = |e: std::io::Error| NotBound::Failed(e.to_string());
         stream.write_all_buf(&mut out).await.map_err(failed)?;
+        // TLS keeps what the socket did not take at once.
+        stream.flush().await.map_err(failed)?;
         if stream.read_buf(login.buffer()).await.map_err(failed)? == 0 {
             return Err(NotBound::Failed("closed before the bind was answered".to_owned()));
         }

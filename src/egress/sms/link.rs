@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -20,6 +19,7 @@ use super::dial::Made;
 use super::protocol::{Bound, Brought, DeliveryId, Event, FromHandset, Reaction, Verdict};
 use super::slots::{Job, PartAnswer, Slot};
 use crate::model::Receipt;
+use crate::net::Stream;
 use crate::wire::Meaning;
 
 /// Octets waiting to be written at which nothing more is taken in.
@@ -43,8 +43,8 @@ pub(super) struct Link<'a> {
     shared: &'a Arc<Shared>,
     /// Its number; none of one that the carrier has made.
     bind: Option<usize>,
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: ReadHalf<Stream>,
+    writer: Writer,
     session: Box<dyn Bound>,
     out: BytesMut,
     /// Octets handed to the socket so far.
@@ -54,6 +54,42 @@ pub(super) struct Link<'a> {
     _no_jobs: Option<mpsc::Sender<Job>>,
     unanswered: HashMap<u32, Unanswered>,
     receipts: JoinSet<(DeliveryId, Reaction)>,
+}
+
+/// Where octets go. TLS keeps what the socket does not take at once, until it is asked to pass it on.
+struct Writer {
+    half: WriteHalf<Stream>,
+    keeps: bool,
+    kept: bool,
+}
+
+impl Writer {
+    fn new(half: WriteHalf<Stream>, keeps: bool) -> Self {
+        Self { half, keeps, kept: false }
+    }
+
+    /// True while there is anything to do for it.
+    fn has_work(&self, out: &BytesMut) -> bool {
+        self.kept || !out.is_empty()
+    }
+
+    /// Writes some of it, or passes on what was kept; how many octets were taken out. May be dropped at any time.
+    async fn work(&mut self, out: &mut BytesMut) -> std::io::Result<usize> {
+        if out.is_empty() {
+            self.half.flush().await?;
+            self.kept = false;
+            return Ok(0);
+        }
+        let taken = self.half.write_buf(out).await?;
+        self.kept = self.keeps;
+        Ok(taken)
+    }
+
+    /// Writes all of it.
+    async fn say(&mut self, out: &mut BytesMut) -> std::io::Result<()> {
+        self.half.write_all_buf(out).await?;
+        self.half.flush().await
+    }
 }
 
 /// A submitted part.
@@ -96,12 +132,13 @@ impl<'a> Link<'a> {
                 (Some(sender), jobs)
             }
         };
-        let (reader, writer) = made.stream.into_split();
+        let keeps = matches!(made.stream, Stream::Tls(_));
+        let (reader, half) = tokio::io::split(made.stream);
         Self {
             shared,
             bind,
             reader,
-            writer,
+            writer: Writer::new(half, keeps),
             session: made.session,
             out: BytesMut::new(),
             written: 0,
@@ -146,7 +183,7 @@ impl<'a> Link<'a> {
         loop {
             if let Err(why) = self.take_events() {
                 // The carrier's unbind, or a nack, may have an answer waiting.
-                let _ = tokio::time::timeout(UNBIND_TIMEOUT, self.writer.write_all_buf(&mut self.out)).await;
+                let _ = tokio::time::timeout(UNBIND_TIMEOUT, self.writer.say(&mut self.out)).await;
                 return End::Broken(why);
             }
             let now_phase = *phase.borrow();
@@ -178,7 +215,7 @@ impl<'a> Link<'a> {
                     Ok(())
                 }
                 Wake::Job(None) => Err("the handle of the link is gone".to_owned()),
-                Wake::Time => self.pass_time(),
+                Wake::Time => self.pass_time().await,
             };
             if let Err(why) = done {
                 return End::Broken(why);
@@ -189,10 +226,11 @@ impl<'a> Link<'a> {
     async fn wake(&mut self, phase: &mut watch::Receiver<Phase>) -> Wake {
         let room = self.out.len() < OUT_BYTES_MAX;
         let receipts_room = self.receipts.len() < self.shared.options.receipts_max;
+        let has_work = self.writer.has_work(&self.out);
         let rest = self.session.wakeup().since(self.shared.clock.mono());
         tokio::select! {
             read = self.reader.read_buf(self.session.buffer()), if room && receipts_room => Wake::Read(read),
-            written = self.writer.write_buf(&mut self.out), if !self.out.is_empty() => Wake::Written(written),
+            written = self.writer.work(&mut self.out), if has_work => Wake::Written(written),
             job = self.jobs.recv(), if room => Wake::Job(job),
             Some(done) = self.receipts.join_next() => Wake::Receipt(done.ok()),
             changed = phase.changed() => {
@@ -208,7 +246,8 @@ impl<'a> Link<'a> {
     }
 
     fn is_idle(&self) -> bool {
-        self.session.awaited() == 0 && self.receipts.is_empty() && self.out.is_empty() && self.jobs.is_empty()
+        let is_said = !self.writer.has_work(&self.out);
+        self.session.awaited() == 0 && self.receipts.is_empty() && is_said && self.jobs.is_empty()
     }
 
     /// Understands what has been read.
@@ -216,7 +255,10 @@ impl<'a> Link<'a> {
         while self.receipts.len() < self.shared.options.receipts_max {
             let Some(event) = self.session.next(self.shared.clock.mono(), &mut self.out)? else { return Ok(()) };
             match event {
-                Event::Answer { sequence, verdict, message_id } => self.answered(sequence, verdict, message_id),
+                Event::Answer { sequence, verdict, message_id, load } => {
+                    self.heed(load);
+                    self.answered(sequence, verdict, message_id);
+                }
                 Event::Delivery(delivery, brought) => self.take_delivery(delivery, brought),
                 Event::Unreadable(why) => self.count_unreadable(&why),
                 Event::Unbound => return Err("the carrier unbound".to_owned()),
@@ -224,6 +266,14 @@ impl<'a> Link<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The carrier may have said how full it is.
+    fn heed(&self, load: Option<u8>) {
+        let Some(load) = load else { return };
+        if self.shared.pace.loaded(load) {
+            tracing::info!(carrier = %self.shared.options.name, load, "the carrier says that it is nearly full: slower");
+        }
     }
 
     fn answered(&mut self, sequence: u32, verdict: Verdict, message_id: String) {
@@ -260,13 +310,13 @@ impl<'a> Link<'a> {
         }
     }
 
-    fn pass_time(&mut self) -> Result<(), String> {
+    async fn pass_time(&mut self) -> Result<(), String> {
         // What has arrived meanwhile comes first: an answer that lies in the socket is not overdue.
-        match self.reader.try_read_buf(self.session.buffer()) {
-            Ok(0) => return Err("the carrier closed the connection".to_owned()),
-            Ok(_) => self.take_events()?,
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e.to_string()),
+        match self.read_what_is_here().await {
+            Some(Ok(0)) => return Err("the carrier closed the connection".to_owned()),
+            Some(Ok(_)) => self.take_events()?,
+            None => {}
+            Some(Err(e)) => return Err(e.to_string()),
         }
         let overdue = self.session.tick(self.shared.clock.mono(), &mut self.out)?;
         for sequence in overdue {
@@ -276,6 +326,16 @@ impl<'a> Link<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Reads without waiting; `None` if nothing is here.
+    async fn read_what_is_here(&mut self) -> Option<std::io::Result<usize>> {
+        tokio::select! {
+            biased;
+            // However much this task has done already: there must be no pause between a look and the blame.
+            read = tokio::task::unconstrained(self.reader.read_buf(self.session.buffer())) => Some(read),
+            () = std::future::ready(()) => None,
+        }
     }
 
     fn take_delivery(&mut self, delivery: DeliveryId, brought: Brought) {
@@ -331,10 +391,10 @@ impl<'a> Link<'a> {
     async fn unbind(mut self) -> std::io::Result<()> {
         let mut closing = self.session.close(&mut self.out);
         loop {
-            self.writer.write_all_buf(&mut self.out).await?;
+            self.writer.say(&mut self.out).await?;
             if closing.is_over(&mut self.out) {
-                self.writer.write_all_buf(&mut self.out).await?;
-                return self.writer.shutdown().await;
+                self.writer.say(&mut self.out).await?;
+                return self.writer.half.shutdown().await;
             }
             if self.reader.read_buf(closing.buffer()).await? == 0 {
                 return Ok(());

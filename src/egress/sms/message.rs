@@ -44,6 +44,11 @@ impl Taken {
         Part { text: Arc::clone(&self.text), index, at: now }
     }
 
+    /// Parts that a handset gets of each part.
+    pub(super) fn on_air(&self) -> usize {
+        self.text.cut.on_air
+    }
+
     /// True if the time to send it is over.
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         self.text.expires_at.is_some_and(|at| now >= at)

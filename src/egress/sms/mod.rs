@@ -41,7 +41,9 @@ use std::pin::Pin;
 pub use callback::CallbackListener;
 pub use carrier::{Carrier, Carriers, Permit};
 pub use handset::HandsetMessage;
-pub use options::{Callback, Cmpp, Logins, Options, OptionsError, Protocol, Sgip, Smgp, Smpp, Validity};
+pub use options::{
+    Callback, Cmpp, Logins, LongTexts, Options, OptionsError, Protocol, Sgip, Smgp, Smpp, Tls, Validity,
+};
 
 use crate::model::Receipt;
 

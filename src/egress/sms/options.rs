@@ -1,6 +1,8 @@
 //! A carrier account's settings.
 
 mod sgip;
+mod smpp;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,18 +12,19 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 
 pub use self::sgip::{Callback, Sgip};
+pub use self::smpp::{LongTexts, Smpp, Validity};
+pub(super) use self::tls::Securing;
+pub use self::tls::Tls;
 use super::http::{self, Http};
 use super::protocol::sgip::Admission;
 use super::protocol::{self, Cut, Login};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Secret, SenderId, SmsText};
 use crate::sms::Language;
-use crate::wire::FieldError;
 use crate::wire::cmpp;
 use crate::wire::gateway::Octets;
 use crate::wire::gateway::auth::NameForm;
 use crate::wire::smgp::{self, LoginMode, MSG_TYPE_MT};
-use crate::wire::smpp::{Bind, COctets};
 
 /// Most binds of one account.
 const BINDS_MAX: usize = 64;
@@ -35,6 +38,8 @@ pub struct Options {
     pub name: Arc<str>,
     /// `host:port`.
     pub address: String,
+    /// TLS around what is spoken over binds; `None`: none.
+    pub tls: Option<Tls>,
     /// What is spoken, and what only that knows of.
     pub protocol: Protocol,
     /// Who we are to the carrier: at most 15 octets in SMPP, 6 in CMPP, which calls it SP_Id, 8 in SMGP: ClientID, 16 in SGIP.
@@ -80,6 +85,7 @@ impl Default for Options {
             address: "127.0.0.1:2775".to_owned(),
             system_id: String::new(),
             password: Secret::new(""),
+            tls: None,
             protocol: Protocol::default(),
             binds: 1,
             window: 16,
@@ -103,7 +109,7 @@ impl Default for Options {
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "one for each carrier, and seldom moved")]
 pub enum Protocol {
-    /// SMPP 3.4.
+    /// SMPP 3.4 or 5.0.
     Smpp(Smpp),
     /// CMPP 2.0 or 3.0.
     Cmpp(Cmpp),
@@ -136,28 +142,6 @@ impl Protocol {
 impl Default for Protocol {
     fn default() -> Self {
         Self::Smpp(Smpp::default())
-    }
-}
-
-/// What only SMPP knows of.
-#[derive(Clone, Debug)]
-pub struct Smpp {
-    /// What kind of system we are, at most 12 octets; mostly empty.
-    pub system_type: String,
-    /// Type of number of short codes and access numbers: 0 unknown (default), 3 network specific, 6 abbreviated.
-    pub short_ton: u8,
-    /// Numbering plan of these: 1 E.164 (default), 0 unknown.
-    pub short_npi: u8,
-    /// How the carrier is told until when a text may be delivered.
-    pub validity: Validity,
-    /// What its binds are for.
-    pub logins: Logins,
-}
-
-impl Default for Smpp {
-    fn default() -> Self {
-        let (validity, logins) = (Validity::Relative, Logins::Both);
-        Self { system_type: String::new(), short_ton: 0, short_npi: 1, validity, logins }
     }
 }
 
@@ -241,8 +225,11 @@ pub enum Logins {
     Both,
     /// Each to send: reports come nowhere.
     Send,
-    /// The first to receive, the others, of which there must be one, to send.
-    Split,
+    /// The first ones to receive, the others, of which there must be one, to send.
+    Split {
+        /// How many receive; at least 1.
+        receivers: usize,
+    },
 }
 
 impl Logins {
@@ -250,22 +237,10 @@ impl Logins {
     fn of(self, bind: usize) -> LoginMode {
         match self {
             Self::Both => LoginMode::Both,
-            Self::Split if bind == 0 => LoginMode::Receive,
-            Self::Send | Self::Split => LoginMode::Send,
+            Self::Split { receivers } if bind < receivers => LoginMode::Receive,
+            Self::Send | Self::Split { .. } => LoginMode::Send,
         }
     }
-}
-
-/// The form of `validity_period` (P34 section 7.1.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Validity {
-    /// A span from now, which needs no common clock.
-    #[default]
-    Relative,
-    /// A time in UTC.
-    Absolute,
-    /// Not sent: the carrier's default holds, and a code may arrive late.
-    Omitted,
 }
 
 /// A setting no carrier could work with.
@@ -296,15 +271,21 @@ impl Options {
             Protocol::Http(account) => account.check()?,
             _ => drop(self.login(0, Timestamp(0), Mono(0), &mut BytesMut::new())?),
         }
+        self.securing()?;
         if !(1..=BINDS_MAX).contains(&self.binds) {
             return bad("binds", "1 to 64");
         }
-        let splits = match &self.protocol {
-            Protocol::Smpp(Smpp { logins, .. }) | Protocol::Smgp(Smgp { logins, .. }) => *logins == Logins::Split,
-            _ => false,
-        };
-        if self.binds == 1 && splits {
-            return bad("binds", "at least 2: one to receive, the others to send");
+        match self.protocol {
+            Protocol::Smpp(Smpp { logins: Logins::Split { receivers }, .. })
+            | Protocol::Smgp(Smgp { logins: Logins::Split { receivers }, .. }) => {
+                if receivers == 0 {
+                    return bad("receivers", "at least 1");
+                }
+                if self.binds <= receivers {
+                    return bad("binds", "more than those that receive: the others send");
+                }
+            }
+            _ => {}
         }
         if !(1..=WINDOW_MAX).contains(&self.window) {
             return bad("window", "1 to 4,096");
@@ -341,10 +322,15 @@ impl Options {
         }
     }
 
+    /// How connections are secured, if they are.
+    pub(super) fn securing(&self) -> Result<Option<Securing>, OptionsError> {
+        self.tls.as_ref().map(|tls| Securing::new(tls, &self.address)).transpose()
+    }
+
     /// A text's octets, as what is spoken carries them.
     pub(super) fn cut(&self, text: &SmsText, reference: u8) -> Cut {
         match &self.protocol {
-            Protocol::Smpp(_) => protocol::smpp::cut(text, reference, &self.national),
+            Protocol::Smpp(account) => protocol::smpp::cut(text, reference, account.long_texts, &self.national),
             Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference, self.gbk),
             Protocol::Smgp(_) => protocol::smgp::cut(text, reference, self.gbk),
             Protocol::Sgip(_) => protocol::sgip::cut(text, reference, self.gbk),
@@ -363,23 +349,6 @@ impl Options {
             Protocol::Sgip(account) => protocol::sgip::admission(account),
             Protocol::Smpp(_) | Protocol::Cmpp(_) | Protocol::Smgp(_) | Protocol::Http(_) => Admission::Unknown,
         }
-    }
-}
-
-impl Smpp {
-    /// What is said in a bind request.
-    pub(super) fn bind(&self, system_id: &str, password: &Secret) -> Result<Bind, OptionsError> {
-        let too_long = |e: FieldError| OptionsError {
-            option: e.field,
-            expected: "fewer octets (15 in system_id, 64 in password, 12 in system_type) and no NUL",
-        };
-        Ok(Bind {
-            system_id: COctets::new("system_id", system_id).map_err(too_long)?,
-            password: COctets::new("password", password.expose()).map_err(too_long)?,
-            system_type: COctets::new("system_type", &self.system_type).map_err(too_long)?,
-            interface_version: 0x34,
-            ..Bind::default()
-        })
     }
 }
 
@@ -511,7 +480,7 @@ mod tests {
     }
     #[test]
     fn what_has_no_room_in_smgp_is_refused() {
-        let failing = |change: fn(&mut Options, &mut Smgp)| {
+        let failing = |change: &dyn Fn(&mut Options, &mut Smgp)| {
             let mut options = Options { system_id: "12345678".to_owned(), ..Options::default() };
             options.source = Some(SenderId::parse("10690001").unwrap());
             let mut account = Smgp::default();
@@ -519,26 +488,34 @@ mod tests {
             options.protocol = Protocol::Smgp(account);
             options.check().map_err(|e| e.option)
         };
-        assert_eq!(failing(|_, _| {}), Ok(()));
-        assert_eq!(failing(|o, _| o.system_id = "123456789".to_owned()), Err("system_id"));
-        assert_eq!(failing(|o, _| o.source = None), Err("source"));
-        assert_eq!(failing(|o, _| o.source = Some(SenderId::parse("Shop").unwrap())), Err("source"));
-        assert_eq!(failing(|_, s| s.service_id = "x".repeat(11)), Err("service_id"));
-        assert_eq!(failing(|_, s| s.fee_type = "001".to_owned()), Err("fee_type"));
-        assert_eq!(failing(|_, s| s.fee_code = "1000000".to_owned()), Err("fee_code"));
-        assert_eq!(failing(|_, s| s.fixed_fee = "1000000".to_owned()), Err("fixed_fee"));
-        assert_eq!(failing(|_, s| s.active_tests_max = 0), Err("active_tests_max"));
-        assert_eq!(failing(|_, s| s.logins = Logins::Split), Err("binds"));
-        assert_eq!(failing(|o, s| (o.binds, s.logins) = (2, Logins::Split)), Ok(()));
-        assert_eq!(failing(|_, s| s.logins = Logins::Send), Ok(()));
+        assert_eq!(failing(&|_, _| {}), Ok(()));
+        assert_eq!(failing(&|o, _| o.system_id = "123456789".to_owned()), Err("system_id"));
+        assert_eq!(failing(&|o, _| o.source = None), Err("source"));
+        assert_eq!(failing(&|o, _| o.source = Some(SenderId::parse("Shop").unwrap())), Err("source"));
+        assert_eq!(failing(&|_, s| s.service_id = "x".repeat(11)), Err("service_id"));
+        assert_eq!(failing(&|_, s| s.fee_type = "001".to_owned()), Err("fee_type"));
+        assert_eq!(failing(&|_, s| s.fee_code = "1000000".to_owned()), Err("fee_code"));
+        assert_eq!(failing(&|_, s| s.fixed_fee = "1000000".to_owned()), Err("fixed_fee"));
+        assert_eq!(failing(&|_, s| s.active_tests_max = 0), Err("active_tests_max"));
+        let split = |receivers| Logins::Split { receivers };
+        for (binds, receivers, expected) in
+            [(1, 1, Err("binds")), (2, 1, Ok(())), (2, 2, Err("binds")), (3, 2, Ok(())), (2, 0, Err("receivers"))]
+        {
+            let set = |o: &mut Options, s: &mut Smgp| (o.binds, s.logins) = (binds, split(receivers));
+            assert_eq!(failing(&set), expected, "{receivers} of {binds}");
+        }
+        assert_eq!(failing(&|_, s| s.logins = Logins::Send), Ok(()));
     }
 
     #[test]
     fn two_logins_share_the_work() {
         use LoginMode::{Both, Receive, Send};
-        for (logins, modes) in
-            [(Logins::Both, [Both, Both, Both]), (Logins::Send, [Send; 3]), (Logins::Split, [Receive, Send, Send])]
-        {
+        for (logins, modes) in [
+            (Logins::Both, [Both, Both, Both]),
+            (Logins::Send, [Send; 3]),
+            (Logins::Split { receivers: 1 }, [Receive, Send, Send]),
+            (Logins::Split { receivers: 2 }, [Receive, Receive, Send]),
+        ] {
             assert_eq!([0, 1, 2].map(|bind| logins.of(bind)), modes);
         }
     }

@@ -1,4 +1,5 @@
-//! How fast parts may leave: the configured rate, halved when the carrier throttles, then added to step by step.
+//! How fast parts may leave: the configured rate, halved when the carrier throttles, less while it says that it is nearly full,
+//! then added to step by step.
 //!
 //! **Promises.** [`Pace`] is pure: time is an argument. Over any second it lets through at most the rate plus what
 //! [`BURST`] allows. Without a configured rate there is no limit until the carrier throttles; then the speed at which it
@@ -19,6 +20,17 @@ const SAME_THROTTLE: Duration = Duration::from_secs(1);
 const RAMP_STEPS: f64 = 20.0;
 /// After so long without a throttle a limit that nobody configured is lifted.
 const FORGET: Duration = Duration::from_secs(60);
+/// How full a carrier wants to be, in percent (P50 section 4.8.4.18): until then there is room for more.
+const OPTIMUM: u8 = 80;
+/// From here on it is nearing congestion.
+const NEARLY_FULL: u8 = 90;
+/// It is congested.
+const FULL: u8 = 100;
+/// What is left of the rate each second that the carrier is nearly full, and that it is full.
+const LESS: f64 = 0.9;
+const MUCH_LESS: f64 = 0.5;
+/// The part of the configured rate that is left however full the carrier is: it may be others who fill it.
+const LEAST_SHARE: f64 = 0.1;
 /// Never slower than this, in parts a second.
 const FLOOR: f64 = 0.1;
 
@@ -40,7 +52,9 @@ pub(super) struct Pace {
 struct Slowed {
     rate: f64,
     step: f64,
+    /// When it was slowed down last.
     throttled: Mono,
+    /// When it was given a step last.
     ramped: Mono,
 }
 
@@ -89,9 +103,38 @@ impl Pace {
         if self.slowed.as_ref().is_some_and(|slowed| now.since(slowed.throttled) < SAME_THROTTLE) {
             return;
         }
+        self.slow(0.5, FLOOR, now);
+    }
+
+    /// The carrier says how full it is, in percent. True if that makes us slower.
+    pub(super) fn loaded(&mut self, percent: u8, now: Mono) -> bool {
+        self.ramp(now);
+        if percent < OPTIMUM {
+            return false;
+        }
+        if let Some(slowed) = &mut self.slowed {
+            // It is as busy as it should be: no step up for now.
+            slowed.ramped = now;
+            if now.since(slowed.throttled) < SAME_THROTTLE {
+                return false;
+            }
+        }
+        let share = match percent {
+            FULL.. => MUCH_LESS,
+            NEARLY_FULL.. => LESS,
+            _ => return false,
+        };
+        let before = self.rate();
+        self.slow(share, self.configured.map_or(1.0, |rate| rate * LEAST_SHARE), now);
+        self.rate() != before
+    }
+
+    /// Leaves that share of the speed that was reached lately, `least` if that is more, and never more than there was.
+    fn slow(&mut self, share: f64, least: f64, now: Mono) {
         let seen = self.counts.0.max(self.counts.1).max(1.0);
         let before = self.rate().map_or(seen, |rate| rate.min(seen.max(FLOOR)));
-        let rate = (before / 2.0).max(FLOOR);
+        let most = self.rate().unwrap_or(f64::INFINITY);
+        let rate = (before * share).max(least).min(most).max(FLOOR);
         let step = (self.configured.unwrap_or(before) - rate).max(0.0) / RAMP_STEPS;
         self.slowed = Some(Slowed { rate, step, throttled: now, ramped: now });
     }
@@ -173,6 +216,11 @@ impl Turnstile {
         self.pace.lock().is_slowed(self.clock.mono())
     }
 
+    /// The carrier says how full it is; true if that makes us slower.
+    pub(super) fn loaded(&self, percent: u8) -> bool {
+        self.pace.lock().loaded(percent, self.clock.mono())
+    }
+
     pub(super) fn throttled(&self) {
         self.pace.lock().throttled(self.clock.mono());
     }
@@ -250,6 +298,40 @@ mod tests {
         }
         assert!(pace.rate().unwrap() >= FLOOR);
         assert!(pace.rate().unwrap() < 6.0);
+    }
+
+    #[test]
+    fn a_carrier_that_is_nearly_full_is_sent_less_until_it_is_not() {
+        let mut pace = Pace::new(Some(100.0), PAUSE);
+        let mut now = 1_000;
+        // A second of parts, each of whose answers says how full the carrier is.
+        let mut second = |pace: &mut Pace, percent| {
+            let mut passed = 0;
+            for at_ms in now..now + 1_000 {
+                while pace.take(at(at_ms)).is_ok() {
+                    passed += 1;
+                    pace.loaded(percent, at(at_ms));
+                }
+            }
+            now += 1_000;
+            passed
+        };
+        second(&mut pace, 79);
+        assert!((99..=102).contains(&second(&mut pace, 79)), "there is room");
+        assert!((99..=102).contains(&second(&mut pace, 89)), "it is as busy as it should be");
+        let slower: Vec<i32> = (0..5).map(|_| second(&mut pace, 95)).collect();
+        assert!(slower.is_sorted_by(|a, b| a > b) && slower[4] > 50, "gradually: {slower:?}");
+        let kept: Vec<i32> = (0..5).map(|_| second(&mut pace, 80)).collect();
+        assert!(kept.iter().all(|passed| (passed - kept[0]).abs() <= 2), "neither slower nor faster: {kept:?}");
+        let (before, after) = (kept[4], (0..3).map(|_| second(&mut pace, 100)).last().unwrap());
+        assert!(after < before / 3, "fast: {before} to {after}");
+        for _ in 0..20 {
+            second(&mut pace, 100);
+        }
+        assert!((9..=12).contains(&second(&mut pace, 100)), "something is left");
+        let back: Vec<i32> = (0..25).map(|_| second(&mut pace, 20)).collect();
+        assert!(back.is_sorted() && (98..=102).contains(&back[24]), "step by step: {back:?}");
+        assert!(!pace.is_slowed(at(now)));
     }
 
     #[test]

@@ -28,6 +28,24 @@ pub(super) enum PartAnswer {
     Lost(String),
 }
 
+/// The other end of a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct FarEnd {
+    /// Its address.
+    pub(super) address: SocketAddr,
+    /// TLS version and cipher suite, where there is TLS.
+    pub(super) tls: Option<Arc<str>>,
+}
+
+impl From<SocketAddr> for FarEnd {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+}
+
+/// A free place, where to hand a job for it, and who is at the other end.
+pub(super) type Free = (Slot, mpsc::Sender<Job>, FarEnd);
+
 /// A part on its way to a link.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -70,7 +88,7 @@ struct Bound {
     free: usize,
     /// So many are for codes only.
     kept: usize,
-    peer: SocketAddr,
+    peer: FarEnd,
     jobs: mpsc::Sender<Job>,
     rest: Rest,
 }
@@ -101,7 +119,7 @@ impl Slots {
     }
 
     /// A link is bound; returns where its jobs come from.
-    pub(super) fn up(&self, bind: usize, window: usize, peer: SocketAddr) -> mpsc::Receiver<Job> {
+    pub(super) fn up(&self, bind: usize, window: usize, peer: FarEnd) -> mpsc::Receiver<Job> {
         // Never full: no more jobs exist than slots.
         let (jobs, receiver) = mpsc::channel(window);
         let mut state = self.state.lock();
@@ -185,20 +203,17 @@ impl Slots {
     }
 
     /// A slot on the bind with most of them, and where to hand the job. Those that are kept are taken `for_code` only.
-    pub(super) fn take(self: &Arc<Self>, for_code: bool) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
+    pub(super) fn take(self: &Arc<Self>, for_code: bool) -> Result<Free, NoSlot> {
         let mut state = self.state.lock();
         let bind = state.freest(for_code)?;
         let bound = state.binds[bind].as_mut().ok_or(NoSlot::Down)?;
         bound.free -= 1;
         self.used.inc();
-        Ok((Slot { slots: Arc::clone(self), bind, link: bound.link }, bound.jobs.clone(), bound.peer))
+        Ok((Slot { slots: Arc::clone(self), bind, link: bound.link }, bound.jobs.clone(), bound.peer.clone()))
     }
 
     /// The same, waiting while all windows are full.
-    pub(super) async fn acquire(
-        self: &Arc<Self>,
-        for_code: bool,
-    ) -> Result<(Slot, mpsc::Sender<Job>, SocketAddr), NoSlot> {
+    pub(super) async fn acquire(self: &Arc<Self>, for_code: bool) -> Result<Free, NoSlot> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -267,8 +282,8 @@ mod tests {
         Slots::new(binds, IntGauge::new("up", "up").unwrap(), IntGauge::new("used", "used").unwrap())
     }
 
-    fn peer() -> SocketAddr {
-        "127.0.0.1:2775".parse().unwrap()
+    fn peer() -> FarEnd {
+        SocketAddr::from(([127, 0, 0, 1], 2775)).into()
     }
 
     #[test]

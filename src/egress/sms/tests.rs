@@ -25,6 +25,7 @@ mod handset;
 mod sgip;
 pub(super) mod sink;
 mod smgp;
+mod smpp;
 
 use sink::{Simulated, Sink};
 

@@ -26,7 +26,7 @@ impl Assembly {
     pub(super) fn take(&mut self, part: &Submission) -> Option<ReceivedText> {
         let (source, destination) = (part.source.number.clone(), part.destination.number.clone());
         let split = if part.udhi { sms::split_header(&part.octets) } else { None };
-        let (concatenation, _) = split.unwrap_or((None, &part.octets));
+        let (concatenation, _) = split.unwrap_or((part.place, &part.octets));
         let text = sms::decode_part(part.coding, part.udhi, &part.octets);
         let Some(place) = concatenation.filter(|c| c.total > 1) else {
             return Some(ReceivedText { source, destination, text, parts: 1 });

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::TlsAcceptor;
 
 use super::faults::{ANSWER_LAG, Fault, GATHERED_FOR, Gate};
 use super::receipts::{Spoken, Waiting};
@@ -28,6 +28,9 @@ const RECEIPTS_WINDOW: usize = 16;
 /// Highest sequence number: SMPP's, and enough for the others.
 const SEQUENCE_MAX: u32 = 0x7FFF_FFFF;
 
+/// The first octet of TLS (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
 /// The number of links that we make ourselves: no texts come over them.
 const CALLS: u64 = u64::MAX;
 
@@ -35,10 +38,18 @@ const CALLS: u64 = u64::MAX;
 pub(super) async fn serve(stream: TcpStream, link: u64, shared: Arc<Shared>) {
     // A method of HTTP begins with a letter, the length of a PDU with 0.
     let mut first = [0];
-    match tokio::time::timeout(BIND_TIMEOUT, stream.peek(&mut first)).await {
-        Ok(Ok(1)) if first[0].is_ascii_alphabetic() => http::serve(stream, link, shared).await,
-        Ok(Ok(1)) => run(stream, link, Talk::new(), BytesMut::new(), shared).await,
-        _ => {}
+    let Ok(Ok(1)) = tokio::time::timeout(BIND_TIMEOUT, stream.peek(&mut first)).await else { return };
+    // Answers must not wait for each other's acknowledgement.
+    let _ = stream.set_nodelay(true);
+    match (first[0], shared.options.tls.clone()) {
+        (TLS_HANDSHAKE, Some(config)) => {
+            let securing = tokio::time::timeout(BIND_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await;
+            if let Ok(Ok(secured)) = securing {
+                run(secured, link, Talk::new(), BytesMut::new(), shared).await;
+            }
+        }
+        (first, _) if first.is_ascii_alphabetic() => http::serve(stream, link, shared).await,
+        _ => run(stream, link, Talk::new(), BytesMut::new(), shared).await,
     }
 }
 
@@ -46,17 +57,21 @@ pub(super) async fn serve(stream: TcpStream, link: u64, shared: Arc<Shared>) {
 pub(super) async fn call(stream: TcpStream, shared: Arc<Shared>) {
     let mut out = BytesMut::new();
     let talk = Talk::calling(&shared, &mut out);
+    let _ = stream.set_nodelay(true);
     run(stream, CALLS, talk, out, shared).await;
 }
 
-async fn run(stream: TcpStream, link: u64, talk: Talk, out: BytesMut, shared: Arc<Shared>) {
-    let _ = stream.set_nodelay(true);
-    let (reader, writer) = stream.into_split();
+async fn run<S>(stream: S, link: u64, talk: Talk, out: BytesMut, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let (reader, writer) = tokio::io::split(stream);
     let opened = shared.clock.mono();
     let mut connection = Connection {
         link,
         reader,
         writer,
+        unflushed: false,
         talk,
         gate: Gate::new(&shared.options.faults),
         out,
@@ -71,7 +86,12 @@ async fn run(stream: TcpStream, link: u64, talk: Talk, out: BytesMut, shared: Ar
     if link == CALLS && !connection.talk.is_bound() {
         count(&connection.shared.counters.calls_refused);
     }
-    let _ = tokio::time::timeout(Duration::from_secs(1), connection.writer.write_all_buf(&mut connection.out)).await;
+    let Connection { mut writer, mut out, .. } = connection;
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        writer.write_all_buf(&mut out).await?;
+        writer.shutdown().await
+    })
+    .await;
 }
 
 impl Shared {
@@ -94,11 +114,13 @@ impl Shared {
     }
 }
 
-struct Connection {
+struct Connection<S> {
     link: u64,
     shared: Arc<Shared>,
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    /// TLS may have kept some of what was written.
+    unflushed: bool,
     talk: Talk,
     gate: Gate,
     out: BytesMut,
@@ -109,7 +131,7 @@ struct Connection {
     last_sequence: u32,
 }
 
-impl Connection {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
     async fn exchange(&mut self) -> Result<(), Over> {
         let shared = Arc::clone(&self.shared);
         loop {
@@ -135,10 +157,11 @@ impl Connection {
                         return Err(Over);
                     }
                 }
-                written = self.writer.write(&self.out[..passes]), if passes > 0 => {
+                written = write(&mut self.writer, &self.out[..passes]), if passes > 0 || self.unflushed => {
                     let octets = written.map_err(|_| Over)?;
+                    self.unflushed = octets > 0;
                     self.out.advance(octets);
-                    if self.gate.passed(octets, shared.clock.mono()) {
+                    if octets > 0 && self.gate.passed(octets, shared.clock.mono()) {
                         count(&shared.counters.faults);
                     }
                 }
@@ -302,6 +325,14 @@ impl Connection {
         let first = [answer, receipt, bind, gate].into_iter().flatten().min();
         first.map_or(Duration::from_secs(3_600), |first| first.since(now))
     }
+}
+
+/// Writes some of it; what was written before leaves for good where there is nothing more. May be dropped at any time.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), octets: &[u8]) -> std::io::Result<usize> {
+    if octets.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    writer.write(octets).await
 }
 
 /// Receipts sent on this connection and not answered. Dropped, they go back to wait, also when the task is aborted.

@@ -1,4 +1,4 @@
-//! A carrier to try things with: an SMPP 3.4 message centre, a gateway of CMPP 2.0 and 3.0, of SMGP 3.0 and 1.3 and of SGIP
+//! A carrier to try things with: an SMPP 3.4 and 5.0 message centre, a gateway of CMPP 2.0 and 3.0, of SMGP 3.0 and 1.3 and of SGIP
 //! 1.2, and an endpoint of HTTP, on real sockets.
 //!
 //! **What.** Tells from a client's first octets what it speaks, takes binds and texts, puts long texts together, hands each whole text to whoever asked for it, and sends
@@ -52,6 +52,8 @@ pub struct Options {
     pub system_id: String,
     /// Its password.
     pub password: Secret,
+    /// With it clients may begin TLS, whatever they speak inside but HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// How long the answer to each part is held back.
     pub latency: Duration,
     /// The first so many submissions are answered "throttled".
@@ -76,6 +78,8 @@ pub struct Options {
     pub undeliverable_share: f64,
     /// How message ids are written in SMPP; CMPP's and SMGP's are numbers.
     pub ids: IdForm,
+    /// How full it says it is, in percent, to clients that speak SMPP 5.0.
+    pub congestion: Option<u8>,
     /// SMPP's receipts also carry `receipted_message_id` and `message_state`.
     pub receipt_tlvs: bool,
     /// Pause before a receipt that was not taken is brought again.
@@ -100,6 +104,7 @@ impl Default for Options {
             address: "127.0.0.1:0".to_owned(),
             system_id: String::new(),
             password: Secret::new(""),
+            tls: None,
             latency: Duration::ZERO,
             throttle_first: 0,
             throttle_share: 0.0,
@@ -112,6 +117,7 @@ impl Default for Options {
             receipt_delay: Duration::from_millis(200),
             undeliverable_share: 0.0,
             ids: IdForm::Decimal,
+            congestion: None,
             receipt_tlvs: false,
             receipt_retry: Duration::from_secs(1),
             receipt_tries_max: 20,

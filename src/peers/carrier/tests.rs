@@ -22,6 +22,7 @@ use crate::wire::cmpp::Version;
 use crate::wire::gateway::auth::NameForm;
 
 mod faults;
+mod smpp;
 
 struct Begun;
 impl AttemptBegun for Begun {}
@@ -379,7 +380,8 @@ fn smgp(logins: Logins, version: smgp::Version) -> impl FnOnce(&mut CarrierOptio
 
 #[tokio::test]
 async fn an_smgp_client_is_told_by_its_first_octets_and_served_as_well() {
-    for (logins, version) in [(Logins::Both, smgp::Version::V13), (Logins::Split, smgp::Version::V30)] {
+    for (logins, version) in [(Logins::Both, smgp::Version::V13), (Logins::Split { receivers: 1 }, smgp::Version::V30)]
+    {
         let options = Options {
             system_id: "1234".to_owned(),
             password: Secret::new("secret"),

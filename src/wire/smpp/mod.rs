@@ -1,4 +1,4 @@
-//! SMPP 3.4, sans-I/O: bytes in, PDUs, answers and events out.
+//! SMPP 3.4, and of 5.0 what submitting takes, sans-I/O: bytes in, PDUs, answers and events out.
 //!
 //! **What.** [`frame`] cuts a byte stream into PDUs, [`pdu`] gives them types, [`status`] gives `command_status` a meaning,
 //! [`session`] is the ESME's side of a link and [`server`] the message centre's, one type per state.
@@ -13,7 +13,7 @@
 //! **Fails how.** A PDU that cannot be read is answered with `generic_nack`; a length that cannot be true ends the link,
 //! since nothing behind it can be found.
 //!
-//! Section numbers are those of "SMPP Protocol Specification v3.4, Issue 1.2" (P34).
+//! Section numbers are those of "SMPP Protocol Specification v3.4, Issue 1.2" (P34); those of version 5.0 are marked P50.
 
 pub mod frame;
 pub mod pdu;
@@ -24,8 +24,28 @@ pub mod tlv;
 
 pub use super::tlv::Tlv;
 pub use frame::{Frame, FrameError, Framer};
-pub use pdu::{Address, Bind, BindResp, Body, COctets, Pdu, PduError, ShortMessage, SubmitSmResp};
+pub use pdu::{Address, Bind, BindResp, Body, COctets, Pdu, PduError, Segment, ShortMessage, SubmitSmResp};
 pub use status::CommandStatus;
+
+/// The version that a side speaks, as binds and their answers say it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Version {
+    /// 3.4.
+    #[default]
+    V34,
+    /// 5.0.
+    V50,
+}
+
+impl Version {
+    /// `interface_version`.
+    pub const fn octet(self) -> u8 {
+        match self {
+            Self::V34 => 0x34,
+            Self::V50 => 0x50,
+        }
+    }
+}
 
 /// Command ids (P34 section 5.1.2.1). An answer's id is its request's with the highest bit set.
 pub mod command {

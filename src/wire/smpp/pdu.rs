@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::frame::{Frame, put_frame};
 use super::status::CommandStatus;
 use super::tlv;
-use super::{command, esm_class};
+use super::{Version, command, esm_class};
 use crate::model::Responsibility;
 use crate::wire::FieldError;
 use crate::wire::tlv::{Tlv, read_all};
@@ -116,7 +116,7 @@ pub struct Bind {
     pub password: COctets<65>,
     /// What kind of system we are, if the carrier wants to know.
     pub system_type: COctets<13>,
-    /// 0x34.
+    /// The version we speak: 0x34 or 0x50.
     pub interface_version: u8,
     /// For `address_range`.
     pub addr_ton: u8,
@@ -139,6 +139,14 @@ pub struct BindResp {
     pub system_id: COctets<16>,
     /// Optional parameters.
     pub tlvs: Vec<Tlv>,
+}
+
+impl BindResp {
+    /// The version that the carrier speaks, in the octet of `interface_version`, if it says so.
+    pub fn version(&self) -> Option<u8> {
+        let version = self.tlvs.iter().find(|tlv| tlv.tag == tlv::SC_INTERFACE_VERSION)?;
+        version.value.first().copied()
+    }
 }
 
 /// The body that `submit_sm` and `deliver_sm` share.
@@ -174,6 +182,17 @@ pub struct ShortMessage {
     pub tlvs: Vec<Tlv>,
 }
 
+/// A message's place among those that are one text (P34 sections 5.3.2.22 to 24).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// What they share.
+    pub reference: u16,
+    /// How many there are; never 0.
+    pub total: u8,
+    /// Which one it is, from 1; never above `total`.
+    pub number: u8,
+}
+
 impl fmt::Debug for ShortMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The words may be a verification code.
@@ -194,6 +213,16 @@ impl ShortMessage {
         } else {
             &self.short_message
         }
+    }
+
+    /// Its place among those that are one text, where that stands in optional parameters and makes sense.
+    pub fn segment(&self) -> Option<Segment> {
+        let &[high, low] = self.tlv(tlv::SAR_MSG_REF_NUM)? else { return None };
+        let (&[total], &[number]) = (self.tlv(tlv::SAR_TOTAL_SEGMENTS)?, self.tlv(tlv::SAR_SEGMENT_SEQNUM)?) else {
+            return None;
+        };
+        let reference = u16::from_be_bytes([high, low]);
+        (1..=total).contains(&number).then_some(Segment { reference, total, number })
     }
 
     /// True for a delivery receipt or an intermediate notification.
@@ -257,6 +286,19 @@ impl ShortMessage {
 pub struct SubmitSmResp {
     /// The carrier's id for the message; empty where it was refused or gave none.
     pub message_id: COctets<65>,
+    /// Optional parameters, of SMPP 5.0.
+    pub tlvs: Vec<Tlv>,
+}
+
+impl SubmitSmResp {
+    /// How full the carrier says it is, in percent.
+    pub fn congestion_state(&self) -> Option<u8> {
+        let state = self.tlvs.iter().find(|tlv| tlv.tag == tlv::CONGESTION_STATE)?;
+        match state.value[..] {
+            [percent @ 0..=100] => Some(percent),
+            _ => None,
+        }
+    }
 }
 
 /// What a PDU is.
@@ -334,11 +376,20 @@ impl Pdu {
         Self::request(command_id, sequence, Body::Bind(bind))
     }
 
-    /// The answer to a bind request.
+    /// The answer to a bind request, from one who speaks 3.4.
     pub fn bind_resp(command_id: u32, sequence: u32, status: CommandStatus, system_id: COctets<16>) -> Self {
         let version = Tlv::new(tlv::SC_INTERFACE_VERSION, &[0x34][..]);
         let body = Body::BindResp(BindResp { system_id, tlvs: vec![version] });
         Self { command_id: command_id | command::RESPONSE, status, sequence, body }
+    }
+
+    /// The same answer to a bind request from one who speaks another version; of another PDU nothing changes.
+    #[must_use]
+    pub fn with_version(mut self, version: Version) -> Self {
+        if let Body::BindResp(resp) = &mut self.body {
+            resp.tlvs = vec![Tlv::new(tlv::SC_INTERFACE_VERSION, vec![version.octet()])];
+        }
+        self
     }
 
     /// `submit_sm`.
@@ -349,7 +400,7 @@ impl Pdu {
     /// The positive `submit_sm_resp`: only for a message that somebody has taken responsibility for. `message_id` is
     /// that message's id in the form in which this carrier writes ids.
     pub fn submit_sm_taken(sequence: u32, _taken: &impl Responsibility, message_id: COctets<65>) -> Self {
-        let body = Body::SubmitSmResp(SubmitSmResp { message_id });
+        let body = Body::SubmitSmResp(SubmitSmResp { message_id, tlvs: Vec::new() });
         Self { command_id: command::SUBMIT_SM | command::RESPONSE, status: CommandStatus::OK, sequence, body }
     }
 
@@ -358,6 +409,15 @@ impl Pdu {
         let status = if status == CommandStatus::OK { CommandStatus::SYSTEM_ERROR } else { status };
         let body = Body::SubmitSmResp(SubmitSmResp::default());
         Self { command_id: command::SUBMIT_SM | command::RESPONSE, status, sequence, body }
+    }
+
+    /// The same `submit_sm_resp`, with how full the carrier is, in percent (SMPP 5.0); of another PDU nothing changes.
+    #[must_use]
+    pub fn with_congestion_state(mut self, percent: u8) -> Self {
+        if let Body::SubmitSmResp(resp) = &mut self.body {
+            resp.tlvs.push(Tlv::new(tlv::CONGESTION_STATE, vec![percent]));
+        }
+        self
     }
 
     /// `deliver_sm`.
@@ -430,8 +490,11 @@ impl Pdu {
             }
             Body::SubmitSm(message) | Body::DeliverSm(message) => message.put(out),
             // P34 section 4.4.2: no body where the status is not 0.
-            Body::SubmitSmResp(_) if self.status != CommandStatus::OK => {}
-            Body::SubmitSmResp(resp) => resp.message_id.put(out),
+            Body::SubmitSmResp(resp) if self.status != CommandStatus::OK && resp.tlvs.is_empty() => {}
+            Body::SubmitSmResp(resp) => {
+                resp.message_id.put(out);
+                resp.tlvs.iter().for_each(|tlv| tlv.put(out));
+            }
             Body::DeliverSmResp => out.put_u8(0),
             Body::Unknown(body) => out.put_slice(body),
             Body::EnquireLink | Body::EnquireLinkResp | Body::Unbind | Body::UnbindResp | Body::GenericNack => {}
@@ -456,9 +519,7 @@ fn decode_body(command_id: u32, status: CommandStatus, mut body: Bytes) -> Resul
         }
         command::SUBMIT_SM => Body::SubmitSm(ShortMessage::read(body)?),
         command::DELIVER_SM => Body::DeliverSm(ShortMessage::read(body)?),
-        // Whatever a refusal carries behind its status is of no use.
-        SUBMIT_SM_RESP if body.is_empty() || status != CommandStatus::OK => Body::SubmitSmResp(SubmitSmResp::default()),
-        SUBMIT_SM_RESP => Body::SubmitSmResp(SubmitSmResp { message_id: COctets::read_last("message_id", &mut body)? }),
+        SUBMIT_SM_RESP => Body::SubmitSmResp(read_submit_sm_resp(status, body)?),
         DELIVER_SM_RESP => Body::DeliverSmResp,
         command::ENQUIRE_LINK => Body::EnquireLink,
         ENQUIRE_LINK_RESP => Body::EnquireLinkResp,
@@ -479,6 +540,22 @@ fn read_bind(body: &mut Bytes) -> Result<Bind, FieldError> {
         addr_npi: octet("addr_npi", body)?,
         address_range: COctets::read("address_range", body)?,
     })
+}
+
+fn read_submit_sm_resp(status: CommandStatus, mut body: Bytes) -> Result<SubmitSmResp, FieldError> {
+    if body.is_empty() {
+        return Ok(SubmitSmResp::default());
+    }
+    let message_id = COctets::read_last("message_id", &mut body);
+    // Parameters that cannot be read are no reason to doubt the answer.
+    let tlvs = |mut rest: Bytes| read_all(&mut rest).unwrap_or_default();
+    match message_id {
+        Ok(message_id) if status == CommandStatus::OK => Ok(SubmitSmResp { message_id, tlvs: tlvs(body) }),
+        Err(fault) if status == CommandStatus::OK => Err(fault),
+        // A refusal names no message, whatever it carries.
+        Ok(_) => Ok(SubmitSmResp { tlvs: tlvs(body), ..SubmitSmResp::default() }),
+        Err(_) => Ok(SubmitSmResp::default()),
+    }
 }
 
 fn read_bind_resp(status: CommandStatus, mut body: Bytes) -> Result<BindResp, FieldError> {

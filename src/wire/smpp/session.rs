@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::pdu::{Bind, Body, COctets, Pdu, PduError, ShortMessage};
+use super::pdu::{Bind, Body, COctets, Pdu, PduError, ShortMessage, SubmitSmResp};
 use super::status::CommandStatus;
 use super::{Frame, command};
 use crate::clock::Mono;
@@ -173,7 +173,12 @@ impl<M: Mode> Binding<M> {
                 if status != CommandStatus::OK || id == command::GENERIC_NACK {
                     return Err(LinkFault::BindRefused(status));
                 }
-                Ok(BindStep::Bound(Bound::new(self.settings, now)))
+                // Whatever else stands in the answer, it is a yes.
+                let version = match Pdu::decode(frame).map(Pdu::into_body) {
+                    Ok(Body::BindResp(resp)) => resp.version(),
+                    _ => None,
+                };
+                Ok(BindStep::Bound(Bound::new(self.settings, version, now)))
             }
             // Some carriers ask before they answer.
             (command::ENQUIRE_LINK, sequence) => {
@@ -197,6 +202,8 @@ pub enum Event {
         status: CommandStatus,
         /// The carrier's id for it; empty where it was refused or gave none.
         message_id: COctets<65>,
+        /// How full the carrier says it is, in percent (SMPP 5.0).
+        congestion: Option<u8>,
         /// True if it had been given up as overdue before.
         late: bool,
     },
@@ -217,6 +224,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Bound<M> {
     state: LinkState,
+    version: Option<u8>,
     mode: PhantomData<M>,
 }
 
@@ -243,14 +251,19 @@ impl<M: Mode> Bound<M> {
         self.state.awaited()
     }
 
-    fn new(settings: Settings, now: Mono) -> Self {
+    /// The version that the carrier said it speaks, in the octet of `interface_version`.
+    pub fn version(&self) -> Option<u8> {
+        self.version
+    }
+
+    fn new(settings: Settings, version: Option<u8>, now: Mono) -> Self {
         let settings = link_state::Settings {
             window: settings.window,
             active_test_interval: settings.enquire_interval,
             response_timeout: settings.response_timeout,
             active_tests_max: 1,
         };
-        Self { state: LinkState::new(settings, now), mode: PhantomData }
+        Self { state: LinkState::new(settings, now), version, mode: PhantomData }
     }
 
     /// Takes a frame from the carrier.
@@ -266,12 +279,12 @@ impl<M: Mode> Bound<M> {
         let (command_id, sequence, status) = (pdu.command_id(), pdu.sequence(), pdu.status());
         let response = pdu.is_response();
         match pdu.into_body() {
-            Body::SubmitSmResp(resp) => self.answered(sequence, status, resp.message_id),
+            Body::SubmitSmResp(resp) => self.answered(sequence, status, resp),
             // A nack of status 0 would be a yes to something; it is not.
             Body::GenericNack if status == CommandStatus::OK => {
-                self.answered(sequence, CommandStatus::SYSTEM_ERROR, COctets::default())
+                self.answered(sequence, CommandStatus::SYSTEM_ERROR, SubmitSmResp::default())
             }
-            Body::GenericNack => self.answered(sequence, status, COctets::default()),
+            Body::GenericNack => self.answered(sequence, status, SubmitSmResp::default()),
             Body::DeliverSm(message) => Ok(Event::Delivery { sequence, message }),
             Body::EnquireLink => {
                 Pdu::enquire_link_resp(sequence).encode(out);
@@ -321,17 +334,16 @@ impl<M: Mode> Bound<M> {
         Unbinding { sequence }
     }
 
-    fn answered(&mut self, sequence: u32, status: CommandStatus, message_id: COctets<65>) -> Result<Event, LinkFault> {
-        Ok(match self.state.answered(sequence)? {
-            Some(late) => Event::Answer { sequence, status, message_id, late },
-            None => Event::Nothing,
-        })
+    fn answered(&mut self, sequence: u32, status: CommandStatus, resp: SubmitSmResp) -> Result<Event, LinkFault> {
+        let Some(late) = self.state.answered(sequence)? else { return Ok(Event::Nothing) };
+        let congestion = resp.congestion_state();
+        Ok(Event::Answer { sequence, status, message_id: resp.message_id, congestion, late })
     }
 
     fn unreadable(&mut self, error: PduError, out: &mut BytesMut) -> Result<Event, LinkFault> {
         if error.command_id == command::SUBMIT_SM | command::RESPONSE {
             // The status could be read: the message was taken, under an id that we cannot know.
-            return self.answered(error.sequence, error.status, COctets::default());
+            return self.answered(error.sequence, error.status, SubmitSmResp::default());
         }
         if error.command_id & command::RESPONSE != 0 {
             return self.stray();

@@ -1,4 +1,4 @@
-//! `command_status`: names and what to do about them (P34 section 5.1.3).
+//! `command_status`: names and what to do about them (P34 section 5.1.3; from 0x100 on P50 section 4.7.6).
 //!
 //! **Promises.** A status nobody knows is temporary: no message is given up for a number we cannot read.
 
@@ -72,8 +72,11 @@ impl CommandStatus {
             0x00 => Meaning::Ok,
             0x14 | 0x58 => Meaning::Throttled,
             0x04 | 0x05 | 0x0D | 0x0E | 0x0F => Meaning::Account,
-            0x0B | 0x45 | 0x65 | 0x66 => Meaning::Final(Scope::Recipient),
-            0x01 | 0x0A | 0x33 | 0x43 | 0x61 | 0x62 => Meaning::Final(Scope::Message),
+            // The service, or what was asked for, is not the account's to use.
+            0x100 | 0x101 => Meaning::Account,
+            0x0B | 0x45 | 0x65 | 0x66 | 0x106 => Meaning::Final(Scope::Recipient),
+            // 0x103: what the text says does not suit the service; 0x104: its alphabet is not carried.
+            0x01 | 0x0A | 0x33 | 0x43 | 0x61 | 0x62 | 0x103..=0x105 => Meaning::Final(Scope::Message),
             _ => Meaning::Temporary,
         }
     }
@@ -86,7 +89,8 @@ impl CommandStatus {
             (0x0B, _) => (5, 1, 1),
             (0x0A, _) => (5, 1, 8),
             (0x01, _) => (5, 3, 4),
-            (0x66, _) => (5, 7, 1),
+            (0x66 | 0x103, _) => (5, 7, 1),
+            (0x104, _) => (5, 6, 1),
             (_, Meaning::Final(_)) => (5, 0, 0),
             (_, Meaning::Temporary | Meaning::Account) => (4, 3, 0),
         };
@@ -154,6 +158,13 @@ impl CommandStatus {
             0xC4 => "RINVOPTPARAMVAL",
             0xFE => "RDELIVERYFAILURE",
             0xFF => "RUNKNOWNERR",
+            0x100 => "RSERTYPUNAUTH",
+            0x101 => "RPROHIBITED",
+            0x102 => "RSERTYPUNAVAIL",
+            0x103 => "RSERTYPDENIED",
+            0x104 => "RINVDCS",
+            0x105 => "RINVSRCADDRSUBUNIT",
+            0x106 => "RINVDSTADDRSUBUNIT",
             _ => "status",
         }
     }
@@ -191,6 +202,11 @@ mod tests {
             (0x0B, Meaning::Final(Scope::Recipient)),
             (0x0A, Meaning::Final(Scope::Message)),
             (0x66, Meaning::Final(Scope::Recipient)),
+            (0x100, Meaning::Account),
+            (0x102, Meaning::Temporary),
+            (0x103, Meaning::Final(Scope::Message)),
+            (0x106, Meaning::Final(Scope::Recipient)),
+            (0x10D, Meaning::Temporary),
             (0x0000_0400, Meaning::Temporary),
             (u32::MAX, Meaning::Temporary),
         ] {
@@ -209,6 +225,7 @@ mod tests {
             assert_eq!(status.enhanced().class, class, "{status}");
         }
         assert_eq!(CommandStatus(0x58).to_string(), "ESME_RTHROTTLED (0x58)");
+        assert_eq!(CommandStatus(0x103).to_string(), "ESME_RSERTYPDENIED (0x103)");
         assert_eq!(CommandStatus(0x401).to_string(), "command_status 0x00000401");
     }
 }

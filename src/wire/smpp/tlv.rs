@@ -10,6 +10,8 @@ pub const SAR_TOTAL_SEGMENTS: u16 = 0x020E;
 pub const SAR_SEGMENT_SEQNUM: u16 = 0x020F;
 /// `message_payload`: a message too long for `short_message`.
 pub const MESSAGE_PAYLOAD: u16 = 0x0424;
+/// `congestion_state`: how full the side is that answers (SMPP 5.0).
+pub const CONGESTION_STATE: u16 = 0x0428;
 /// `message_state`.
 pub const MESSAGE_STATE: u16 = 0x0427;
 /// `sc_interface_version`.

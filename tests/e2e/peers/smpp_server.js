@@ -1,6 +1,6 @@
 // An independent SMPP carrier (npm `smpp`): says on standard output, one JSON object a line, what it was sent.
 //
-// Usage: smpp_server.js PORT          (0: any; the first line printed is {"listening": PORT})
+// Usage: smpp_server.js PORT [CERTIFICATE KEY]   (0: any; the first line printed is {"listening": PORT}; with files, inside TLS)
 //
 // Parts are printed as {"pdu":"submit_sm", "to", "from", "data_coding", "esm_class", "udh": HEX, "text", "status", "id", "at_ms"};
 // receipts' answers as {"pdu":"deliver_sm_resp", "id", "status"}. Lines on standard input steer it:
@@ -8,6 +8,7 @@
 // now on, also for the parts taken before; {"receipts": null} sends none. {"deliver": {"source_addr", …, "message", "udh": HEX}} sends a
 // handset's message with these fields at once; its answer is printed as {"pdu":"deliver_sm_resp", "id": "handset", "status"}.
 'use strict';
+const fs = require('fs');
 const readline = require('readline');
 const smpp = require('smpp');
 
@@ -29,7 +30,9 @@ function deliver({ message, udh, ...fields }) {
     (answer) => tell({ pdu: 'deliver_sm_resp', id: 'handset', status: answer.command_status }));
 }
 
-const server = smpp.createServer((session) => {
+const [port, cert, key] = process.argv.slice(2);
+const secure = cert ? { cert: fs.readFileSync(cert), key: fs.readFileSync(key) } : {};
+const server = smpp.createServer(secure, (session) => {
   const bind = (pdu) => { state.session = session; tell({ pdu: 'bind', system_id: pdu.system_id, password: pdu.password }); session.send(pdu.response({ system_id: 'carrier' })); };
   session.on('bind_transceiver', bind).on('bind_transmitter', bind).on('bind_receiver', bind);
   session.on('enquire_link', (pdu) => session.send(pdu.response()));
@@ -44,7 +47,10 @@ const server = smpp.createServer((session) => {
     if (throttled) state.throttle--;
     const part = {
       pdu: 'submit_sm', to: pdu.destination_addr, from: pdu.source_addr, data_coding: pdu.data_coding,
-      esm_class: pdu.esm_class, registered_delivery: pdu.registered_delivery, udh, text: content.message, status, id,
+      esm_class: pdu.esm_class, registered_delivery: pdu.registered_delivery, udh, status, id,
+      // What is longer than short_message travels beside it, and so does a place among segments.
+      text: pdu.message_payload ? pdu.message_payload.message : content.message,
+      sar: [pdu.sar_msg_ref_num, pdu.sar_total_segments, pdu.sar_segment_seqnum],
       at_ms: performance.now(),
     };
     tell(part);
@@ -54,7 +60,7 @@ const server = smpp.createServer((session) => {
   });
 });
 
-server.listen(Number(process.argv[2]), '127.0.0.1', () => tell({ listening: server.address().port }));
+server.listen(Number(port), '127.0.0.1', () => tell({ listening: server.address().port }));
 
 readline.createInterface({ input: process.stdin })
   .on('line', (line) => {

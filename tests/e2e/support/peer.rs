@@ -213,6 +213,13 @@ impl Carrier {
         Self(Peer::start(command))
     }
 
+    /// Starts one on any port that takes TLS only, with a certificate and its key.
+    pub fn start_tls(certificate: &Path, key: &Path) -> Self {
+        let mut command = node("smpp");
+        command.arg(script("smpp_server.js")).arg("0").args([certificate, key]);
+        Self(Peer::start(command))
+    }
+
     /// The parts it has answered so far, also those it refused.
     pub fn parts(&self) -> Vec<Part> {
         self.0.said(Part::read)
@@ -443,6 +450,8 @@ pub struct Part {
     /// The user data header in hex, as the `smpp` package reports it.
     pub udh: String,
     pub text: String,
+    /// Reference, total and number of a segment.
+    pub sar: [Option<u64>; 3],
     /// What was answered: 0 or an error.
     pub status: u64,
     /// When, in milliseconds of the carrier's own clock.
@@ -457,6 +466,7 @@ impl Part {
             esm_class: value["esm_class"].as_u64().unwrap(),
             udh: value["udh"].as_str().unwrap().to_owned(),
             text: value["text"].as_str().unwrap_or_default().to_owned(),
+            sar: [0, 1, 2].map(|place| value["sar"][place].as_u64()),
             status: value["status"].as_u64().unwrap(),
             at_ms: value["at_ms"].as_f64().unwrap(),
         })

@@ -118,7 +118,7 @@ impl Account {
         phase: &mut watch::Receiver<Phase>,
     ) -> End {
         let slots = &self.shared.slots;
-        let mut jobs = slots.up(0, self.shared.options.window, peer);
+        let mut jobs = slots.up(0, self.shared.options.window, peer.into());
         let end = loop {
             if self.failures.load(Ordering::Relaxed) >= self.http.connect_tries {
                 break End::Down;

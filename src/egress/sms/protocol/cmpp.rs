@@ -97,7 +97,7 @@ impl Bound for Sp {
         let Some(frame) = self.framer.next_frame().map_err(|e| e.to_string())? else { return Ok(None) };
         Ok(Some(match self.session.receive(frame, now, out).map_err(|e| e.to_string())? {
             session::Event::Answer { sequence, result, msg_id, .. } => {
-                Event::Answer { sequence, verdict: result.into(), message_id: id_of(result, msg_id) }
+                Event::Answer { sequence, verdict: result.into(), message_id: id_of(result, msg_id), load: None }
             }
             session::Event::Delivery { sequence, deliver } => {
                 Event::Delivery(DeliveryId { sequence, msg_id: deliver.msg_id.0.into() }, brought(&deliver))

@@ -76,7 +76,7 @@ pub(super) fn cut(text: &SmsText, reference: u8, rooms: AsciiRooms, gbk: bool) -
         part.put_slice(&content);
         part.freeze()
     });
-    Cut { coding: alphabet.coding, udhi, parts: parts.collect() }
+    Cut { coding: alphabet.coding, udhi, reference: None, on_air: 1, parts: parts.collect() }
 }
 
 /// The octets of as many parts as it takes, of at most `room` units each.

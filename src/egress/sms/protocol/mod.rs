@@ -35,6 +35,10 @@ pub(super) struct Cut {
     pub(super) coding: u8,
     /// True if each part starts with a user data header.
     pub(super) udhi: bool,
+    /// What the parts share where their places among each other stand beside the octets.
+    pub(super) reference: Option<u8>,
+    /// Parts that a handset gets of each of them: more than one where the carrier itself cuts what it is given whole.
+    pub(super) on_air: usize,
     /// The octets of each part, header included, in order.
     pub(super) parts: Vec<Bytes>,
 }
@@ -218,6 +222,8 @@ pub(super) enum Event {
         verdict: Verdict,
         /// The carrier's id for it; empty where it was refused or gave none.
         message_id: String,
+        /// How full the carrier says it is, in percent.
+        load: Option<u8>,
     },
     /// A message or a receipt; to be answered.
     Delivery(DeliveryId, Brought),
@@ -286,6 +292,11 @@ pub(super) trait Bound: Send {
 
     /// Parts whose answers are awaited, the overdue ones not counted.
     fn awaited(&self) -> usize;
+
+    /// What the carrier said at the login that it speaks, for people.
+    fn spoken(&self) -> Option<String> {
+        None
+    }
 
     /// False of a connection that only brings receipts.
     fn submits(&self) -> bool {

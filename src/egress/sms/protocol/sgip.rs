@@ -102,7 +102,7 @@ impl Bound for Sp {
         Ok(Some(match self.session.receive(frame, now, out).map_err(|e| e.to_string())? {
             session::Event::Answer { sequence, result, .. } => {
                 let message_id = if result == SgipResult::OK { sequence.to_string() } else { String::new() };
-                Event::Answer { sequence: sequence.counter, verdict: result.into(), message_id }
+                Event::Answer { sequence: sequence.counter, verdict: result.into(), message_id, load: None }
             }
             session::Event::Unbound => Event::Unbound,
             session::Event::Nothing => Event::Nothing,

@@ -97,7 +97,7 @@ impl Bound for Sp {
         let Some(frame) = self.framer.next_frame().map_err(|e| e.to_string())? else { return Ok(None) };
         Ok(Some(match self.session.receive(frame, now, out).map_err(|e| e.to_string())? {
             session::Event::Answer { sequence, status, msg_id, .. } => {
-                Event::Answer { sequence, verdict: status.into(), message_id: id_of(status, msg_id) }
+                Event::Answer { sequence, verdict: status.into(), message_id: id_of(status, msg_id), load: None }
             }
             session::Event::Delivery { sequence, deliver } => {
                 let msg_id = number_of(deliver.msg_id);

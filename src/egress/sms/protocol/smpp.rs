@@ -1,8 +1,8 @@
-//! SMPP 3.4 as the engine's protocol.
+//! SMPP 3.4 and 5.0 as the engine's protocol.
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::options::{Options, OptionsError, Smpp, Validity};
+use super::super::options::{LongTexts, Options, OptionsError, Smpp, Validity};
 use super::{
     Bound, Brought, Closing, Cut, DeliveryId, Event, FromHandset, Login, NotBound, Part, Parting, Reaction, Step,
     Verdict, WindowFull, international, is_chinese_mobile,
@@ -12,12 +12,29 @@ use crate::model::{ReceiptState, SenderId, SmsText};
 use crate::sms::{self, Alphabet, Concatenation, Language, receipt};
 use crate::wire::smgp::LoginMode;
 use crate::wire::smpp::session::{self, BindStep, LinkFault, Receiver, Transceiver, Transmitter};
-use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, esm_class, tlv};
+use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, Tlv, esm_class, tlv};
 
-/// A text's octets.
-pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, national: &[Language]) -> Cut {
+/// Octets of the header that `sms::parts` writes.
+const HEADER_OCTETS: usize = 6;
+
+/// A text's octets. `long` makes a difference only to one of several parts; `national` tables are named in headers, so only where
+/// there are any.
+pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, long: LongTexts, national: &[Language]) -> Cut {
+    let national = if long == LongTexts::Udh { national } else { &[] };
     let sms::Parts { data_coding, udhi, parts, .. } = sms::parts_for(text, reference, national);
-    Cut { coding: data_coding, udhi, parts }
+    let cut = Cut { coding: data_coding, udhi, reference: None, on_air: 1, parts };
+    if !udhi {
+        return cut;
+    }
+    let bare = |parts: &[Bytes]| parts.iter().map(|part| part.slice(HEADER_OCTETS..)).collect::<Vec<_>>();
+    match long {
+        LongTexts::Udh => cut,
+        LongTexts::Sar => Cut { udhi: false, reference: Some(reference), parts: bare(&cut.parts), ..cut },
+        LongTexts::Payload => {
+            let whole = bare(&cut.parts).concat();
+            Cut { udhi: false, on_air: cut.parts.len(), parts: vec![whole.into()], ..cut }
+        }
+    }
 }
 
 /// Asks to be bound.
@@ -138,8 +155,9 @@ impl<M: Works> Bound for Esme<M> {
     fn next(&mut self, now: Mono, out: &mut BytesMut) -> Result<Option<Event>, String> {
         let Some(frame) = self.framer.next_frame().map_err(|e| e.to_string())? else { return Ok(None) };
         Ok(Some(match self.session.receive(frame, now, out).map_err(|e| e.to_string())? {
-            session::Event::Answer { sequence, status, message_id, .. } => {
-                Event::Answer { sequence, verdict: status.into(), message_id: message_id.to_string() }
+            session::Event::Answer { sequence, status, message_id, congestion, .. } => {
+                let message_id = message_id.to_string();
+                Event::Answer { sequence, verdict: status.into(), message_id, load: congestion }
             }
             session::Event::Delivery { sequence, message } => {
                 Event::Delivery(DeliveryId { sequence, msg_id: 0 }, brought(&message))
@@ -175,6 +193,10 @@ impl<M: Works> Bound for Esme<M> {
         self.session.awaited()
     }
 
+    fn spoken(&self) -> Option<String> {
+        self.session.version().map(|version| format!("SMPP {:x}.{:x}", version >> 4, version & 0x0F))
+    }
+
     fn submits(&self) -> bool {
         M::SUBMITS
     }
@@ -205,6 +227,7 @@ fn message(account: &Smpp, part: &Part) -> ShortMessage {
         Some(SenderId::Name(name)) => address(5, 0, name),
         None => smpp::Address::default(),
     };
+    let (short_message, tlvs) = octets(part);
     ShortMessage {
         source,
         destination: address(1, 1, text.to.digits()),
@@ -212,8 +235,28 @@ fn message(account: &Smpp, part: &Part) -> ShortMessage {
         validity_period: part.valid_until().map(|at| validity(account.validity, part.at, at)).unwrap_or_default(),
         registered_delivery: 1,
         data_coding: text.cut.coding,
-        short_message: part.octets(),
+        short_message,
+        tlvs,
         ..ShortMessage::default()
+    }
+}
+
+/// A part's octets, and what says beside them where they belong.
+fn octets(part: &Part) -> (Bytes, Vec<Tlv>) {
+    let (cut, octets) = (&part.text.cut, part.octets());
+    let count = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    match cut.reference {
+        // sm_length must then be 0 (P34 section 5.3.2.32), however short it is.
+        None if cut.on_air > 1 => (Bytes::new(), vec![Tlv::new(tlv::MESSAGE_PAYLOAD, octets)]),
+        None => (octets, Vec::new()),
+        Some(reference) => {
+            let tlvs = vec![
+                Tlv::new(tlv::SAR_MSG_REF_NUM, u16::from(reference).to_be_bytes().to_vec()),
+                Tlv::new(tlv::SAR_TOTAL_SEGMENTS, vec![count(cut.parts.len())]),
+                Tlv::new(tlv::SAR_SEGMENT_SEQNUM, vec![count(part.index + 1)]),
+            ];
+            (octets, tlvs)
+        }
     }
 }
 
@@ -249,18 +292,14 @@ fn from_handset(message: &ShortMessage) -> FromHandset {
     let octets = Bytes::copy_from_slice(message.octets());
     let (from, to) = (number(&message.source), written(&message.destination));
     let mut read = FromHandset::new(from, to, alphabet(message.data_coding), udhi, octets);
-    read.place = read.place.or_else(|| sar(message));
+    read.place = read.place.or_else(|| place(message));
     read
 }
 
-/// The parts' places where no header says them (P34 sections 5.3.2.22 to 24).
-fn sar(message: &ShortMessage) -> Option<Concatenation> {
-    let &[high, low] = message.tlv(tlv::SAR_MSG_REF_NUM)? else { return None };
-    let (&[total], &[number]) = (message.tlv(tlv::SAR_TOTAL_SEGMENTS)?, message.tlv(tlv::SAR_SEGMENT_SEQNUM)?) else {
-        return None;
-    };
-    let makes_sense = total > 1 && (1..=total).contains(&number);
-    makes_sense.then_some(Concatenation { reference: u16::from_be_bytes([high, low]), total, number })
+/// The parts' places where no header says them.
+fn place(message: &ShortMessage) -> Option<Concatenation> {
+    let smpp::Segment { reference, total, number } = message.segment()?;
+    (total > 1).then_some(Concatenation { reference, total, number })
 }
 
 /// P34 section 5.2.19. What 0 stands for is the carrier's to say; letters and digits are the same in all that it may be.
@@ -319,6 +358,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::super::Text;
     use super::*;
     use crate::model::{MessageId, Number};
@@ -370,6 +411,54 @@ mod tests {
         assert_eq!((alone.place, &alone.octets[..]), (None, &b"T"[..]));
     }
 
+    proptest! {
+        /// However long texts travel, who reads what is written has the text again: what a `submit_sm` says, a `deliver_sm` does.
+        #[test]
+        fn long_texts_are_whole_again(
+            content in "[a-zA-Z0-9 @€\\[\\]^{}~|é]{1,700}|(😀|中|a){1,300}",
+            long in prop_oneof![Just(LongTexts::Udh), Just(LongTexts::Sar), Just(LongTexts::Payload)],
+            reference: u8,
+        ) {
+            let words = SmsText::new(&content).unwrap();
+            let planned = sms::plan(&words);
+            let cut = cut(&words, reference, long, &[]);
+            let is_whole = long == LongTexts::Payload;
+            prop_assert_eq!(cut.parts.len(), if is_whole { 1 } else { planned.count });
+            prop_assert_eq!(cut.parts.len() * cut.on_air, planned.count, "what it takes on the air is always the same");
+            let text = Arc::new(Text {
+                id: MessageId::new(Timestamp(0)),
+                cut,
+                words,
+                from: None,
+                to: Number::parse("+8613800138000").unwrap(),
+                expires_at: None,
+            });
+            let mut back = String::new();
+            for index in 0..text.cut.parts.len() {
+                let part = Part { text: Arc::clone(&text), index, at: Timestamp(0) };
+                let mut octets = BytesMut::new();
+                smpp::Pdu::deliver_sm(1, message(&Smpp::default(), &part)).encode(&mut octets);
+                let mut framer = Framer::new();
+                framer.extend(&octets);
+                let pdu = smpp::Pdu::decode(framer.next_frame().unwrap().unwrap()).unwrap();
+                let smpp::Body::DeliverSm(read) = pdu.into_body() else { panic!() };
+                let Brought::Handset(read) = brought(&read) else { panic!() };
+                let place = (planned.count > 1 && !is_whole).then(|| Concatenation {
+                    reference: reference.into(),
+                    total: u8::try_from(planned.count).unwrap(),
+                    number: u8::try_from(index + 1).unwrap(),
+                });
+                prop_assert_eq!(read.place, place);
+                // No part is fuller than what the carrier's own header leaves room for.
+                let room = if is_whole { usize::MAX } else { planned.capacity() };
+                let octets_each = if planned.encoding == sms::Encoding::Ucs2 { 2 } else { 1 };
+                prop_assert!(read.octets.len() / octets_each <= room);
+                back.push_str(&sms::decode(text.cut.coding, &read.octets));
+            }
+            prop_assert_eq!(back, content);
+        }
+    }
+
     #[test]
     fn numbers_of_handsets_are_international() {
         let number = |ton, text| number(&smpp::Address { ton, npi: 1, address: COctets::new("a", text).unwrap() });
@@ -393,7 +482,7 @@ mod tests {
             let words = SmsText::new("hello").unwrap();
             let text = Text {
                 id: MessageId::new(now),
-                cut: cut(&words, 0, &[]),
+                cut: cut(&words, 0, LongTexts::Udh, &[]),
                 words,
                 from: None,
                 to: Number::parse("+8613800138000").unwrap(),

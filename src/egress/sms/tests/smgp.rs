@@ -241,7 +241,7 @@ async fn refused_logins_are_tried_again_and_pdus_may_follow_at_once() {
 /// Two logins, as some carriers want it: what is sent and what is reported have a link each.
 #[tokio::test]
 async fn one_login_receives_and_the_other_sends() {
-    let account = super::super::Smgp { logins: Logins::Split, ..Default::default() };
+    let account = super::super::Smgp { logins: Logins::Split { receivers: 1 }, ..Default::default() };
     let sink = Sink::new(10, None);
     let bench = bench_of(account, Arc::clone(&sink), |o| o.binds = 2).await;
     let logins = [Gateway::logged_in(&bench, Version::V30).await, Gateway::logged_in(&bench, Version::V30).await];

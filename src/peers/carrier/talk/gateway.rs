@@ -197,6 +197,7 @@ fn submission(submit: &Submit) -> Option<Submission> {
         coding: if submit.msg_fmt == msg_fmt::ASCII { 1 } else { submit.msg_fmt },
         udhi: submit.tp_udhi & 1 != 0,
         octets: submit.content.clone(),
+        place: None,
         wants_receipt: submit.registered_delivery == 1,
     })
 }

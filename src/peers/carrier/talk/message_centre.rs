@@ -1,4 +1,4 @@
-//! The carrier's side of SMPP 3.4.
+//! The carrier's side of SMPP 3.4, and of 5.0 with clients that speak it.
 
 use std::sync::atomic::Ordering;
 
@@ -10,9 +10,9 @@ use super::{Over, Party, Said, Shared, Simulated, Submission, Verdict, Waiting, 
 use crate::clock::Timestamp;
 use crate::model::{MessageId, ReceiptState};
 use crate::peers::carrier::IdForm;
-use crate::sms::receipt;
+use crate::sms::{Concatenation, receipt};
 use crate::wire::smpp::{
-    Address, Bind, Body, COctets, CommandStatus, Framer, Pdu, ShortMessage, Tlv, command, esm_class, tlv,
+    Address, Bind, Body, COctets, CommandStatus, Framer, Pdu, ShortMessage, Tlv, Version, command, esm_class, tlv,
 };
 
 /// An SMPP connection.
@@ -20,13 +20,15 @@ pub(in crate::peers::carrier) struct MessageCentre {
     framer: Framer,
     /// The command that bound it.
     bound_by: Option<u32>,
+    /// What its client speaks.
+    version: Version,
 }
 
 impl MessageCentre {
     pub(super) fn new(octets: &[u8]) -> Self {
         let mut framer = Framer::new();
         framer.extend(octets);
-        Self { framer, bound_by: None }
+        Self { framer, bound_by: None, version: Version::V34 }
     }
 
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
@@ -35,6 +37,11 @@ impl MessageCentre {
 
     pub(super) fn is_bound(&self) -> bool {
         self.bound_by.is_some()
+    }
+
+    /// What its client speaks.
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 
     pub(super) fn may_receive(&self) -> bool {
@@ -78,6 +85,7 @@ impl MessageCentre {
 
     fn bind(&mut self, shared: &Shared, command_id: u32, sequence: u32, bind: &Bind, out: &mut BytesMut) {
         let options = &shared.options;
+        let version = if bind.interface_version >= Version::V50.octet() { Version::V50 } else { Version::V34 };
         let status = if self.bound_by.is_some() {
             CommandStatus::ALREADY_BOUND
         } else if options.system_id.is_empty() {
@@ -91,12 +99,13 @@ impl MessageCentre {
         };
         if status == CommandStatus::OK {
             self.bound_by = Some(command_id);
+            self.version = version;
             count(&shared.counters.binds);
         } else {
             count(&shared.counters.binds_refused);
         }
         let name = COctets::new("system_id", "simulator").unwrap_or_default();
-        Pdu::bind_resp(command_id, sequence, status, name).encode(out);
+        Pdu::bind_resp(command_id, sequence, status, name).with_version(version).encode(out);
     }
 }
 
@@ -108,11 +117,24 @@ fn submission(message: &ShortMessage) -> Submission {
         coding: message.data_coding,
         udhi: message.esm_class & esm_class::UDHI != 0,
         octets: Bytes::copy_from_slice(message.octets()),
+        place: message.segment().map(|segment| Concatenation {
+            reference: segment.reference,
+            total: segment.total,
+            number: segment.number,
+        }),
         wants_receipt: message.registered_delivery & 1 != 0,
     }
 }
 
-pub(super) fn taken(shared: &Shared, sequence: u32) -> (u64, Bytes) {
+/// What it says of itself with its answers.
+fn remarked(pdu: Pdu, version: Version, shared: &Shared) -> Pdu {
+    match shared.options.congestion {
+        Some(percent) if version == Version::V50 => pdu.with_congestion_state(percent),
+        _ => pdu,
+    }
+}
+
+pub(super) fn taken(shared: &Shared, version: Version, sequence: u32) -> (u64, Bytes) {
     let id = shared.ids.fetch_add(1, Ordering::Relaxed);
     let written_id = match shared.options.ids {
         IdForm::Decimal => id.to_string(),
@@ -120,10 +142,11 @@ pub(super) fn taken(shared: &Shared, sequence: u32) -> (u64, Bytes) {
     };
     let simulated = Simulated(MessageId::from_bytes(u128::from(id).to_be_bytes()));
     let message_id = COctets::new("message_id", &written_id).unwrap_or_default();
-    (id, written(|out| Pdu::submit_sm_taken(sequence, &simulated, message_id).encode(out)))
+    let answer = Pdu::submit_sm_taken(sequence, &simulated, message_id);
+    (id, written(|out| remarked(answer, version, shared).encode(out)))
 }
 
-pub(super) fn refused(shared: &Shared, sequence: u32, verdict: Verdict) -> Bytes {
+pub(super) fn refused(shared: &Shared, version: Version, sequence: u32, verdict: Verdict) -> Bytes {
     let status = match verdict {
         Verdict::Throttled => CommandStatus::THROTTLED,
         Verdict::Refused => shared.options.refuse_status,
@@ -131,7 +154,7 @@ pub(super) fn refused(shared: &Shared, sequence: u32, verdict: Verdict) -> Bytes
         Verdict::NotBound => CommandStatus::INVALID_BIND_STATUS,
         Verdict::BadlyMade => CommandStatus::INVALID_MESSAGE_LENGTH,
     };
-    written(|out| Pdu::submit_sm_refused(sequence, status).encode(out))
+    written(|out| remarked(Pdu::submit_sm_refused(sequence, status), version, shared).encode(out))
 }
 
 pub(super) fn unbound(sequence: u32, out: &mut BytesMut) {

@@ -18,7 +18,9 @@ use super::handsets::ReplyPart;
 use super::receipts::{Spoken, Waiting};
 use super::{Shared, Simulated};
 use crate::clock::Timestamp;
+use crate::sms::Concatenation;
 use crate::wire::gateway::auth::NameForm;
+use crate::wire::smpp::Version;
 
 /// Octets after which SMPP, CMPP, SMGP and SGIP can be told apart.
 const TELLING_OCTETS: usize = 12;
@@ -43,6 +45,8 @@ pub(super) struct Submission {
     /// The octets start with a user data header.
     pub(super) udhi: bool,
     pub(super) octets: Bytes,
+    /// Its place among others, where that stands beside the octets.
+    pub(super) place: Option<Concatenation>,
     pub(super) wants_receipt: bool,
 }
 
@@ -169,7 +173,8 @@ impl Talk {
             Self::Cmpp(gateway) => gateway.taken(shared, sequence),
             Self::Smgp(smgw) => smgw.taken(shared, sequence),
             Self::Sgip(smg) => return smg.taken(),
-            Self::Unknown(_) | Self::Smpp(_) => message_centre::taken(shared, sequence),
+            Self::Smpp(centre) => message_centre::taken(shared, centre.version(), sequence),
+            Self::Unknown(_) => message_centre::taken(shared, Version::default(), sequence),
         };
         (id.into(), answer)
     }
@@ -180,7 +185,8 @@ impl Talk {
             Self::Cmpp(gateway) => gateway.refused(shared, sequence, verdict),
             Self::Smgp(smgw) => smgw.refused(shared, sequence, verdict),
             Self::Sgip(smg) => smg.refused(shared, verdict),
-            Self::Unknown(_) | Self::Smpp(_) => message_centre::refused(shared, sequence, verdict),
+            Self::Smpp(centre) => message_centre::refused(shared, centre.version(), sequence, verdict),
+            Self::Unknown(_) => message_centre::refused(shared, Version::default(), sequence, verdict),
         }
     }
 

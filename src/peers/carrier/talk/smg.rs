@@ -201,6 +201,7 @@ fn submission(submit: &Submit) -> Option<Submission> {
         coding: if submit.message_coding == msg_fmt::ASCII { 1 } else { submit.message_coding },
         udhi: submit.tp_udhi & 1 != 0,
         octets: submit.content.clone(),
+        place: None,
         wants_receipt: submit.report_flag == REPORT_ALWAYS,
     })
 }

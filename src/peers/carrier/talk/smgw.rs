@@ -192,6 +192,7 @@ fn submission(submit: &Submit) -> Option<Submission> {
         coding: if submit.msg_format == msg_fmt::ASCII { 1 } else { submit.msg_format },
         udhi: submit.parts.tp_udhi & 1 != 0,
         octets: submit.content.clone(),
+        place: None,
         wants_receipt: submit.need_report == 1,
     })
 }

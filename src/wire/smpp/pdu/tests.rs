@@ -81,6 +81,9 @@ fn pdu() -> impl Strategy<Value = Pdu> {
         (any::<u32>(), message()).prop_map(|(sequence, m)| Pdu::deliver_sm(sequence, m)),
         "[0-9a-z-]{0,64}".prop_map(|id| Pdu::submit_sm_taken(3, &Taken, c(&id))),
         status().prop_map(|status| Pdu::submit_sm_refused(4, status)),
+        (status(), 0u8..=100).prop_map(|(s, full)| Pdu::submit_sm_refused(4, s).with_congestion_state(full)),
+        ("[0-9a-z-]{0,64}", 0u8..=100)
+            .prop_map(|(id, full)| Pdu::submit_sm_taken(3, &Taken, c(&id)).with_congestion_state(full)),
         status().prop_map(|status| Pdu::deliver_sm_resp(5, status)),
         status().prop_map(|status| Pdu::generic_nack(6, status)),
         any::<u32>().prop_map(Pdu::enquire_link),
@@ -168,6 +171,68 @@ fn answers_may_lack_what_the_standard_lets_them_lack() {
     assert_eq!(answer(0, b"12ab").as_deref(), Ok("12ab"), "a missing NUL at the very end");
     assert_eq!(answer(0, b"12ab\0\x04\x28\0\x01\x50").as_deref(), Ok("12ab"), "SMPP 5.0 adds optional parameters");
     assert_eq!(answer(0, &[b'1'; 80]), Err("message_id"));
+}
+
+#[test]
+fn an_answer_may_say_how_full_the_carrier_is() {
+    let id = || c("12ab");
+    let read = |octets: &[u8]| match decoded(octets).unwrap().into_body() {
+        Body::SubmitSmResp(resp) => (resp.message_id.to_string(), resp.congestion_state()),
+        other => panic!("{other:?}"),
+    };
+    for percent in [0, 79, 80, 100] {
+        let taken = Pdu::submit_sm_taken(3, &Taken, id()).with_congestion_state(percent);
+        assert_eq!(read(&encoded(&taken)), ("12ab".to_owned(), Some(percent)));
+        let refused = Pdu::submit_sm_refused(3, CommandStatus::THROTTLED).with_congestion_state(percent);
+        assert_eq!(read(&encoded(&refused)), (String::new(), Some(percent)));
+    }
+    let more = Pdu::submit_sm_taken(3, &Taken, id()).with_congestion_state(101);
+    assert_eq!(read(&encoded(&more)).1, None, "there is no such");
+    // Parameters that are cut off make nothing of the yes.
+    let mut cut = encoded(&Pdu::submit_sm_taken(3, &Taken, id()).with_congestion_state(90));
+    cut.truncate(cut.len() - 1);
+    cut[3] -= 1;
+    assert_eq!(read(&cut), ("12ab".to_owned(), None));
+}
+
+#[test]
+fn a_bind_is_answered_with_a_version() {
+    let version = |pdu: Pdu| match decoded(&encoded(&pdu)).unwrap().into_body() {
+        Body::BindResp(resp) => resp.version(),
+        other => panic!("{other:?}"),
+    };
+    let resp = || Pdu::bind_resp(9, 1, CommandStatus::OK, c("centre"));
+    assert_eq!((version(resp()), version(resp().with_version(Version::V50))), (Some(0x34), Some(0x50)));
+    let without = raw_bind_resp(b"centre\0");
+    assert!(matches!(without.into_body(), Body::BindResp(resp) if resp.version().is_none()));
+}
+
+fn raw_bind_resp(body: &'static [u8]) -> Pdu {
+    let frame = Frame { command_id: 0x8000_0009, command_status: 0, sequence: 1, body: Bytes::from_static(body) };
+    Pdu::decode(frame).unwrap()
+}
+
+#[test]
+fn a_place_among_segments_makes_sense_or_is_none() {
+    let place = |reference: &'static [u8], total: &'static [u8], number: &'static [u8]| {
+        let tlvs = vec![
+            Tlv::new(tlv::SAR_MSG_REF_NUM, reference),
+            Tlv::new(tlv::SAR_TOTAL_SEGMENTS, total),
+            Tlv::new(tlv::SAR_SEGMENT_SEQNUM, number),
+        ];
+        ShortMessage { tlvs, ..ShortMessage::default() }.segment()
+    };
+    assert_eq!(place(&[1, 2], &[3], &[3]), Some(Segment { reference: 0x102, total: 3, number: 3 }));
+    for (reference, total, number) in [
+        (&[1][..], &[3][..], &[3][..]),
+        (&[1, 2], &[3], &[4]),
+        (&[1, 2], &[3], &[0]),
+        (&[1, 2], &[0], &[0]),
+        (&[1, 2], &[], &[1]),
+    ] {
+        assert_eq!(place(reference, total, number), None, "{reference:?} {total:?} {number:?}");
+    }
+    assert_eq!(ShortMessage::default().segment(), None);
 }
 
 #[test]

@@ -74,6 +74,27 @@ fn a_bind_is_answered_refused_or_neither() {
 }
 
 #[test]
+fn what_the_carrier_says_of_itself_is_told() {
+    let out = &mut BytesMut::new();
+    for (body, version) in [
+        (&b"x\0\x02\x10\0\x01\x50"[..], Some(0x50)),
+        (b"x\0", None),
+        // Nothing in it is a reason to doubt the yes.
+        (b"a name that is longer than any name may be\0", None),
+        (b"x\0\x02\x10\0", None),
+    ] {
+        let binding = Open::new(SETTINGS).bind::<Transceiver>(Bind::default(), at(10), out);
+        let Ok(BindStep::Bound(session)) = binding.receive(raw(0x8000_0009, 0, 1, body), at(0), out) else { panic!() };
+        assert_eq!(session.version(), version);
+    }
+    let mut session = bound(out);
+    let sequence = submit(&mut session, 0, out).unwrap();
+    let answer = raw(0x8000_0004, 0x58, sequence, b"\0\x04\x28\0\x01\x64");
+    let said = session.receive(answer, at(1), out);
+    assert!(matches!(said, Ok(Event::Answer { congestion: Some(100), .. })), "{said:?}");
+}
+
+#[test]
 fn the_window_holds_until_the_carrier_has_answered() {
     let out = &mut BytesMut::new();
     let mut session = bound(out);
