@@ -21,6 +21,7 @@
 //! segments/covers                    which sidecars still hold although time has gone on (sidecar.rs); can be done without
 //! segments/<random>.old              a dead segment that will be written anew; removed at start
 //! bodies/<key>-<number>              one body above Options::inline_body_bytes_max each, raw (bodies.rs)
+//! shelf/                             what is kept for days and found by keys, out of the log (shelf.rs)
 //! quarantine/                        copies of what could not be read, for people to look at (recovery.rs)
 //! ```
 //!
@@ -28,7 +29,7 @@
 //!
 //! `disk` (calls) · `record` `batch` `segment` (formats) · `table` (what lives where; when a segment may go) · `bodies` ·
 //! `applied` `sidecar` `sidecars` · `hop` `scan` `survey` `recovery` · `inbox` `committer` `janitor` (the two threads) · `log`
-//! (the front).
+//! (the front). Beside them, on `disk` alone: `journal`, `whole`, `shelf`.
 //!
 //! # Numbers
 //!
@@ -82,6 +83,7 @@ mod report;
 pub(crate) mod sabotage;
 mod scan;
 mod segment;
+pub mod shelf;
 mod sidecar;
 mod sidecars;
 mod survey;
