@@ -199,7 +199,8 @@ fn carrier_named(task: &Task, name: &str) -> Option<Arc<Carrier>> {
 fn fresh(carrier: &Carrier, text: &SmsText) -> TextProgress {
     static REFERENCE: AtomicU8 = AtomicU8::new(0);
     let reference = REFERENCE.fetch_add(1, Ordering::Relaxed);
-    TextProgress::new(carrier.name().clone(), reference, carrier.parts_of(text))
+    let progress = TextProgress::new(carrier.name().clone(), reference, carrier.parts_of(text));
+    TextProgress { cut_by_carrier: carrier.cuts_into(text), ..progress }
 }
 
 fn waiting(lease: &Lease, cause: String) -> Vec<RecipientOutcome> {

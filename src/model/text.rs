@@ -101,6 +101,8 @@ pub struct TextProgress {
     pub reference: u8,
     /// One entry per part, in order.
     pub parts: Vec<PartState>,
+    /// How many parts it is on the air, where its carrier cuts what it was given whole; else it says nothing.
+    pub cut_by_carrier: u32,
     /// An answer was lost, and what it was about may leave once more: not a third time.
     pub doubted: bool,
     /// What another carrier took before, of which a receipt may still come.
@@ -113,7 +115,13 @@ pub const CARRIERS_MAX: usize = 8;
 impl TextProgress {
     /// So many parts that have not left.
     pub fn new(carrier: Arc<str>, reference: u8, parts: usize) -> Self {
-        Self { carrier, reference, parts: vec![PartState::Waiting; parts], doubted: false, before: None }
+        let parts = vec![PartState::Waiting; parts];
+        Self { carrier, reference, parts, cut_by_carrier: 0, doubted: false, before: None }
+    }
+
+    /// How many parts are counted and paid for.
+    pub fn counted(&self) -> u32 {
+        u32::try_from(self.parts.len()).unwrap_or(u32::MAX).max(self.cut_by_carrier)
     }
 
     /// It at each carrier, the latest first.

@@ -330,7 +330,7 @@ impl Queue {
             let progress = table.parts.progress(about.number, change.recipient);
             let lane = table.lane_name(about.number, change.recipient);
             let lane = lane.unwrap_or_else(|| settle::lane_of(&subject, change.recipient, progress));
-            let parts = progress.map(|p| p.parts.len());
+            let parts = progress.map(TextProgress::counted);
             let made = u32::from(track.tally().attempts_made);
             let mut fact = settle::fact_of(&subject, change, made, parts, Some(lane), now)?;
             if subject.channel == Channel::Sms {
@@ -346,7 +346,7 @@ impl Queue {
     fn count_sent(&self, fact: &Fact, subject: &Subject<'_>, change: &Change) {
         let (Kind::Sent, Some(progress)) = (fact.event, &change.progress) else { return };
         let labels = [&*subject.client, &*progress.carrier];
-        self.shared.metrics.texts.parts.with_label_values(&labels).inc_by(progress.parts.len() as u64);
+        self.shared.metrics.texts.parts.with_label_values(&labels).inc_by(u64::from(progress.counted()));
         if let Some(price) = &fact.price {
             self.shared.metrics.texts.costs.with_label_values(&labels).inc_by(price.amount.units());
         }

@@ -42,8 +42,9 @@ pub(super) const KEY: u8 = 3;
 
 /// The version written; older ones are read. Version 2 brought a change's number and the change before it, version 3 the
 /// rule that judged an attempt's reply, version 4 the source that it was made from, the TLS policy that held for it and, to
-/// sidecars, campaigns, version 5 what the sender wants of TLS, version 6 texts that have gone to several carriers or once more.
-const VERSION: u8 = 6;
+/// sidecars, campaigns, version 5 what the sender wants of TLS, version 6 texts that have gone to several carriers or once more,
+/// version 7 into how many parts a carrier cuts a text.
+const VERSION: u8 = 7;
 /// The oldest version that is read.
 const VERSION_MIN: u8 = 1;
 

@@ -288,7 +288,7 @@ pub(super) fn fact_of(
     subject: &Subject<'_>,
     change: &Change,
     attempts_made: u32,
-    parts: Option<usize>,
+    parts: Option<u32>,
     lane: Option<Arc<str>>,
     now: Timestamp,
 ) -> Option<Fact> {
@@ -309,8 +309,7 @@ pub(super) fn fact_of(
         State::Ended { end: End::SentWithoutReceipt, .. } => fact.reason = Some(NO_RECEIPT.to_owned()),
         _ => {}
     }
-    let parts = change.progress.as_deref().map(|p| p.parts.len()).or(parts);
-    fact.parts = parts.and_then(|parts| u32::try_from(parts).ok());
+    fact.parts = change.progress.as_deref().map(TextProgress::counted).or(parts);
     fact.reason = fact.reason.or_else(|| change.receipt.as_ref().map(|r| r.text.clone()));
     if let Some(attempt) = &change.attempt {
         fact.reply = attempt.reply.as_ref().map(|r| ReplyFact {
@@ -338,7 +337,7 @@ pub(super) fn priced(fact: &mut Fact, change: &Change, to: impl FnOnce() -> Opti
     let (State::Sent { .. }, Kind::Sent, Some(progress)) = (change.state, fact.event, &change.progress) else { return };
     let prices = routes.text.prices();
     if let Some(part) = to().and_then(|to| prices.of(&progress.carrier, &to)) {
-        let amount = part.times(progress.parts.len() as u64);
+        let amount = part.times(u64::from(progress.counted()));
         fact.price = Some(PriceFact { amount, currency: prices.currency().clone() });
     }
 }

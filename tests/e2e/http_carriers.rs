@@ -222,9 +222,11 @@ fn twilio_takes_what_its_own_client_would_say_and_brings_what_its_own_code_signs
 #[test]
 fn vonage_is_asked_by_a_form_and_brings_receipts_by_the_path_that_it_was_told() {
     let keys = keys(["api_key", "api_secret"]);
-    let mut bench = Bench::start("vonage", &keys, "from = \"Shop\"\n", "");
+    let price = "[[sms_price]]\ncarrier = \"http-1\"\npart = \"0.045\"\n";
+    let mut bench = Bench::start("vonage", &keys, "from = \"Shop\"\n", price);
+    // The carrier cuts the other one in two, of 67 characters each.
     let (id, other) =
-        (bench.relay.post_text("+8613800138000", "hello"), bench.relay.post_text("+8613800138001", "你好"));
+        (bench.relay.post_text("+8613800138000", "hello"), bench.relay.post_text("+8613800138001", &"你好".repeat(60)));
     let requests = bench.vendor.wait_for_requests(2);
     let alphabet = |to: &str| {
         let request = requests.iter().find(|r| r["request"]["to"] == to).unwrap_or_else(|| panic!("{requests:?}"));
@@ -234,6 +236,8 @@ fn vonage_is_asked_by_a_form_and_brings_receipts_by_the_path_that_it_was_told() 
     let (plain, url) = alphabet("8613800138000");
     assert_eq!((plain, alphabet("8613800138001").0), (json!("text"), json!("unicode")));
     bench.relay.reaches(&other, "sent");
+    let paid = bench.relay.event("sent", |event| event["id"] == other);
+    assert_eq!((&paid["parts"], &paid["price"]["amount"]), (&json!(2), &json!("0.09")), "{paid}");
     let sent = bench.relay.reaches(&id, "sent");
     let given = sent["recipients"][0]["parts"][0]["carrier_message_id"].as_str().unwrap().to_owned();
     let receipt = |status: &str| {

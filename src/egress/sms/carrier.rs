@@ -231,6 +231,14 @@ impl Carrier {
         self.shared.options.cut(text, 0).parts.len()
     }
 
+    /// Into how many parts it cuts what it is given whole; 0 if it is given parts.
+    pub fn cuts_into(&self, text: &SmsText) -> u32 {
+        match self.shared.options.cut(text, 0).on_air {
+            0 | 1 => 0,
+            parts => u32::try_from(parts).unwrap_or(u32::MAX),
+        }
+    }
+
     /// Submits the parts of a text that are `Waiting` and says what became of each.
     ///
     /// Parts leave one after another without waiting for answers, each when it has a slot and its turn. After the first

@@ -275,6 +275,7 @@ impl<'a> Reader<'a> {
             })?,
             doubted: self.since(6, |r| r.flag("doubted"))?,
             before: self.since(6, |r| r.option("before", |r| r.chain(most).map(Box::new)))?,
+            cut_by_carrier: self.since(7, |r| r.u32("cut by carrier"))?,
         })
     }
 }

@@ -84,7 +84,7 @@ fn progress() -> TextProgress {
     parts.extend(RECEIPT_STATES.map(|s| PartState::Received("id".into(), s)));
     let before = TextProgress { parts: parts.clone(), ..TextProgress::new("cucc-1".into(), 3, 0) };
     let before = Some(Box::new(before));
-    TextProgress { parts, doubted: true, before, ..TextProgress::new("cmcc-1".into(), 200, 0) }
+    TextProgress { parts, cut_by_carrier: 5, doubted: true, before, ..TextProgress::new("cmcc-1".into(), 200, 0) }
 }
 
 fn part_receipt() -> PartReceipt {
@@ -213,11 +213,12 @@ fn the_fifth_version_knows_one_carrier_and_no_second_sending() {
         ..change_of(attempt(None, Kind::Delayed))
     };
     let mut payload = write_changes(std::slice::from_ref(&change)).to_vec();
-    // The receipt's carrier stands last; before the receipt, behind the parts, whether it was doubted and what was before.
+    // The receipt's carrier stands last; before the receipt, behind the parts, whether it was doubted, what was before, and into how
+    // many parts a carrier cuts it.
     payload.truncate(payload.len() - 4);
     let receipt = 1 + 4 + 8 + 4 + "stat:DELIVRD err:000".len();
-    let two = payload.len() - receipt - 2;
-    assert_eq!(payload.drain(two..two + 2).as_slice(), [0, 0]);
+    let six = payload.len() - receipt - 6;
+    assert_eq!(payload.drain(six..six + 6).as_slice(), [0; 6]);
     payload[0] = 5;
     assert_eq!(read_changes(&payload).unwrap(), [change]);
 }

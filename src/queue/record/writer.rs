@@ -228,5 +228,6 @@ impl Writer {
         }
         self.flag(p.doubted);
         self.option(p.before.as_deref(), Self::progress);
+        self.u32(p.cut_by_carrier);
     }
 }

@@ -156,10 +156,6 @@ impl Account {
     }
 
     async fn carry(&self, part: &Part) -> PartAnswer {
-        // The first part has had its turn; a text that goes as a whole takes those of the others, too.
-        for _ in 1..crate::sms::plan(&part.text.words).count {
-            self.shared.pace.pass().await;
-        }
         let (options, now) = (&self.shared.options, self.shared.clock.now());
         let made = self.http.values_of(options, part, now).and_then(|values| {
             let made = self.http.description.request.made(&self.http.endpoint, values);

@@ -217,8 +217,7 @@ pub fn judged(description: &Description, status: u16, body: &[u8]) -> Option<(bo
 /// A text is one request: the carrier cuts it.
 pub(super) fn cut(text: &SmsText) -> Cut {
     let parts = vec![Bytes::copy_from_slice(text.as_str().as_bytes())];
-    // Requests see to their turns themselves.
-    Cut { coding: 0, udhi: false, reference: None, on_air: 1, parts }
+    Cut { coding: 0, udhi: false, reference: None, on_air: crate::sms::plan(text).count, parts }
 }
 
 impl Description {
