@@ -1,4 +1,4 @@
-//! `[queue]`: when a message is tried again and when it is given up, per class.
+//! `[queue]`: when a message is tried again and when it is given up, per class; and how long texts wait for receipts.
 //!
 //! A class takes its own table's value, else what `[queue]` says, else its built-in default. Two things are not taken from
 //! `[queue]`: the retry schedule of codes, which would make seconds into minutes; and an expiry longer than the class's
@@ -22,7 +22,7 @@ pub struct Retry {
     pub again: Again,
 }
 
-/// `[queue]`: one [`Retry`] per class.
+/// `[queue]`: one [`Retry`] per class, and what texts at their carriers wait for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Queue {
     /// Verification codes.
@@ -31,6 +31,10 @@ pub struct Queue {
     pub transactional: Retry,
     /// Campaigns.
     pub marketing: Retry,
+    /// How long a text at its carrier waits for its receipt.
+    pub receipts_wait: Duration,
+    /// Texts that wait for receipts in memory; those beyond wait on disk.
+    pub receipts_in_memory: usize,
 }
 
 impl Queue {
@@ -102,6 +106,8 @@ pub(super) fn queue(section: &mut Section<'_>) -> Queue {
         },
         transactional: notices(transactional, expire),
         marketing: notices(marketing, DAY),
+        receipts_wait: section.or("receipts_wait", 3 * DAY, quantity::span(MINUTE..=30 * DAY)),
+        receipts_in_memory: section.or("receipts_in_memory", 200_000, value::count(0..=100_000_000)),
     }
 }
 

@@ -88,7 +88,7 @@ fn unknown_keys_and_tables_are_named_with_the_nearest_known() {
     );
     check(
         "[queue.opt]\nretry = [\"1s\"]\n",
-        "relay.toml:9: queue.opt: unknown table; did you mean \"otp\"? (one of retry, expire, otp, transactional, marketing)",
+        "relay.toml:9: queue.opt: unknown table; did you mean \"otp\"? (one of retry, expire, otp, transactional, marketing, receipts_wait, receipts_in_memory)",
     );
 }
 

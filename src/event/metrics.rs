@@ -254,6 +254,10 @@ pub struct TextMetrics {
     pub costs: CounterVec,
     /// Texts that leave once more, by reason.
     pub again: IntCounterVec,
+    /// Texts that wait for receipts on disk, about.
+    pub shelved: IntGauge,
+    /// Bytes that they and what finds them take there.
+    pub shelf_bytes: IntGauge,
     /// Messages from handsets for which a rule held, by rule and what came of its answer (`told`: it has none, `answered`, or why
     /// not).
     pub reply_rules: IntCounterVec,
@@ -273,6 +277,8 @@ impl TextMetrics {
             parts: counters("text_parts_total", "Parts of texts that were sent.", &["client", "carrier"]),
             costs: declare.amounts("text_costs_total", "What they cost.", &["client", "carrier"]),
             again: counters("texts_again_total", "Texts that leave once more.", &["reason"]),
+            shelved: declare.gauge("texts_shelved", "Texts that wait for receipts on disk, about."),
+            shelf_bytes: declare.gauge("shelf_bytes", "Bytes that they take there."),
             reply_rules: counters("reply_rules_total", "Messages from handsets by rule.", &["rule", "result"]),
             ported_learnt: counters("ported_learnt_total", "Answers that a number is another's.", &["carrier"]),
             ported_numbers: declare.gauge("ported_numbers", "Numbers that are not of the network they seem to be of."),

@@ -136,6 +136,8 @@ impl Table {
     ) -> bool {
         let again = &options.again[entry.class.index()];
         if entry.channel != Channel::Sms
+            // Its words are gone: it has lain on the shelf.
+            || entry.size == 0
             || entry.expires_at <= now
             || progress.chain().count() >= again.carriers_max.min(CARRIERS_MAX)
         {

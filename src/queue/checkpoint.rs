@@ -46,6 +46,10 @@ impl Queue {
     pub(super) async fn checkpoint(&self, all: bool) {
         // One at a time: whoever writes a segment down has taken its entries in hand.
         let known = &mut *self.shared.checkpoints.lock().await;
+        // What the log tells a start of those that were taken off the shelf, it must go on telling.
+        if self.shared.shelved.is_broken() {
+            return;
+        }
         let mut tried = BTreeSet::new();
         loop {
             let segments = self.shared.log.segments();

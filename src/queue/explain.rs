@@ -82,7 +82,13 @@ impl Queue {
                     let detail = ended.detail()?;
                     return Some(view_of(&detail, None, u64::from(ended.size), now));
                 }
-                (None, None) => return None,
+                (None, None) => {
+                    let text = self.on_shelf(id).await.ok().flatten();
+                    // It may have been on its way from there into the table.
+                    if text.is_some() || self.shared.table.lock().find(id).is_none() {
+                        return text.map(|text| view_of(&text.detail, None, u64::from(text.size), now));
+                    }
+                }
             }
         }
         None
@@ -356,7 +362,7 @@ fn status(state: State, held: bool, attempted: bool, scheduled: bool, channel: C
         State::Queued { .. } if scheduled => "scheduled",
         State::Queued { .. } | State::Begun { .. } => "queued",
         State::Sent { .. } => "sent",
-        State::Ended { end: End::SentWithoutReceipt, .. } => "sent",
+        State::Ended { end: End::SentWithoutReceipt | End::Shelved, .. } => "sent",
         State::Ended { end, .. } => end.kind(channel == Channel::Sms).as_str(),
     }
 }

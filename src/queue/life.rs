@@ -88,6 +88,8 @@ pub enum End {
     Unknown,
     /// A text is at its carrier and no receipt came in time.
     SentWithoutReceipt,
+    /// No end: a text at its carrier lies on the shelf (`queue/shelved.rs`), and what becomes of it is told there.
+    Shelved,
 }
 
 /// One attempt as it is remembered.
@@ -233,7 +235,7 @@ impl End {
             Self::Cancelled => Kind::Cancelled,
             Self::Rejected => Kind::Rejected,
             Self::Unknown => Kind::Unknown,
-            Self::SentWithoutReceipt => Kind::Sent,
+            Self::SentWithoutReceipt | Self::Shelved => Kind::Sent,
         }
     }
 }

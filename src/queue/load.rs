@@ -18,9 +18,11 @@ use super::life::{Attempt, Change, End, State};
 use super::record::summary::{Standing, Summary, SummaryReader};
 use super::recover::Gathered;
 use super::settle::no_attempt;
+use super::shelved::{Doubtful, is_shelved};
 use super::{LoadError, Progress, Queue, pause};
 use crate::event::Kind;
 use crate::model::{Channel, MessageId, PartState, RecipientIndex, Stage};
+use crate::storage::shelf::Place;
 use crate::storage::{AppendError, Position};
 
 /// Messages taken in at one hold of the table's lock.
@@ -37,17 +39,29 @@ pub(super) struct Load {
     /// Ended: to be remembered, then released.
     ended: Vec<(Trail, u32, Position)>,
     begun: Vec<MessageId>,
+    /// What may lie on the shelf although it is here.
+    doubtful: Doubtful,
+    /// Of that, what does.
+    doubled: Vec<Place>,
+    /// Messages whose records have moved of late: some may have come from the shelf.
+    woken: Vec<MessageId>,
+    /// The shelf could be read.
+    is_certain: bool,
     progress: Progress,
 }
 
 impl Load {
     pub(super) fn new(queue: Queue, gathered: Gathered) -> Self {
         let progress = Progress { segments: gathered.sidecars.len() as u64, ..Progress::default() };
-        Self { queue, gathered, ended: Vec::new(), begun: Vec::new(), progress }
+        let (ended, begun, doubled, woken) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { queue, gathered, ended, begun, doubtful: Doubtful::new(), doubled, woken, is_certain: false, progress }
     }
 
     /// Takes everything in. Stops early only if the queue does.
     pub(super) async fn run(mut self) {
+        let doubtful = self.queue.doubtful_on_shelf().await;
+        self.is_certain = doubtful.is_some();
+        self.doubtful = doubtful.unwrap_or_default();
         for segment in std::mem::take(&mut self.gathered.sidecars) {
             let Some(state) = self.state_of(segment).await else { return };
             let mut summaries = match SummaryReader::new(segment, &state) {
@@ -159,6 +173,15 @@ impl Load {
             for summary in ready {
                 let (id, position, size) = (summary.of.id, Position::from(summary.of.spot), summary.of.size);
                 let states = || summary.recipients.iter().map(|r| r.track.state());
+                if is_shelved(states()) {
+                    self.queue.shared.log.release(position);
+                    table.changed(position.segment);
+                    continue;
+                }
+                self.doubled.extend(self.doubtful.remove(&id));
+                if self.gathered.moved.contains_key(&id) {
+                    self.woken.push(id);
+                }
                 if states().all(|s| matches!(s, State::Ended { .. })) {
                     self.ended.push((Trail::of_summary(&summary), size, position));
                     table.changed(position.segment);
@@ -218,6 +241,9 @@ impl Load {
     async fn finish(mut self) {
         self.progress.unknown = self.begun.len() as u64;
         let (queue, mut progress) = (self.queue.clone(), self.progress);
+        if self.is_certain {
+            queue.clear_doubtful(std::mem::take(&mut self.doubled), std::mem::take(&mut self.woken)).await;
+        }
         self.remember_ended().await;
         progress.finished = true;
         queue.shared.progress.send_replace(progress);

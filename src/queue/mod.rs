@@ -22,6 +22,7 @@
 //! | being copied forward | old and new ACCEPT | the younger one holds its state | no |
 //! | a sidecar being written | the old sidecar or none, the segment | reads those; what is younger than the mark is in the log | no |
 //! | a start before all is taken in | as before that start | begins anew | no |
+//! | a text is being put on the shelf, or taken off it | see `shelved.rs` | it is at one place | no |
 //! | text sent, receipt not synced | CHANGE sent | awaits it; the carrier was not answered and repeats it | no |
 //!
 //! **Fails how.** A poisoned log refuses everything from then on; `relay` stops the process.
@@ -58,6 +59,7 @@ mod record;
 mod recover;
 mod retry;
 mod settle;
+mod shelved;
 mod slab;
 pub mod steer;
 pub mod steering;
@@ -131,6 +133,8 @@ struct Shared {
     checkpoints: tokio::sync::Mutex<checkpoint::Checkpoints>,
     /// Held by whoever changes the table's rules: durable first, then in force.
     rules: tokio::sync::Mutex<steer::RulesKept>,
+    /// Texts that wait for receipts on disk.
+    shelved: shelved::Shelved,
     /// Those of them that pause a source.
     source_rules: watch::Sender<Arc<[steering::Rule]>>,
 }
@@ -220,8 +224,9 @@ impl Queue {
         let Place { disk, dir, log } = place;
         let rules = RulesFile::new(disk.clone(), dir);
         let log_clock = clock.clone();
+        let shelf = (disk.clone(), dir);
         let open_log = |visit: &mut dyn FnMut(Recovered)| Log::open(dir, log, disk, log_clock, visit);
-        let (queue, recovery) = recover::open(open_log, rules, options, routes, clock, events, metrics)?;
+        let (queue, recovery) = recover::open(open_log, shelf, rules, options, routes, clock, events, metrics)?;
         tokio::spawn(upkeep::run(Arc::downgrade(&queue.shared)));
         Ok((queue, recovery))
     }
@@ -332,6 +337,7 @@ impl Queue {
         let _all = self.shared.settling.acquire_many(SETTLING_MAX as u32).await;
         if self.is_loaded() && !*self.shared.poisoned.borrow() {
             // So that the next start need not read the log.
+            self.close_shelf().await;
             self.checkpoint(true).await;
         }
         self.shared.log.shutdown().await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::again::{Again, Prospects};
 use super::{PaceOptions, Retry};
 use crate::model::{Class, TextProgress};
+use crate::storage::shelf;
 
 /// How the queue behaves.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,6 +32,10 @@ pub struct Options {
     pub key_age_max: Duration,
     /// How long a sent text waits for its receipt.
     pub receipt_wait_max: Duration,
+    /// Texts that wait for receipts in memory; those beyond lie on the shelf.
+    pub awaiting_in_memory_max: usize,
+    /// How those are kept there.
+    pub shelf: shelf::Options,
     /// Recipients of one mail transaction.
     pub recipients_per_consignment_max: usize,
     /// How fast mail may leave.
@@ -69,6 +74,8 @@ impl Default for Options {
             history_age_max: Duration::from_secs(24 * 3_600),
             key_age_max: Duration::from_secs(24 * 3_600),
             receipt_wait_max: Duration::from_secs(72 * 3_600),
+            awaiting_in_memory_max: 200_000,
+            shelf: shelf::Options::default(),
             recipients_per_consignment_max: 100,
             pace: PaceOptions::default(),
             texts_under_way_max: 1_024,

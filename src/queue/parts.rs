@@ -1,13 +1,13 @@
 //! Texts under way: the parts of each, and which text a part at a carrier belongs to.
 //!
 //! **Promises.** A part is found by the carrier's name and the id it gave, in any of the forms in which carriers bring it
-//! back. In memory, for every text that has been attempted and has not ended.
+//! back. In memory, for every text that has been attempted, has not ended and does not lie on the shelf.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::answered::Answered;
-use crate::model::{PartState, RecipientIndex, TextProgress};
+use crate::model::{MessageId, PartState, RecipientIndex, TextProgress};
 
 /// A carrier's name and a part's id at it.
 pub(super) type PartKey = (Arc<str>, String);
@@ -27,11 +27,18 @@ pub(super) struct Parts {
     by_key: HashMap<PartKey, PartAt>,
     /// By the number of the message's entry; nearly always one recipient.
     progress: HashMap<u32, Vec<(RecipientIndex, Box<TextProgress>)>>,
+    /// Texts that wait for receipts, the longest first; some may have gone or stand here twice.
+    pub(super) order: VecDeque<(u32, MessageId)>,
     /// Parts of texts that have ended: their receipts, should they come once more, say nothing new.
     pub(super) answered: Answered,
 }
 
 impl Parts {
+    /// How many texts are under way.
+    pub(super) fn awaiting(&self) -> usize {
+        self.progress.len()
+    }
+
     /// How far a text to a recipient has come.
     pub(super) fn progress(&self, entry: u32, recipient: RecipientIndex) -> Option<&TextProgress> {
         self.progress.get(&entry)?.iter().find(|(r, _)| *r == recipient).map(|(_, progress)| &**progress)
@@ -69,6 +76,14 @@ impl Parts {
 
     /// A message has ended.
     pub(super) fn forget(&mut self, entry: u32) {
+        for key in self.put_away(entry) {
+            self.answered.insert(key);
+        }
+    }
+
+    /// A message is found elsewhere from now on, by these.
+    pub(super) fn put_away(&mut self, entry: u32) -> Vec<PartKey> {
+        let mut keys = Vec::new();
         for (_, progress) in self.progress.remove(&entry).unwrap_or_default() {
             let parts = progress.chain().flat_map(|at| at.parts.iter().map(move |state| (at, state)));
             for (at_carrier, state) in parts {
@@ -77,11 +92,12 @@ impl Parts {
                     // A carrier may have given the id to another text since.
                     if self.by_key.get(&key).is_some_and(|at| at.entry == entry) {
                         self.by_key.remove(&key);
-                        self.answered.insert(key);
+                        keys.push(key);
                     }
                 }
             }
         }
+        keys
     }
 }
 

@@ -47,8 +47,16 @@ impl Queue {
     pub async fn receipt(&self, receipt: Receipt) -> Result<(), AppendError> {
         let patience = self.shared.clock.mono().plus(RECEIPT_PATIENCE);
         let came = self.shared.table.lock().under_way.now();
+        let mut looked = false;
         loop {
             let found = self.find(&receipt, came);
+            if !looked && !matches!(found, Found::Part(_)) && self.is_loaded() {
+                // If there is one, it is found when looked for again. A carrier may have given an id twice.
+                looked = !self.wake_for(&receipt, matches!(found, Found::Answered)).await?;
+                if !looked {
+                    continue;
+                }
+            }
             let patient = self.shared.clock.mono() < patience;
             match found {
                 Found::Part(at) => match self.receipt_for(at, &receipt) {
@@ -74,21 +82,24 @@ impl Queue {
     /// To which number the text went that a receipt is about; `None` if that is not known, or no more.
     pub fn addressed(&self, receipt: &Receipt) -> Option<Number> {
         let table = self.shared.table.lock();
-        let keys = crate::sms::receipt::id_forms(&receipt.carrier_message_id);
-        let keys: Vec<PartKey> = keys.into_iter().map(|form| (receipt.carrier.clone(), form)).collect();
-        let at = table.parts.find(&keys)?;
+        let at = table.parts.find(&keys_of(receipt))?;
         Number::of_digits(table.entry(at.entry)?.track(at.recipient)?.address)
     }
 
     fn find(&self, receipt: &Receipt, came: Moment) -> Found {
         let table = self.shared.table.lock();
-        let keys = crate::sms::receipt::id_forms(&receipt.carrier_message_id);
-        let keys: Vec<PartKey> = keys.into_iter().map(|form| (receipt.carrier.clone(), form)).collect();
-        if let Some(at) = table.parts.find(&keys) {
-            Found::Part(at)
-        } else if keys.iter().any(|key| table.parts.answered.contains(key)) {
-            Found::Answered
-        } else if !self.is_loaded() || (table.under_way.has_since(came) && table.may_be_carrying(&receipt.carrier)) {
+        let keys = keys_of(receipt);
+        // As it stands first: in another form it may be somebody else's.
+        let (exact, others) = keys.split_at(keys.len().min(1));
+        for keys in [exact, others] {
+            if let Some(at) = table.parts.find(keys) {
+                return Found::Part(at);
+            }
+            if keys.iter().any(|key| table.parts.answered.contains(key)) {
+                return Found::Answered;
+            }
+        }
+        if !self.is_loaded() || (table.under_way.has_since(came) && table.may_be_carrying(&receipt.carrier)) {
             Found::Perhaps
         } else {
             Found::Nothing
@@ -141,4 +152,10 @@ impl Queue {
         fact.peer = Some(PeerFact { host, address: None, tls: None, source: None, tls_policy: None });
         self.shared.events.record(fact);
     }
+}
+
+/// What the part may stand under that a receipt is about, the likeliest first.
+fn keys_of(receipt: &Receipt) -> Vec<PartKey> {
+    let forms = crate::sms::receipt::id_forms(&receipt.carrier_message_id);
+    forms.into_iter().map(|form| (receipt.carrier.clone(), form)).collect()
 }

@@ -43,7 +43,7 @@ pub(super) const KEY: u8 = 3;
 /// The version written; older ones are read. Version 2 brought a change's number and the change before it, version 3 the
 /// rule that judged an attempt's reply, version 4 the source that it was made from, the TLS policy that held for it and, to
 /// sidecars, campaigns, version 5 what the sender wants of TLS, version 6 texts that have gone to several carriers or once more,
-/// version 7 into how many parts a carrier cuts a text.
+/// version 7 texts that lie on the shelf, and into how many parts a carrier cuts one.
 const VERSION: u8 = 7;
 /// The oldest version that is read.
 const VERSION_MIN: u8 = 1;
@@ -146,8 +146,16 @@ pub(super) fn read_key(payload: &[u8]) -> Read<KeyRecord> {
 }
 
 /// Ends by their number on disk.
-const ENDS: [End; 7] =
-    [End::Delivered, End::Failed, End::Expired, End::Cancelled, End::Rejected, End::Unknown, End::SentWithoutReceipt];
+const ENDS: [End; 8] = [
+    End::Delivered,
+    End::Failed,
+    End::Expired,
+    End::Cancelled,
+    End::Rejected,
+    End::Unknown,
+    End::SentWithoutReceipt,
+    End::Shelved,
+];
 
 /// Stages by their number on disk.
 const STAGES: [Stage; 11] = [

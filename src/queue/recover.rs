@@ -8,6 +8,7 @@
 //! another crash cannot hide them.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -21,6 +22,7 @@ use super::load::Load;
 use super::record::summary::{Summary, read_keys};
 use super::record::{self, RecordError};
 use super::settle::Subject;
+use super::shelved::Shelved;
 use super::steer::RulesKept;
 use super::steering::file::RulesFile;
 use super::table::Table;
@@ -32,7 +34,7 @@ use crate::event::metrics::Metrics;
 use crate::event::tail::Tail;
 use crate::model::{Address, Envelope, MessageId, RecipientIndex, TextProgress};
 use crate::route::Routes;
-use crate::storage::{Log, OpenError, Position, ReadError, Recovered, RecoveredRecord, RecoveryReport};
+use crate::storage::{Disk, Log, OpenError, Position, ReadError, Recovered, RecoveredRecord, RecoveryReport};
 
 /// What a start found before it began to serve.
 #[derive(Clone, Debug)]
@@ -251,8 +253,10 @@ fn tell(
     count
 }
 
+#[allow(clippy::too_many_arguments, reason = "all that a queue is made of, once")]
 pub(super) fn open(
     open_log: impl FnOnce(&mut dyn FnMut(Recovered)) -> Result<(Log, RecoveryReport), OpenError>,
+    (disk, dir): (Arc<dyn Disk>, &Path),
     rules: RulesFile,
     options: Options,
     routes: Arc<ArcSwap<Routes>>,
@@ -263,6 +267,7 @@ pub(super) fn open(
     let tail = events.tail().unwrap_or_default();
     let mut gathered = Gathered::default();
     let (log, report) = open_log(&mut |r| gathered.take(r, &tail))?;
+    let shelved = Shelved::open(disk, dir, options.shelf)?;
     let mut table = Table::new(&options, rules.read()?, metrics.clone());
     let keys = std::mem::take(&mut gathered.keys);
     let count = keys.len() as u64;
@@ -292,6 +297,7 @@ pub(super) fn open(
         progress: watch::channel(Progress::default()).0,
         checkpoints: tokio::sync::Mutex::default(),
         rules: tokio::sync::Mutex::new(RulesKept { file: rules, behind: false }),
+        shelved,
         source_rules,
     });
     let queue = Queue { shared };

@@ -268,7 +268,8 @@ impl<'a> Subject<'a> {
         fact.id = Some(self.id);
         fact.client = Some(self.client.clone());
         fact.class = Some(self.class);
-        fact.size = Some(self.size);
+        // Of a text that has lain on the shelf nobody knows any more.
+        fact.size = (self.size > 0).then_some(self.size);
         fact.campaign = self.envelope.and_then(|e| e.campaign.clone());
         fact.recipient = self.envelope.map(|e| shown(e, recipient));
         fact
@@ -296,8 +297,8 @@ pub(super) fn fact_of(
     let kind = match (change.state, &change.attempt) {
         // It has been told that it was sent; this is the end of waiting for more.
         (State::Ended { end: End::SentWithoutReceipt, .. }, _) => Kind::Receipt,
+        (State::Begun { .. } | State::Ended { end: End::Shelved, .. }, _) => return None,
         (State::Ended { end, .. }, _) => end.kind(is_text),
-        (State::Begun { .. }, _) => return None,
         (_, Some(attempt)) => attempt.outcome,
         (_, None) => Kind::Receipt,
     };

@@ -197,6 +197,7 @@ impl Table {
         if let Some(warm) = warm {
             self.hot.keep(number, warm, options.body_cache_bytes_max);
         }
+        self.note_awaiting(number);
         Some(number)
     }
 
@@ -237,6 +238,7 @@ impl Table {
         } else if queued == 0 && left > 0 {
             self.clients.reserve_owed(client, size);
         }
+        self.note_awaiting(number);
         let released = ended.then(|| self.end(number, changes, known, now)).flatten();
         Applied { released }
     }
@@ -294,17 +296,7 @@ impl Table {
 
     /// Removes a message whose recipients have all ended.
     fn end(&mut self, number: u32, changes: &[Change], known: Option<&Detail>, now: Now) -> Option<Position> {
-        let entry = self.entries.find(number)?;
-        let (tickets, hash, id) = (entry.tickets(), hash_of(entry.id), entry.id);
-        for ticket in tickets {
-            self.schedule.remove(ticket);
-        }
-        let entries = &self.entries;
-        let same = |&n: &u32| entries.find(n).is_some_and(|e| e.id == id);
-        if let Ok(found) = self.by_id.find_entry(hash, same) {
-            found.remove();
-        }
-        let entry = self.entries.remove(number)?;
+        let entry = self.remove(number)?;
         self.parts.forget(number);
         let shared = self.underway.remove(&number);
         let detail = self.hot.take(number).map(|warm| warm.detail).or(shared).or_else(|| {
@@ -316,6 +308,29 @@ impl Table {
             self.history.remember(Ended::new(&detail, entry.size), now.wall);
         }
         Some(entry.position())
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Entry> {
+        let entry = self.entries.find(number)?;
+        let (tickets, hash, id) = (entry.tickets(), hash_of(entry.id), entry.id);
+        for ticket in tickets {
+            self.schedule.remove(ticket);
+        }
+        let entries = &self.entries;
+        let same = |&n: &u32| entries.find(n).is_some_and(|e| e.id == id);
+        if let Ok(found) = self.by_id.find_entry(hash, same) {
+            found.remove();
+        }
+        self.entries.remove(number)
+    }
+
+    /// A message lies on the shelf now, and not here.
+    pub(super) fn put_away(&mut self, number: u32) {
+        let Some(entry) = self.remove(number) else { return };
+        self.parts.put_away(number);
+        self.underway.remove(&number);
+        self.hot.take(number);
+        self.changed(entry.position().segment);
     }
 
     /// Consignments whose deadline has passed: their messages, the recipients, and what becomes of them. Each is told once, and

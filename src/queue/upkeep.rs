@@ -190,6 +190,7 @@ impl Queue {
             stuck.insert(leftover.segment, now.plus(STUCK_PAUSE));
             self.empty(leftover).await;
         }
+        self.keep_shelf().await;
         self.checkpoint(false).await;
     }
 

@@ -58,6 +58,8 @@ pub(super) fn queue(config: &Config, held: bool) -> queue::Options {
         body_cache_bytes_max: config.log.body_cache_bytes,
         history_messages_max: config.history.messages,
         history_age_max: Duration::from_secs(config.history.hours * 3_600),
+        receipt_wait_max: config.queue.receipts_wait,
+        awaiting_in_memory_max: config.queue.receipts_in_memory,
         pace: pace(&config.delivery),
         // Twice what is on the wire, so that the next begin is being synced while the last parts are answered.
         texts_under_way_max: (2 * texts).max(16),

@@ -163,6 +163,11 @@ impl Log {
         self.0.ledger.applied()
     }
 
+    /// Groups up to so many bytes of payloads are taken, where no record has less than 64 of them or a body.
+    pub fn group_bytes_max(&self) -> usize {
+        self.0.options.batch_bytes_max / 2 - batch::HEADER_BYTES
+    }
+
     /// The segments in use, oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.0.table.lock().infos()

@@ -31,6 +31,7 @@ mod retries;
 mod routing;
 mod rules;
 mod sgip;
+mod shelf;
 mod signatures;
 mod sites;
 mod smgp;

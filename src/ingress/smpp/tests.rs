@@ -176,7 +176,7 @@ async fn a_text_is_taken_by_whoever_is_bound_and_nobody_else() {
     let (status, id) = peer.submit(7, text("8613800138000", "hello")).await;
     let id: crate::model::MessageId = id.parse().unwrap();
     assert_eq!(status, 0);
-    assert!(bench.queue.lives(id));
+    assert!(bench.queue.lives(id).await);
     assert_eq!(peer.submit(8, text("4479460000", "hello")).await.0, 0x0B, "a country that is not allowed");
     let mut receiver = bench.bound(command::BIND_RECEIVER).await;
     assert_eq!(receiver.submit(8, text("8613800138000", "hello")).await.0, 0x04);
@@ -221,11 +221,11 @@ async fn parts_are_joined_into_one_text_with_a_receipt_for_each() {
     let mut peer = bench.bound(command::BIND_TRANSCEIVER).await;
     let (status, second) = peer.submit(2, part("lo", 7, 2, 2)).await;
     assert_eq!(status, 0);
-    assert!(!bench.queue.lives(second.parse().unwrap()), "it waits");
+    assert!(!bench.queue.lives(second.parse().unwrap()).await, "it waits");
     let (status, first) = peer.submit(3, part("hel", 7, 2, 1)).await;
     assert_eq!(status, 0);
     assert_ne!(first, second);
-    assert!(bench.queue.lives(second.parse().unwrap()), "the id of the part that came first");
+    assert!(bench.queue.lives(second.parse().unwrap()).await, "the id of the part that came first");
     let view = bench.queue.message(second.parse().unwrap(), None).await.unwrap();
     assert_eq!(view.client, "shop".into());
     assert_eq!(bench.shared.parts.len(), 0);

@@ -450,5 +450,6 @@ const fn end_word(end: End) -> &'static str {
         End::Rejected => "rejected",
         End::Unknown => "unknown",
         End::SentWithoutReceipt => "sent-without-receipt",
+        End::Shelved => "on-the-shelf",
     }
 }

@@ -486,6 +486,8 @@ impl<'a, 'b> Life<'a, 'b> {
             }
             if before == self.leases.len() && round % 8 == 7 {
                 self.world.ground.clock.advance(Duration::from_secs(1_800));
+                // What is on the shelf is taken off it for its end.
+                self.subject.keep_up().await;
                 self.end_overdue().await?;
             }
         }

@@ -109,8 +109,16 @@ impl Subject {
         let routes = Arc::new(ArcSwap::from_pointee(ground.routes.clone()));
         let options = ground.options.clone();
         let rules = RulesFile::new(ground.disk.clone(), ground.dir);
-        let (queue, recovery) =
-            recover::open(open_log, rules, options, routes.clone(), clock, events, ground.metrics.clone())?;
+        let (queue, recovery) = recover::open(
+            open_log,
+            (ground.disk.clone(), ground.dir),
+            rules,
+            options,
+            routes.clone(),
+            clock,
+            events,
+            ground.metrics.clone(),
+        )?;
         Ok(Self {
             queue,
             stepped: stepped.expect("the log was opened"),
@@ -130,7 +138,8 @@ impl Subject {
     pub(super) async fn take_in(&mut self) -> bool {
         let queue = self.queue.clone();
         let Some(progress) = self.drive(async move { queue.loaded().await }).await else { return false };
-        (self.messages_at_start, self.unknown_at_start) = (progress.messages, progress.unknown);
+        let Some(shelved) = self.drive(self.queue.clone().count_shelved()).await else { return false };
+        (self.messages_at_start, self.unknown_at_start) = (progress.messages + shelved, progress.unknown);
         self.strange += progress.strange;
         true
     }
@@ -280,13 +289,14 @@ impl Subject {
     pub(super) async fn look(&mut self, id: MessageId) -> Result<Option<Seen>, Silence> {
         let queue = self.queue.clone();
         let view = async move {
-            if let Err(LoadError::Unreadable(_)) = queue.detail(id).await {
+            if matches!(queue.detail(id).await, Err(LoadError::Unreadable(_))) || queue.on_shelf(id).await.is_err() {
                 return Err(Silence);
             }
             Ok(queue.message(id, None).await)
         };
         let Some(view) = self.drive(view).await.unwrap_or(Ok(None))? else { return Ok(None) };
-        let live = self.queue.shared.table.lock().find(id).is_some();
+        let queue = self.queue.clone();
+        let live = self.drive(async move { queue.lives(id).await }).await.unwrap_or_default();
         let recipients = view.recipients.into_iter().map(|r| SeenRecipient {
             status: r.status,
             made: r.attempts_made,

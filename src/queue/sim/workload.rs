@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::queue::{Again, Options, PaceOptions, Retry};
 use crate::route::{Course, FixedRoute, Routes, TextRoute};
-use crate::storage;
+use crate::storage::{self, shelf};
 
 /// How many keys there are: so few that they are used again and again.
 const KEYS: u8 = 12;
@@ -45,7 +45,11 @@ pub(super) fn options(random: &mut fastrand::Rng) -> Options {
     let doubted = Again { unanswered: true, ..none.clone() };
     let again = if random.u8(..3) == 0 { [none.clone(), none.clone(), none] } else { [slow, doubted, failing] };
     let retry = |m: &[u64], hours: u64| Retry { schedule: minutes(m), expire: Duration::from_secs(3_600 * hours) };
+    // What has lain on the shelf goes to no other carrier any more.
+    let awaiting_in_memory_max = if again[0].after_failure { 200 } else { [0, 1, 3][random.usize(..3)] };
     Options {
+        awaiting_in_memory_max,
+        shelf: shelf::Options { bundle_bytes_max: 2_000, catalogues_merged: 2 },
         retry: [retry(&[1], 2), retry(&[1, 10, 60], 12), retry(&[10, 60], 6)],
         again,
         messages_max: 60,

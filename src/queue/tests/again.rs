@@ -228,3 +228,21 @@ async fn a_notice_whose_answer_a_crash_swallowed_leaves_once_more_and_once_only(
     }
     assert!(try_lease(&queue).is_none());
 }
+
+/// Who has another carrier to go to soon is not put on the shelf; who has lain there has none any more, for its words are gone.
+#[tokio::test]
+async fn the_shelf_is_for_texts_that_have_nowhere_else_to_go() {
+    let (mut bench, queue) = bench(codes()).await;
+    let id = sent(&queue, &bench).await;
+    bench.options.awaiting_in_memory_max = 0;
+    queue.reconfigure(bench.options.clone());
+    queue.shelve().await;
+    assert!(queue.shared.table.lock().find(id).is_some(), "in half a minute it goes to the next carrier");
+    bench.options.again = [(); 3].map(|()| Again { receipt_within: None, ..codes() });
+    queue.reconfigure(bench.options.clone());
+    queue.shelve().await;
+    assert!(queue.shared.table.lock().find(id).is_none());
+    queue.receipt(from("cmcc", "a1", ReceiptState::Undeliverable)).await.unwrap();
+    assert_eq!(status(&queue, id).await, "undelivered");
+    assert!(try_lease(&queue).is_none());
+}

@@ -330,17 +330,19 @@ impl Outbox {
             let state = self.state.lock();
             state.wanted.iter().filter(|(_, wanted)| wanted.end.is_none()).map(|(id, _)| *id).collect()
         };
-        let ended: HashSet<MessageId> = open.into_iter().filter(|id| !queue.lives(*id)).collect();
+        let ended = without_the_living(open, &queue).await;
         if ended.is_empty() {
             return;
         }
         let ids = ended.clone();
         let past = tokio::task::spawn_blocking(move || Past::read(&file, keep, &ids)).await.unwrap_or_default();
+        // Some may have been submitted just now.
+        let ended = without_the_living(ended, &queue).await;
         let mut state = self.state.lock();
         for id in ended {
-            // It may have been told meanwhile, or been submitted just now.
+            // It may have been told meanwhile.
             let told = state.wanted.get(&id).is_none_or(|wanted| wanted.end.is_some());
-            if told || queue.lives(id) {
+            if told || queue.is_in_memory(id) {
                 continue;
             }
             let end = past.ends.get(&id).map(|PastEnd { kind, at, reason }| end_of(id, *kind, *at, reason.as_deref()));
@@ -358,6 +360,16 @@ impl Outbox {
         }
         self.work.notify_one();
     }
+}
+
+async fn without_the_living(ids: impl IntoIterator<Item = MessageId>, queue: &Queue) -> HashSet<MessageId> {
+    let mut ended = HashSet::new();
+    for id in ids {
+        if !queue.lives(id).await {
+            ended.insert(id);
+        }
+    }
+    ended
 }
 
 /// How a text ended, as receipts say it; `None` if the event is no end.
