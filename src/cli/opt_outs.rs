@@ -117,14 +117,9 @@ impl Args {
 impl List {
     fn run(self) -> Result<(), Failure> {
         let (entries, total) = ask(&self.which, &Request::OptOuts { number: self.number, most: self.most })?;
-        if self.json {
-            return Ok(output::print_json(&entries)?);
-        }
-        if entries.is_empty() {
-            return Ok(output::print("nobody has opted out")?);
-        }
         let more = hidden(total.saturating_sub(entries.len() as u64), "opt-out", "--most");
-        Ok(output::print(&format!("{}{more}", for_people(&entries)))?)
+        let people = |entries: &[_]| format!("{}{more}", for_people(entries));
+        Ok(output::print_all(&entries, self.json, "nobody has opted out", people)?)
     }
 }
 
@@ -153,13 +148,8 @@ fn ask(which: &Which, request: &Request) -> Result<(Vec<OptOut>, u64), Failure> 
 }
 
 fn show(changed: Vec<OptOut>, json: bool, none: &str) -> Result<(), Failure> {
-    if json {
-        return Ok(output::print_json(&changed)?);
-    }
-    if changed.is_empty() {
-        return Ok(output::print(none)?);
-    }
-    Ok(output::print(&format!("{}\n{}", plural(changed.len() as u64, "opt-out"), for_people(&changed)))?)
+    let people = |changed: &[_]| format!("{}\n{}", plural(changed.len() as u64, "opt-out"), for_people(changed));
+    Ok(output::print_all(&changed, json, none, people)?)
 }
 
 /// An entry in a sentence, for `explain`.

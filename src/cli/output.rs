@@ -64,6 +64,20 @@ pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
+/// Prints what was found: as a JSON array, or for people; then `none` says that there is nothing.
+pub(super) fn print_all<T: Serialize>(
+    found: &[T],
+    json: bool,
+    none: &str,
+    for_people: impl FnOnce(&[T]) -> String,
+) -> io::Result<()> {
+    match found {
+        _ if json => print_json(&found),
+        [] => print(none),
+        found => print(&for_people(found)),
+    }
+}
+
 /// Says on standard error what went wrong.
 pub(super) fn complain(what: &str) {
     anstream::eprintln!("{}postrider:{} {what}", BAD.bold().render(), anstyle::Reset);

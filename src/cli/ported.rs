@@ -80,14 +80,9 @@ fn ask(which: &Which, request: &Request) -> Result<(Vec<PortedNumber>, u64), Fai
 }
 
 fn show(numbers: &[PortedNumber], total: u64, json: bool, none: &str) -> Result<(), Failure> {
-    if json {
-        return Ok(output::print_json(&numbers)?);
-    }
-    if numbers.is_empty() {
-        return Ok(output::print(none)?);
-    }
     let more = hidden(total.saturating_sub(numbers.len() as u64), "number", "--most");
-    Ok(output::print(&format!("{}\n{}{more}", plural(total, "number"), for_people(numbers)))?)
+    let people = |numbers: &[_]| format!("{}\n{}{more}", plural(total, "number"), for_people(numbers));
+    Ok(output::print_all(numbers, json, none, people)?)
 }
 
 fn for_people(numbers: &[PortedNumber]) -> String {

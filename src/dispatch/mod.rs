@@ -372,8 +372,7 @@ impl Inbound for Inbox {
                 && self.porting.says_so(&receipt.text)
                 && let Some(number) = self.queue.addressed(&receipt)
             {
-                let routes = self.queue.routes().clone();
-                self.porting.learn(&routes, &number, &receipt.carrier).await;
+                self.porting.learn(&self.queue, &number, &receipt.carrier).await;
             }
             self.queue.receipt(receipt).await.map_err(|e| match e {
                 AppendError::Full | AppendError::Busy => InboundError::Busy,

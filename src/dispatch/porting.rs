@@ -16,7 +16,8 @@ use arc_swap::ArcSwap;
 use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
 use crate::model::{Address, Consignment, Number, Outcome, RecipientOutcome};
-use crate::route::{Doubt, Ported, PortedTerms, Routes};
+use crate::queue::Queue;
+use crate::route::{Doubt, Ported, PortedTerms};
 
 /// What is listened for, and how long it is believed; may be changed while it runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,7 +63,7 @@ impl Porting {
     /// A carrier has answered a text.
     pub(super) async fn answered(
         &self,
-        routes: &Routes,
+        queue: &Queue,
         consignment: &Consignment,
         carrier: &Arc<str>,
         outcome: &RecipientOutcome,
@@ -71,13 +72,13 @@ impl Porting {
         let said = failure.reply.as_ref().is_some_and(|reply| self.says_so(&reply.text));
         let recipient = consignment.envelope.recipients.get(outcome.recipient as usize);
         if let Some(Address::Number(number)) = recipient.filter(|_| said).map(|recipient| &recipient.address) {
-            self.learn(routes, number, carrier).await;
+            self.learn(queue, number, carrier).await;
         }
     }
 
     /// A carrier has said that a number is of another network.
-    pub(super) async fn learn(&self, routes: &Routes, number: &Number, carrier: &Arc<str>) {
-        let terms = self.options.load().terms;
+    pub(super) async fn learn(&self, queue: &Queue, number: &Number, carrier: &Arc<str>) {
+        let (terms, routes) = (self.options.load().terms, queue.routes().clone());
         let done = match routes.text.doubted(number, carrier) {
             None => return,
             Some(Doubt::Not(networks)) => {

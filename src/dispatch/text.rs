@@ -135,8 +135,7 @@ async fn carry(task: Task, mut lease: Lease, course: Arc<Course>, ready: Arc<Car
     let Ok(consignment) = lease.load().await else { return };
     task.parts.replies.note_sent(consignment, &carrier);
     let outcome = carrier.carry(&begun, consignment, Some(permit)).await;
-    let routes = task.parts.queue.routes().clone();
-    task.parts.porting.answered(&routes, consignment, carrier.name(), &outcome).await;
+    task.parts.porting.answered(&task.parts.queue, consignment, carrier.name(), &outcome).await;
     lease.settle(vec![outcome], Vec::new()).await;
 }
 
@@ -199,8 +198,7 @@ fn carrier_named(task: &Task, name: &str) -> Option<Arc<Carrier>> {
 fn fresh(carrier: &Carrier, text: &SmsText) -> TextProgress {
     static REFERENCE: AtomicU8 = AtomicU8::new(0);
     let reference = REFERENCE.fetch_add(1, Ordering::Relaxed);
-    let progress = TextProgress::new(carrier.name().clone(), reference, carrier.parts_of(text));
-    TextProgress { cut_by_carrier: carrier.cuts_into(text), ..progress }
+    carrier.planned(text, reference)
 }
 
 fn waiting(lease: &Lease, cause: String) -> Vec<RecipientOutcome> {

@@ -174,9 +174,10 @@ impl<B: Backend> Counter<'_, B> {
         let counted = self.caps.count(&self.rules.caps, &wanted, self.now).map_err(Refused::Capped)?;
         let (client, budget) = (self.client, self.rules.budget);
         let price = self.backend.price(&text.to, text.class, &client.name);
-        let languages = self.backend.languages(&text.to, text.class, &client.name);
-        let parts = plan_for(&text.words, &languages).count as u64;
-        let cost = price.map_or_else(Money::default, |price| price.part.times(parts));
+        let cost = price.map_or_else(Money::default, |price| {
+            let languages = self.backend.languages(&text.to, text.class, &client.name);
+            price.part.times(plan_for(&text.words, &languages).count as u64)
+        });
         let spent = self.backend.ledger().spend(budget, &client.name, client.daily_spend, cost, self.now);
         Ok((counted, spent.map_err(Refused::Overspent)?))
     }

@@ -179,7 +179,7 @@ impl Load {
                     continue;
                 }
                 self.doubled.extend(self.doubtful.remove(&id));
-                if self.gathered.moved.contains_key(&id) {
+                if summary.of.channel == Channel::Sms && self.gathered.moved.contains_key(&id) {
                     self.woken.push(id);
                 }
                 if states().all(|s| matches!(s, State::Ended { .. })) {

@@ -134,12 +134,15 @@ impl Ported {
         terms: Terms,
         now: Timestamp,
     ) -> Result<(), JournalError> {
-        let (shared, mut all) = (self.shared.clone(), self.not(number).unwrap_or_default());
-        all.extend(not.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
-        let entry = PortedNumber { number: number.as_str().into(), not: all, carrier: carrier.clone(), at: now };
+        let (shared, own, number) = (self.shared.clone(), self.clone(), number.clone());
+        let (not, carrier) = (not.to_vec(), carrier.clone());
         // A task of its own: what the disk has, memory must get, whether or not anybody still waits.
         let learning = tokio::spawn(async move {
             let _changing = shared.changing.lock().await;
+            // Not before: somebody else may be learning of the same number.
+            let mut all = own.not(&number).unwrap_or_default();
+            all.extend(not.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
+            let entry = PortedNumber { number: number.as_str().into(), not: all, carrier, at: now };
             shared.journal.append(&written(entry.clone())).await?;
             let mut known = shared.known.write();
             known.put(entry);

@@ -16,15 +16,22 @@ pub enum Septets {
 
 /// The septets of a character; `None` if the alphabet does not hold it.
 pub fn encode(c: char) -> Option<Septets> {
+    one_of(&DEFAULT, c).or_else(|| escaped_of(&EXTENSION, c))
+}
+
+/// The septet of a character in a table whose positions are the septets.
+pub(super) fn one_of(table: &[char; 128], c: char) -> Option<Septets> {
+    if c == '\u{1B}' {
+        return None;
+    }
     // Letters and digits stand where ASCII has them, and are nearly all of any text.
-    if c.is_ascii_alphanumeric() || c == ' ' {
-        return Some(Septets::One(c as u8));
-    }
-    let at = |position: usize| u8::try_from(position).ok();
-    if let Some(position) = DEFAULT.iter().position(|&d| d == c && c != '\u{1B}') {
-        return at(position).map(Septets::One);
-    }
-    EXTENSION.iter().find(|&&(_, e)| e == c).map(|&(septet, _)| Septets::Escaped(septet))
+    let in_place = u8::try_from(c).ok().filter(|&octet| table.get(usize::from(octet)) == Some(&c));
+    in_place.or_else(|| u8::try_from(table.iter().position(|&known| known == c)?).ok()).map(Septets::One)
+}
+
+/// The septet of a character in a table of those that follow an [`ESCAPE`].
+pub(super) fn escaped_of(table: &[(u8, char)], c: char) -> Option<Septets> {
+    table.iter().find(|&&(_, known)| known == c).map(|&(septet, _)| Septets::Escaped(septet))
 }
 
 /// The unpacked septets of a text; what the alphabet does not hold is left out.
@@ -42,6 +49,16 @@ pub fn octets(text: &str) -> Vec<u8> {
 /// Reads unpacked septets. An unknown extension is shown as the default table's character, as TS 23.038 section 6.2.1.1
 /// asks; octets above 127 and an escape at the very end become U+FFFD.
 pub fn decode(octets: &[u8]) -> String {
+    decode_by(octets, &DEFAULT, &EXTENSION)
+}
+
+/// The same by other tables.
+pub(super) fn decode_by(octets: &[u8], table: &[char; 128], extension: &[(u8, char)]) -> String {
+    let plain = |octet: u8| {
+        let known = table.get(usize::from(octet)).copied().filter(|&c| c != '\u{1B}');
+        known.unwrap_or(char::REPLACEMENT_CHARACTER)
+    };
+    let escaped = |octet: u8| extension.iter().find(|&&(septet, _)| septet == octet).map(|&(_, c)| c);
     let mut text = String::with_capacity(octets.len());
     let mut octets = octets.iter().copied();
     while let Some(octet) = octets.next() {
@@ -57,19 +74,9 @@ pub fn decode(octets: &[u8]) -> String {
     text
 }
 
-/// A character of the extension.
-pub(super) fn escaped(octet: u8) -> Option<char> {
-    EXTENSION.iter().find(|&&(septet, _)| septet == octet).map(|&(_, c)| c)
-}
-
-/// A character of the default alphabet.
-pub(super) fn plain(octet: u8) -> char {
-    DEFAULT.get(usize::from(octet)).copied().filter(|&c| c != '\u{1B}').unwrap_or(char::REPLACEMENT_CHARACTER)
-}
-
 /// Position is the septet; position 0x1B is the escape itself.
 #[rustfmt::skip]
-const DEFAULT: [char; 128] = [
+pub(super) const DEFAULT: [char; 128] = [
     '@', '£', '$', '¥', 'è', 'é', 'ù', 'ì', 'ò', 'Ç', '\n', 'Ø', 'ø', '\r', 'Å', 'å',
     'Δ', '_', 'Φ', 'Γ', 'Λ', 'Ω', 'Π', 'Ψ', 'Σ', 'Θ', 'Ξ', '\u{1B}', 'Æ', 'æ', 'ß', 'É',
     ' ', '!', '"', '#', '¤', '%', '&', '\'', '(', ')', '*', '+', ',', '-', '.', '/',
@@ -80,7 +87,7 @@ const DEFAULT: [char; 128] = [
     'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', 'ä', 'ö', 'ñ', 'ü', 'à',
 ];
 
-const EXTENSION: [(u8, char); 10] = [
+pub(super) const EXTENSION: [(u8, char); 10] = [
     (0x0A, '\u{0C}'),
     (0x14, '^'),
     (0x28, '{'),

@@ -1,9 +1,9 @@
 //! The national language tables of the GSM 7-bit alphabet (3GPP TS 23.038 annex A), one septet an octet.
 //!
-//! A *single shift* table takes the place of the extension: its characters follow an [`ESCAPE`]. A *locking shift* table takes the place of
+//! A *single shift* table takes the place of the extension: its characters follow an [`ESCAPE`](gsm7::ESCAPE). A *locking shift* table takes the place of
 //! the default alphabet. A user data header says which are in force (TS 23.040 sections 9.2.3.24.15 and 16).
 
-use super::gsm7::{self, ESCAPE, Septets};
+use super::gsm7::{self, Septets};
 
 /// A language that has tables.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -118,50 +118,26 @@ impl Shift {
         3 * (self.locking.is_some() as usize + self.single.is_some() as usize)
     }
 
+    /// What takes the place of the default alphabet, or it itself; and of the extension.
+    fn tables(self) -> (&'static [char; 128], &'static [(u8, char)]) {
+        let extension = match self.single {
+            Some(language) => language.single(),
+            None => &gsm7::EXTENSION,
+        };
+        (self.locking.and_then(Language::locking).unwrap_or(&gsm7::DEFAULT), extension)
+    }
+
     /// The septets of a character; `None` if the tables do not hold it.
     pub fn encode(self, c: char) -> Option<Septets> {
-        let one = match self.locking.and_then(Language::locking) {
-            Some(table) => position(table, c).map(Septets::One),
-            None => gsm7::encode(c).filter(|septets| matches!(septets, Septets::One(_))),
-        };
-        one.or_else(|| match self.single {
-            Some(language) => {
-                language.single().iter().find(|(_, known)| *known == c).map(|(septet, _)| Septets::Escaped(*septet))
-            }
-            None => gsm7::encode(c).filter(|septets| matches!(septets, Septets::Escaped(_))),
-        })
+        let (table, extension) = self.tables();
+        gsm7::one_of(table, c).or_else(|| gsm7::escaped_of(extension, c))
     }
 
     /// Reads unpacked septets, as [`gsm7::decode`] does.
     pub fn decode(self, octets: &[u8]) -> String {
-        let plain = |octet: u8| match self.locking.and_then(Language::locking) {
-            Some(table) => {
-                let known = table.get(usize::from(octet)).copied().filter(|&c| c != '\u{1B}');
-                known.unwrap_or(char::REPLACEMENT_CHARACTER)
-            }
-            None => gsm7::plain(octet),
-        };
-        let escaped = |octet: u8| match self.single {
-            Some(language) => language.single().iter().find(|(known, _)| *known == octet).map(|(_, c)| *c),
-            None => gsm7::escaped(octet),
-        };
-        let mut text = String::with_capacity(octets.len());
-        let mut octets = octets.iter().copied();
-        while let Some(octet) = octets.next() {
-            text.push(match octet {
-                ESCAPE => octets
-                    .next()
-                    .map_or(char::REPLACEMENT_CHARACTER, |next| escaped(next).unwrap_or_else(|| plain(next))),
-                octet => plain(octet),
-            });
-        }
-        text
+        let (table, extension) = self.tables();
+        gsm7::decode_by(octets, table, extension)
     }
-}
-
-fn position(table: &[char; 128], c: char) -> Option<u8> {
-    let at = table.iter().position(|&known| known == c && c != '\u{1B}')?;
-    u8::try_from(at).ok()
 }
 
 /// Annex A.2.1.
@@ -246,6 +222,7 @@ const PORTUGUESE_LOCKING: [char; 128] = [
 
 #[cfg(test)]
 mod tests {
+    use super::super::gsm7::ESCAPE;
     use super::*;
 
     fn shifts() -> impl Iterator<Item = Shift> {

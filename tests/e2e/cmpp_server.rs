@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::peer::{CmppSp, OwnCarrier, output_of, python};
-use crate::support::relay::{Relay, Settings};
+use crate::support::relay::{Relay, Settings, smpp_carrier};
 use crate::support::{PATIENCE, SOON, eventually, long_text, script};
 
 /// A relay that serves CMPP, and sends texts to that carrier.
@@ -23,20 +23,12 @@ numbers = ["10690001", "1064899103013"] # the second is what cmppy shows unless 
 cmpp_sp_id = "900001"
 cmpp_secret = "888888"
 {client}
-
-[[carrier]]
-name = "one"
-protocol = "smpp"
-address = "127.0.0.1:{carrier}"
-system_id = "900001"
-password = "888888"
-from = "10690001"
-rate = "1000/s"
-
+{}
 [[sms_route]]
 prefixes = ["+"]
 carriers = ["one"]
-{more}"#
+{more}"#,
+        smpp_carrier("one", carrier, "from = \"10690001\"")
     );
     Relay::start(&Settings { extra, ..Settings::default() })
 }

@@ -3,27 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::support::peer::OwnCarrier;
-use crate::support::relay::{Relay, Settings};
+use crate::support::relay::{Relay, Settings, smpp_carrier};
 use crate::support::{SOON, SilentPort, eventually};
-
-fn carrier(name: &str, port: u16, more: &str) -> String {
-    format!(
-        r#"
-[[carrier]]
-name = "{name}"
-protocol = "smpp"
-address = "127.0.0.1:{port}"
-system_id = "900001"
-password = "888888"
-rate = "1000/s"
-{more}
-"#
-    )
-}
 
 /// A relay whose texts go by these carriers and then by that one.
 fn relay(carriers: &[(&str, u16)], then: &str) -> Relay {
-    let sections: String = carriers.iter().map(|(name, port)| carrier(name, *port, "")).collect();
+    let sections: String = carriers.iter().map(|(name, port)| smpp_carrier(name, *port, "")).collect();
     let names: Vec<&str> = carriers.iter().map(|(name, _)| *name).filter(|name| *name != then).collect();
     let then: Vec<&str> = Some(then).into_iter().filter(|name| !name.is_empty()).collect();
     let extra = format!(
@@ -122,7 +107,7 @@ hours = "00:00-24:00 +00:00"
 [queue.transactional]
 retry = ["1s"]
 "#,
-        self::carrier("one", carrier.0.port, "response_timeout = \"1s\"")
+        smpp_carrier("one", carrier.0.port, "response_timeout = \"1s\"")
     );
     let relay = Relay::start(&Settings { extra, ..Settings::default() });
     let notice = post(&relay, "+8613800138000", "transactional");
@@ -151,7 +136,7 @@ daily_spend = "0.10"
 carrier = "one"
 part = "0.045"
 "#,
-        self::carrier("one", carrier.0.port, "")
+        smpp_carrier("one", carrier.0.port, "")
     );
     let mut relay = Relay::start(&Settings { extra, ..Settings::default() });
     let body = |to: &str| json!({"to": to, "text": "hello"}).to_string();

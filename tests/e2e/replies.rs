@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::peer::{Carrier, OwnCarrier};
-use crate::support::relay::{Relay, Settings};
+use crate::support::relay::{Relay, Settings, smpp_carrier};
 use crate::support::{PATIENCE, SOON, eventually};
 
 const LIN: &str = "+8613800138000";
@@ -11,20 +11,12 @@ const WANG: &str = "+8613800138001";
 
 fn relay_to(port: u16, more: &str) -> Relay {
     let extra = format!(
-        r#"
-[[carrier]]
-name = "one"
-protocol = "smpp"
-address = "127.0.0.1:{port}"
-system_id = "900001"
-password = "888888"
-from = "10690001"
-rate = "1000/s"
-
+        r#"{}
 [[sms_route]]
 prefixes = ["+"]
 carriers = ["one"]
-{more}"#
+{more}"#,
+        smpp_carrier("one", port, "from = \"10690001\"")
     );
     Relay::start(&Settings { extra, ..Settings::default() })
 }

@@ -4,23 +4,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::peer::OwnCarrier;
-use crate::support::relay::{Relay, Settings, USER};
+use crate::support::relay::{Relay, Settings, USER, smpp_carrier};
 use crate::support::{SOON, SilentPort, eventually};
-
-/// A carrier's section, and a bind that is made again soon.
-fn carrier(name: &str, port: u16) -> String {
-    format!(
-        r#"
-[[carrier]]
-name = "{name}"
-protocol = "smpp"
-address = "127.0.0.1:{port}"
-system_id = "900001"
-password = "888888"
-rate = "1000/s"
-"#
-    )
-}
 
 fn relay(extra: String) -> Relay {
     Relay::start(&Settings { extra, ..Settings::default() })
@@ -41,7 +26,7 @@ fn carried_by(relay: &Relay, id: &str) -> String {
 #[test]
 fn the_network_of_the_number_the_class_and_the_client_choose_the_carrier() {
     let carriers = ["mobile", "unicom", "codes", "rest"].map(|name| (name, OwnCarrier::start_on(0, &[])));
-    let sections: String = carriers.iter().map(|(name, c)| carrier(name, c.0.port)).collect();
+    let sections: String = carriers.iter().map(|(name, c)| smpp_carrier(name, c.0.port, "")).collect();
     let relay = relay(format!(
         r#"{sections}
 [[network]]
@@ -81,7 +66,7 @@ carriers = ["rest"]
 #[test]
 fn a_route_is_for_the_clients_that_it_names() {
     let (own, rest) = (OwnCarrier::start_on(0, &[]), OwnCarrier::start_on(0, &[]));
-    let sections = carrier("own", own.0.port) + &carrier("rest", rest.0.port);
+    let sections = smpp_carrier("own", own.0.port, "") + &smpp_carrier("rest", rest.0.port, "");
     for (clients, expected) in [(USER, "own"), ("other", "rest")] {
         let relay = relay(format!(
             r#"{sections}
@@ -110,7 +95,7 @@ carriers = ["own"]
 fn weights_are_shares() {
     const TEXTS: usize = 80;
     let (most, canary) = (OwnCarrier::start_on(0, &[]), OwnCarrier::start_on(0, &[]));
-    let sections = carrier("most", most.0.port) + &carrier("canary", canary.0.port);
+    let sections = smpp_carrier("most", most.0.port, "") + &smpp_carrier("canary", canary.0.port, "");
     let route = "[[sms_route]]\nprefixes = [\"+\"]\ncarriers = [\"most\", \"canary\"]\nweights = [90, 10]\n";
     let relay = relay(format!("{sections}{route}"));
     for name in ["most", "canary"] {
@@ -131,7 +116,7 @@ fn a_carrier_that_is_down_or_throttles_is_passed_over() {
     let throttling = OwnCarrier::start_on(0, &["--throttle-first", "1000000"]);
     let down = SilentPort::take();
     for port in [down.port, throttling.0.port] {
-        let sections = carrier("first", port) + &carrier("second", second.0.port);
+        let sections = smpp_carrier("first", port, "") + &smpp_carrier("second", second.0.port, "");
         let relay = relay(format!("{sections}[[sms_route]]\nprefixes = [\"+\"]\ncarriers = [\"first\", \"second\"]\n"));
         let ids: Vec<_> = (0..10).map(|n| post(&relay, &format!("+8613800138{n:03}"), "otp")).collect();
         for id in ids {
@@ -154,7 +139,7 @@ fn marketing_waits_for_its_hours_and_nothing_else_does() {
         |prefix: &str, hours: &str| format!("[[sending_hours]]\nprefixes = [\"{prefix}\"]\nhours = \"{hours}\"\n");
     let route = "[[sms_route]]\nprefixes = [\"+\"]\ncarriers = [\"only\"]\n";
     let later = hours_from_later();
-    let relay = relay(format!("{}{route}{}", carrier("only", only.0.port), hours("+86138", &later)));
+    let relay = relay(format!("{}{route}{}", smpp_carrier("only", only.0.port, ""), hours("+86138", &later)));
     let held = post(&relay, "+8613800138000", "marketing");
     for (to, class) in [("+8613800138000", "otp"), ("+8613800138000", "transactional"), ("+8613900138000", "marketing")]
     {

@@ -1,28 +1,14 @@
 //! Texts that wait for their receipts on disk, because memory is to keep none.
 
 use crate::support::peer::OwnCarrier;
-use crate::support::relay::{Relay, Settings};
+use crate::support::relay::{Relay, Settings, smpp_carrier};
 use crate::support::{PATIENCE, SOON, eventually};
 
 #[test]
 fn texts_on_the_shelf_are_shown_and_get_their_receipts_also_after_kill_9() {
     let carrier = OwnCarrier::start_on(0, &["--receipt-delay", "15s"]);
-    let extra = format!(
-        r#"
-[[carrier]]
-name = "one"
-protocol = "smpp"
-address = "127.0.0.1:{}"
-system_id = "900001"
-password = "888888"
-rate = "1000/s"
-
-[[sms_route]]
-prefixes = ["+"]
-carriers = ["one"]
-"#,
-        carrier.0.port
-    );
+    let route = "[[sms_route]]\nprefixes = [\"+\"]\ncarriers = [\"one\"]\n";
+    let extra = smpp_carrier("one", carrier.0.port, route);
     let mut relay = Relay::prepare(&Settings { extra, ..Settings::default() });
     let written = std::fs::read_to_string(relay.config()).unwrap();
     std::fs::write(relay.config(), written.replace("[queue]\n", "[queue]\nreceipts_in_memory = 0\n")).unwrap();

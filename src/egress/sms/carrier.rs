@@ -24,6 +24,7 @@ use crate::clock::SharedClock;
 use crate::event::metrics::Metrics;
 use crate::model::{
     AttemptBegun, Class, Consignment, EnhancedStatus, Failure, Outcome, Peer, RecipientOutcome, Scope, SmsText, Stage,
+    TextProgress,
 };
 
 /// Carriers by name; swapped when configuration is reloaded.
@@ -226,17 +227,13 @@ impl Carrier {
         self.shared.slots.free(false).await;
     }
 
-    /// How many parts a text takes in what this carrier speaks.
-    pub fn parts_of(&self, text: &SmsText) -> usize {
-        self.shared.options.cut(text, 0).parts.len()
-    }
-
-    /// Into how many parts it cuts what it is given whole; 0 if it is given parts.
-    pub fn cuts_into(&self, text: &SmsText) -> u32 {
-        match self.shared.options.cut(text, 0).on_air {
-            0 | 1 => 0,
-            parts => u32::try_from(parts).unwrap_or(u32::MAX),
-        }
+    /// A text as it would go by this carrier, of which no part has left: its parts in what is spoken, and into how many the carrier
+    /// cuts what it is given whole.
+    pub fn planned(&self, text: &SmsText, reference: u8) -> TextProgress {
+        let cut = self.shared.options.cut(text, reference);
+        let cut_by_carrier = if cut.on_air > 1 { u32::try_from(cut.on_air).unwrap_or(u32::MAX) } else { 0 };
+        let progress = TextProgress::new(self.name().clone(), reference, cut.parts.len());
+        TextProgress { cut_by_carrier, ..progress }
     }
 
     /// Submits the parts of a text that are `Waiting` and says what became of each.

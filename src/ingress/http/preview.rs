@@ -43,16 +43,13 @@ pub(super) async fn show<B: Backend>(
     let (backend, client) = (&app.shared.backend, &intake.client.name);
     let languages = text.to.as_ref().map(|to| backend.languages(to, text.class, client)).unwrap_or_default();
     let price = text.to.as_ref().and_then(|to| backend.price(to, text.class, client));
-    Ok(Json(PreviewReply {
-        price: price.map(|p| priced(&p, &text.words, &languages)),
-        ..preview(&text.words, text.transliterated, &languages)
-    }))
+    let preview = preview(&text.words, text.transliterated, &languages);
+    Ok(Json(PreviewReply { price: price.map(|p| priced(&p, preview.parts)), ..preview }))
 }
 
-fn priced(price: &PartPrice, words: &SmsText, languages: &[Language]) -> PreviewPrice {
-    let parts = plan_for(words, languages).count as u64;
+fn priced(price: &PartPrice, parts: usize) -> PreviewPrice {
     PreviewPrice {
-        amount: price.part.times(parts).to_string(),
+        amount: price.part.times(parts as u64).to_string(),
         currency: price.currency.to_string(),
         carrier: price.carrier.to_string(),
     }

@@ -326,6 +326,22 @@ impl Drop for Relay {
     }
 }
 
+/// A section for a carrier that speaks SMPP at `port` and knows us as `postrider sink` does, with these keys as well.
+pub fn smpp_carrier(name: &str, port: u16, more: &str) -> String {
+    format!(
+        r#"
+[[carrier]]
+name = "{name}"
+protocol = "smpp"
+address = "127.0.0.1:{port}"
+system_id = "900001"
+password = "888888"
+rate = "1000/s"
+{more}
+"#
+    )
+}
+
 /// The port of `127.0.0.1:port`.
 pub fn port(address: &str) -> &str {
     address.rsplit_once(':').unwrap().1

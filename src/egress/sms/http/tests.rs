@@ -277,7 +277,7 @@ async fn a_long_text_goes_whole_and_takes_the_turns_of_all_its_parts() {
     let bench = Bench::new(|options, _| options.rate = Some(20.0)).await;
     let mut endpoint = bench.endpoint().await;
     let long = "x".repeat(153 * 4);
-    assert_eq!(bench.carrier.parts_of(&SmsText::new(&long).unwrap()), 1);
+    assert_eq!(bench.carrier.planned(&SmsText::new(&long).unwrap(), 0).parts.len(), 1);
     let started = tokio::time::Instant::now();
     let carried = bench.carry(&long);
     let (_, said) = endpoint.hear().await;

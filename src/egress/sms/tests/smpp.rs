@@ -80,7 +80,7 @@ async fn a_long_text_may_travel_whole_and_takes_the_turns_of_its_parts() {
     };
     let (bench, mut centre) = Bench::bound(change).await;
     let text = SmsText::new(&"好".repeat(180)).unwrap();
-    assert_eq!((sms::plan(&text).count, bench.carrier.parts_of(&text)), (3, 1));
+    assert_eq!((sms::plan(&text).count, bench.carrier.planned(&text, 0).parts.len()), (3, 1));
     let mut long = three_parts();
     long.progress.as_mut().unwrap().parts = vec![PartState::Waiting];
     let clock = SystemClock::new();

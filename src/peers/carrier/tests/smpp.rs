@@ -63,7 +63,7 @@ async fn long_texts_arrive_however_they_travel() {
     for (long_texts, parts, answers) in [(LongTexts::Udh, 3, 3), (LongTexts::Sar, 3, 3), (LongTexts::Payload, 1, 1)] {
         let set = |o: &mut CarrierOptions| o.protocol = Protocol::Smpp(Smpp { long_texts, ..Smpp::default() });
         let mut bench = Bench::new(Options::default(), 0, set).await;
-        let planned = bench.carrier.parts_of(&SmsText::new(&text).unwrap());
+        let planned = bench.carrier.planned(&SmsText::new(&text).unwrap(), 0).parts.len();
         assert_eq!(planned, answers);
         bench.carrier.permit().await;
         let progress = TextProgress::new("carrier".into(), 7, planned);
