@@ -114,7 +114,7 @@ impl Answered {
         let Ok(digits) = number.digits().parse() else { return false };
         let mut last = self.last.lock();
         if let Some(at) = last.get(&(rule.name.clone(), digits)) {
-            return now.since(*at) >= rule.answer_every && now >= *at;
+            return now.since(*at) >= rule.answer_every;
         }
         if last.len() >= REMEMBERED_MAX {
             last.retain(|_, at| now.since(*at) < ReplyRule::EVERY_MAX);

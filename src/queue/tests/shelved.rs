@@ -29,6 +29,26 @@ async fn sent(queue: &Queue, bench: &Bench, id: usize) -> MessageId {
     message
 }
 
+/// A carrier quotes ids in decimal that it gave in hexadecimal: one text's id may be another's in the other form.
+#[tokio::test]
+async fn a_receipt_that_comes_once_more_is_not_taken_for_another_texts() {
+    // In memory, and on the shelf.
+    for awaiting in [10, 0] {
+        let bench =
+            Bench { options: Options { awaiting_in_memory_max: awaiting, ..Bench::small().options }, ..Bench::small() };
+        let (queue, _) = bench.open().await;
+        // 141 is 321 in hexadecimal, and 142 is 322.
+        let (ended, waits) = (sent(&queue, &bench, 14).await, sent(&queue, &bench, 32).await);
+        receipts(&queue, 14, &[1, 2]).await;
+        queue.shelve().await;
+        receipts(&queue, 14, &[1, 2]).await;
+        assert_eq!((status(&queue, ended).await.as_str(), status(&queue, waits).await.as_str()), ("delivered", "sent"));
+        assert_eq!(in_table(&queue, waits), awaiting > 0);
+        receipts(&queue, 32, &[1, 2]).await;
+        assert_eq!(status(&queue, waits).await, "delivered");
+    }
+}
+
 fn in_table(queue: &Queue, id: MessageId) -> bool {
     queue.shared.table.lock().find(id).is_some()
 }

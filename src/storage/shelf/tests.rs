@@ -227,3 +227,20 @@ fn a_put_that_fails_is_not_found_and_the_next_goes_elsewhere() {
     assert!(shelf.take(&[first]).is_err() && shelf.take(&[third]).is_err() && shelf.is_poisoned());
     assert_eq!([1, 3].map(|n| found(&shelf, n).is_some()), [false, false], "whoever wanted them has them");
 }
+
+/// Whoever was to take it has it already.
+#[test]
+fn what_could_not_be_marked_lies_there_no_more_until_a_start_finds_it_again() {
+    let disk = FaultyDisk::new(6);
+    let shelf = open(&disk);
+    let places = shelf.put(&[item(1), item(2)]).unwrap();
+    disk.fail(Call::Write, 1, ErrorKind::StorageFull);
+    assert!(shelf.take(&places[..1]).is_err());
+    assert!(found(&shelf, 1).is_none() && found(&shelf, 2).is_some());
+    assert_eq!(shelf.walk(&mut Place::START.clone(), Timestamp(9), 9).unwrap().len(), 1);
+    drop(shelf);
+    disk.kill();
+    let shelf = open(&disk);
+    assert!(found(&shelf, 1).is_some());
+    assert_eq!(shelf.doubtful().len(), 1);
+}
