@@ -22,7 +22,6 @@ use crate::ingress::http::{HttpServer, Live};
 use crate::ingress::smpp::SmppServer;
 use crate::ingress::smtp::{Shared, SmtpServer};
 use crate::policy::credentials::Credentials;
-use crate::policy::texts::Caps;
 use crate::queue::Queue;
 use crate::storage::RealDisk;
 
@@ -61,8 +60,6 @@ impl Listening {
     pub(super) fn bind(core: &Arc<Core>, data_dir: &Path) -> Result<Self, StartError> {
         let config = core.config.lock().clone();
         let credentials = Credentials::new(core.live.clients.clone(), core.clock.clone());
-        // What has been sent counts whoever brought it.
-        let caps = Caps::new(config.texts.numbers_remembered);
         let mut bound = Bound::default();
         let shared = Shared::new(
             core.live.smtp.clone(),
@@ -86,17 +83,17 @@ impl Listening {
         core.parts.replies.answer_by(Arc::new(Answers {
             clients: core.live.clients.clone(),
             live: live.clone(),
-            caps: caps.clone(),
+            caps: core.caps.clone(),
             options: core.live.smpp.clone(),
             metrics: core.metrics.clone(),
             clock: core.clock.clone(),
         }));
-        (bound.smpp, bound.cmpp) = bind_links(core, &live, &caps, data_dir)?;
+        (bound.smpp, bound.cmpp) = bind_links(core, &live, data_dir)?;
         if let (Some(listener), Some(options)) = (&config.http, &core.live.http) {
             let shared = crate::ingress::http::Shared {
                 backend: live,
                 metrics: core.metrics.clone(),
-                caps: caps.clone(),
+                caps: core.caps.clone(),
                 clock: core.clock.clone(),
                 tls: core.live.tls.clone(),
             };
@@ -215,14 +212,13 @@ impl Listening {
 fn bind_links(
     core: &Arc<Core>,
     live: &Live,
-    caps: &Caps,
     data_dir: &Path,
 ) -> Result<(Vec<SmppServer>, Vec<CmppServer>), StartError> {
     let Some(outbox) = &core.outbox else { return Ok((Vec::new(), Vec::new())) };
     let parties = bound::Parties {
         clients: core.live.clients.clone(),
         live: live.clone(),
-        caps: caps.clone(),
+        caps: core.caps.clone(),
         outbox: outbox.clone(),
         events: core.events.clone(),
         tls: core.live.tls.clone(),

@@ -45,7 +45,7 @@ use crate::ingress::{bound, http, smtp};
 use crate::mail::dkim::SignerSet;
 use crate::policy::Clients;
 use crate::policy::opt_outs::OptOuts;
-use crate::policy::texts::Ledger;
+use crate::policy::texts::{Caps, Ledger};
 use crate::queue::steering::Rule;
 use crate::queue::{Place, Queue};
 use crate::route::Routes;
@@ -94,6 +94,8 @@ pub(crate) struct Core {
     kept: kept::Files,
     /// What texts have cost today.
     ledger: Ledger,
+    /// What numbers have been sent lately, whoever brought it.
+    caps: Caps,
     live: Live,
     runtime: tokio::runtime::Handle,
     /// The configuration in force; held while a new one is put in its place.
@@ -184,8 +186,8 @@ impl Relay {
         let outbox = open_outbox(&config, &live, &clock, &metrics).await?;
         let (queue, events) = open_queue(&config, hold, &live, &clock, &metrics, outbox.clone()).await?;
         let (opt_outs, replies) = open_replies(&config, &live, &queue, &events, &clock, &metrics).await?;
-        let ledger = Ledger::default();
-        let kept = kept::Files::recall(&config.server.data_dir, &queue, &ledger);
+        let (ledger, caps) = (Ledger::default(), Caps::new(config.texts.numbers_remembered));
+        let kept = kept::Files::recall(&config.server.data_dir, &queue, &ledger, &caps, clock.now());
         let resolver =
             Resolver::new(&options::dns(&config), clock.clone()).map_err(|e| StartError::failed("dns")(&e))?;
         let signer = Arc::new(reload::LiveSigner { signers: live.signers.clone(), clock: clock.clone() });
@@ -205,6 +207,7 @@ impl Relay {
             started: clock.mono(),
             kept,
             ledger,
+            caps,
             carriers,
             parts: parts.clone(),
             queue,

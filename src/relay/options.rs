@@ -27,6 +27,8 @@ const WARMUP: &str = "warmup.json";
 const PACE: &str = "pace.json";
 /// What texts have cost today.
 const LEDGER: &str = "spend.json";
+/// How many texts numbers, ranges and clients were sent within a day, below `data_dir`.
+const COUNTS: &str = "counts";
 /// Where what became of TLS sessions is kept, and the reports that wait.
 const TLS_REPORTS: &str = "tls-reports.jsonl";
 /// Who wants no more texts.
@@ -99,6 +101,10 @@ pub(super) fn pace_file(data_dir: &Path) -> PathBuf {
 
 pub(super) fn ledger_file(data_dir: &Path) -> PathBuf {
     data_dir.join(LEDGER)
+}
+
+pub(super) fn counts_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join(COUNTS)
 }
 
 pub(super) fn opt_outs_file(data_dir: &Path) -> PathBuf {

@@ -100,7 +100,7 @@ use crate::limits;
 
 pub use applied::{Mark, Pending};
 pub use committer::Durable;
-pub use disk::{Disk, RealDisk};
+pub use disk::{Disk, File, RealDisk};
 pub use error::{AppendError, OpenError, ReadError, SidecarError};
 pub use figures::Stats;
 #[cfg(test)]

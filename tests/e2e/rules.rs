@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::support::SOON;
 use crate::support::http::{self, Answer};
 use crate::support::keys;
 use crate::support::peer::OwnCarrier;
 use crate::support::relay::{Relay, Settings};
+use crate::support::{SOON, eventually};
 
 /// The API key of the client whose texts are signed.
 const KEY: &str = "rules";
@@ -151,4 +151,28 @@ fn a_client_has_so_many_texts_to_numbers_that_begin_so() {
     assert_eq!(send("+37220000003").status, 202);
     assert_eq!(relay.metric(r#"postrider_text_refusals_total{client="abroad",rule="velocity-cap"}"#), Some(1));
     assert_eq!(carrier.wait_for_texts(3, SOON).len(), 3);
+}
+
+#[test]
+fn what_numbers_were_sent_counts_after_a_stop_and_after_a_crash() {
+    let carrier = OwnCarrier::start_on(0, &[]);
+    let mut relay = relay(&carrier);
+    let send = |relay: &Relay, to: &str| {
+        let answer = send_as(relay, ABROAD, None, &json!({"to": to, "text": "code 1234", "class": "otp"}));
+        (answer.status, answer.json()["rule"].as_str().map(str::to_owned))
+    };
+    let kept = |relay: &Relay| {
+        let files = std::fs::read_dir(relay.dir().join("data/counts")).into_iter().flatten();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    assert_eq!(send(&relay, "+37120000001").0, 202);
+    assert!(relay.stop(SOON).success());
+    let before = kept(&relay);
+    relay.launch();
+    assert_eq!(send(&relay, "+37120000002").0, 202);
+    eventually("it is written down", SOON, || (kept(&relay) > before).then_some(()));
+    relay.kill_9();
+    relay.launch();
+    assert_eq!(send(&relay, "+37120000003"), (429, Some("velocity-cap".to_owned())));
+    assert_eq!(carrier.wait_for_texts(2, SOON).len(), 2);
 }

@@ -4,17 +4,20 @@
 //! back ([`Counted`] dropped) counts no more. Memory is bounded: what falls out of every window is forgotten, and above the
 //! bound nothing new is remembered, which is told to whoever asks.
 //!
-//! **Does not know** the time, and forgets everything at a restart.
+//! **Does not know** the time. What was counted in the seconds before a crash may not be known after it ([`CountFiles`]).
+
+mod kept;
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::kept::CountFiles;
+use self::kept::{Row, Salt, fresh_salt};
 use crate::clock::Timestamp;
 use crate::model::{Class, ClientName, Number, Rate};
+use crate::storage::shelf::key_of;
 
 /// So many in such spans, for texts of some classes to numbers that begin so.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,7 +33,7 @@ pub struct Cap {
 }
 
 /// What a cap counts together.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Per {
     /// Texts of a class to a number under a signature.
     Number,
@@ -88,8 +91,10 @@ pub struct Caps(Arc<Mutex<State>>);
 struct State {
     /// When texts that are counted together were sent, in seconds since the epoch, oldest first.
     sent: HashMap<u64, Vec<u32>>,
-    /// Names what is counted together; unpredictable, so that nobody can aim at another's.
-    hasher: RandomState,
+    salt: Salt,
+    /// What is to be written down, if anything is.
+    unwritten: Vec<Row>,
+    kept: bool,
     remembered_max: usize,
     /// When what has fallen out of every window was last swept away.
     swept: u32,
@@ -127,8 +132,8 @@ impl Cap {
 impl Caps {
     /// Nothing counted yet; remembers at most so many numbers, ranges and clients.
     pub fn new(remembered_max: usize) -> Self {
-        let (sent, hasher) = (HashMap::new(), RandomState::new());
-        Self(Arc::new(Mutex::new(State { sent, hasher, remembered_max, swept: 0 })))
+        let (sent, salt, unwritten) = (HashMap::new(), fresh_salt(), Vec::new());
+        Self(Arc::new(Mutex::new(State { sent, salt, unwritten, kept: false, remembered_max, swept: 0 })))
     }
 
     /// Counts a text, if no cap is against it.
@@ -151,7 +156,7 @@ impl Caps {
             keys.push(key);
         }
         for velocity in velocities(text) {
-            let key = state.hasher.hash_one((&velocity.prefix, text.client));
+            let key = key_of(&[&state.salt, b"velocity", velocity.prefix.as_bytes(), text.client.as_bytes()]);
             let sent = state.sent.get(&key).map_or(&[][..], Vec::as_slice);
             let until = open_again(sent, velocity.most, now);
             if let Some(until) = until.filter(|u| reached.as_ref().is_none_or(|(known, ..)| u > known)) {
@@ -208,14 +213,14 @@ fn open_again(sent: &[u32], limit: Rate, now: u32) -> Option<u32> {
 
 impl State {
     fn key(&self, per: Per, text: &Text<'_>) -> u64 {
-        let number = text.to.as_str();
+        let (number, client, class) = (text.to.as_str(), text.client.as_bytes(), text.class.as_str().as_bytes());
         match per {
-            Per::Number => self.hasher.hash_one((per, text.class, number, text.signature)),
+            Per::Number => key_of(&[&self.salt, b"number", class, number.as_bytes(), text.signature.as_bytes()]),
             Per::Digits(digits) => {
                 let digits = number.get(..usize::from(digits) + 1).unwrap_or(number);
-                self.hasher.hash_one((per, text.class, digits, text.client))
+                key_of(&[&self.salt, b"digits", class, digits.as_bytes(), client])
             }
-            Per::Client => self.hasher.hash_one((per, text.class, text.client)),
+            Per::Client => key_of(&[&self.salt, b"client", class, client]),
         }
     }
 
@@ -248,7 +253,9 @@ impl State {
 impl Counted {
     /// It is being sent: it counts.
     pub fn keep(mut self) {
-        self.keys.clear();
+        let at = self.at;
+        let rows: Vec<Row> = self.keys.drain(..).map(|key| (key, at)).collect();
+        self.caps.0.lock().remember(&rows);
     }
 }
 
@@ -279,19 +286,25 @@ mod tests {
         limits.iter().map(|&(count, seconds)| Rate { count, per: Duration::from_secs(seconds) }).collect()
     }
 
-    fn cap(prefix: &str, per: Per, of: &[(u32, u64)]) -> Cap {
+    pub(super) fn cap(prefix: &str, per: Per, of: &[(u32, u64)]) -> Cap {
         Cap { prefixes: vec![prefix.to_owned()], classes: vec![Class::Otp], per, limits: limits(of) }
     }
 
     /// Counts a code to a number; when to come back if there have been enough.
-    fn send(caps: &Caps, rules: &[Cap], number: &str, signature: &str, at: u64) -> Result<(), (String, u64)> {
+    pub(super) fn send(
+        caps: &Caps,
+        rules: &[Cap],
+        number: &str,
+        signature: &str,
+        at: u64,
+    ) -> Result<(), (String, u64)> {
         let (client, to) = (ClientName::from("shop"), Number::parse(number).unwrap());
         let text = Text { client: &client, to: &to, class: Class::Otp, signature, velocity: &[] };
         let counted = caps.count(rules, &text, Timestamp::from_seconds(at));
         counted.map(Counted::keep).map_err(|capped| (capped.limit, capped.until.seconds()))
     }
 
-    const ONE: &str = "+8613800138000";
+    pub(super) const ONE: &str = "+8613800138000";
 
     #[test]
     fn the_usual_caps_of_codes_slide() {

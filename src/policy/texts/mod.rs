@@ -16,7 +16,7 @@ mod words;
 
 use std::sync::Arc;
 
-pub use caps::{Cap, Capped, Caps, Counted, Per, Text, Velocity};
+pub use caps::{Cap, Capped, Caps, CountFiles, Counted, Per, Text, Velocity};
 pub use ledger::{Budget, Ledger, Overspent, Spent};
 pub use words::{BlockedWords, WordsError};
 
