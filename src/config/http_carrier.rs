@@ -1,6 +1,6 @@
 //! What `[[carrier]]` says of an account with a carrier that is asked by HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,10 +11,12 @@ use toml::de::DeValue;
 use super::http_description::{SHIPPED, parse_description};
 use super::mistake::{Fault, Mistake, among, shortened};
 use super::raw::RawConfig;
-use super::reader::Section;
+use super::reader::{Notes, Section};
 use super::{Carrier, files, quantity, value};
 use crate::egress::sms::Protocol;
-use crate::egress::sms::http::{CALLBACK_URLS, Description, Endpoint, Http, HttpCallback, Need, Registered};
+use crate::egress::sms::http::{
+    BodyBounds, CALLBACK_URLS, Description, Endpoint, Http, HttpCallback, Need, Registered,
+};
 use crate::model::{Rate, Secret};
 use crate::sms::{Template, TemplateError};
 
@@ -33,6 +35,8 @@ pub(super) fn carrier(section: &mut Section<'_>, name: Option<Arc<str>>) -> Opti
     let connect_tries = section.or("connect_tries", 3, value::count(1..=100));
     let bytes = quantity::bytes(1_024..=16 << 20);
     let answer_bytes_max = section.or("answer_size", 64 << 10, &bytes);
+    let pauses = Duration::ZERO..=Duration::from_secs(3_600);
+    let retry_after_max = section.or("retry_after_max", Duration::from_secs(60), quantity::span(pauses));
     let authorities = files::authorities(section, "authorities");
     let callback = callback(section);
     let values = values(section, description.as_deref());
@@ -56,6 +60,7 @@ pub(super) fn carrier(section: &mut Section<'_>, name: Option<Arc<str>>) -> Opti
         keep_alive,
         connect_tries,
         answer_bytes_max,
+        retry_after_max,
     };
     Some(Carrier {
         name: name?,
@@ -175,14 +180,25 @@ fn templates(section: &mut Section<'_>) -> Vec<Registered> {
 fn callback(section: &mut Section<'_>) -> Option<Option<HttpCallback>> {
     const KEYS: [&str; 3] = ["callback_token", "callback_token_file", "callback_token_env"];
     let listen = section.optional("listen", value::socket_address);
+    let tls = section.or("callback_tls", false, value::flag);
+    if tls && !section.notes.has("tls") {
+        section.mistake(
+            "callback_tls",
+            "there is no certificate",
+            "add a [tls] table with certificate and private_key",
+        );
+    }
     let token = files::secret(section, KEYS);
     let url = section.optional("callback_url", |value| endpoint(value).map(|url| url.to_string()));
     let from = section.list("callback_from", value::network).unwrap_or_default();
     let connections_max = section.or("callback_connections", 64, value::count(1..=1_000));
     let bytes_max = section.or("callback_size", 256 << 10, quantity::bytes(1_024..=16 << 20));
+    let spans = Duration::from_secs(1)..=Duration::from_secs(600);
+    let timeout = section.or("callback_body_timeout", Duration::from_secs(10), quantity::span(spans));
     let has = |key: &str| section.notes.has(&section.key_of(key));
     if !has("listen") {
-        let others = ["callback_url", "callback_from", "callback_size", "callback_connections"];
+        let bounds = ["callback_size", "callback_body_timeout", "callback_connections"];
+        let others = ["callback_tls", "callback_url", "callback_from"].into_iter().chain(bounds);
         for key in KEYS.into_iter().chain(others).filter(|key| has(key)) {
             section.mistake(key, "nobody listens", "add listen = \"0.0.0.0:8090\", or remove it");
         }
@@ -200,8 +216,8 @@ fn callback(section: &mut Section<'_>) -> Option<Option<HttpCallback>> {
         section.mistake("callback_token", "missing", "add callback_token_file = \"certs/callback.token\"");
     }
     let (_, token) = token?;
-    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-    Some(Some(HttpCallback { listen: listen?, token, url, from, bytes_max, connections_max }))
+    let body = BodyBounds { bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX), timeout };
+    Some(Some(HttpCallback { listen: listen?, tls, token, url, from, body, connections_max }))
 }
 
 /// What description and account mean together.
@@ -251,11 +267,20 @@ fn warn_of_clear_text(section: &Section<'_>, endpoint: &Endpoint) {
     }
 }
 
-/// Where carriers come to us by HTTP, each address once, and the key of the first that names it.
-pub(super) fn listening(raw: &RawConfig) -> Vec<(SocketAddr, String)> {
+/// Where carriers come to us by HTTP, each address once, and the key of the first that names it. All others must want it alike.
+pub(super) fn listening(raw: &RawConfig, notes: &Notes<'_>) -> Vec<(SocketAddr, String)> {
     let mut all: Vec<(SocketAddr, String)> = Vec::new();
+    let mut by_tls = HashMap::new();
     for carrier in &raw.carriers {
         let Some(callback) = carrier.value.protocol.http().and_then(|http| http.callback.as_ref()) else { continue };
+        if *by_tls.entry(callback.listen).or_insert(callback.tls) != callback.tls {
+            let wrong = format!("{} is shared by carriers that come with TLS and without", callback.listen);
+            notes.mistake(
+                &carrier.key_of("callback_tls"),
+                wrong,
+                "write the same for all, or give each its own address",
+            );
+        }
         if all.iter().all(|(address, _)| *address != callback.listen) {
             all.push((callback.listen, carrier.key_of("listen")));
         }
@@ -264,11 +289,12 @@ pub(super) fn listening(raw: &RawConfig) -> Vec<(SocketAddr, String)> {
 }
 
 impl super::Config {
-    /// Where carriers come to us by HTTP, each address once, in the order of the file.
-    pub fn http_callback_addresses(&self) -> Vec<SocketAddr> {
+    /// Where carriers come to us by HTTP, each address once, in the order of the file, and whether with TLS.
+    pub fn http_callbacks(&self) -> Vec<(SocketAddr, bool)> {
         let mut all = Vec::new();
         for http in self.carriers.iter().filter_map(|carrier| carrier.protocol.http()) {
-            all.extend(http.callback.as_ref().map(|callback| callback.listen).filter(|address| !all.contains(address)));
+            let place = http.callback.as_ref().map(|callback| (callback.listen, callback.tls));
+            all.extend(place.filter(|place| !all.contains(place)));
         }
         all
     }

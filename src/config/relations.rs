@@ -36,7 +36,7 @@ fn addresses(raw: &RawConfig, notes: &Notes<'_>) {
     let smpp = raw.smpp_listeners.iter().map(|l| (l.value.address, l.key_of("address")));
     let cmpp = raw.cmpp_listeners.iter().map(|l| (l.value.address, l.key_of("address")));
     let admin = raw.admin.iter().map(|a| (a.address, "admin.address".to_owned()));
-    let callbacks = super::sgip::listening(raw).into_iter().chain(super::http_carrier::listening(raw));
+    let callbacks = super::sgip::listening(raw).into_iter().chain(super::http_carrier::listening(raw, notes));
     let bound = listeners.chain(http).chain(smpp).chain(cmpp).chain(admin).chain(callbacks);
     let bound = bound.filter(|(address, _)| address.port() != 0);
     once(notes, bound, |address| format!("{address} is taken"), "give each its own address or port");

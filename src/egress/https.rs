@@ -14,12 +14,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
-use hyper::{Request, Response, header};
+use hyper::{HeaderMap, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -28,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use crate::clock::Timestamp;
 use crate::dns::Resolver;
 use crate::net::tls;
 use crate::net::{self, AddressPolicy};
@@ -117,6 +118,16 @@ where
     Ok((sender, driving))
 }
 
+/// How long `Retry-After` (RFC 9110 section 10.2.3) asks to wait: seconds, or until a date.
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = said.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(said).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_seconds(at.as_secs()).since(now))
+}
+
 /// A body as a whole; `None` of one that is longer than `most` bytes.
 pub(super) async fn whole(body: &mut Incoming, most: usize) -> hyper::Result<Option<Vec<u8>>> {
     let mut read = Vec::new();
@@ -169,5 +180,28 @@ impl Reach<'_> {
             }
         }
         Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::parse_rfc3339("2026-11-28T04:00:00Z").unwrap();
+        for (said, seconds) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("Sat, 28 Nov 2026 04:01:30 GMT", Some(90)),
+            ("Sat, 28 Nov 2026 03:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("99999999999999999999999", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, said.parse().unwrap())]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{said}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

@@ -18,6 +18,7 @@ use crate::egress::sms::CallbackListener;
 use crate::ingress::answers::Answers;
 use crate::ingress::bound;
 use crate::ingress::cmpp::CmppServer;
+use crate::ingress::http::listen::Transport;
 use crate::ingress::http::{HttpServer, Live};
 use crate::ingress::smpp::SmppServer;
 use crate::ingress::smtp::{Shared, SmtpServer};
@@ -117,8 +118,9 @@ impl Listening {
             let listener = CallbackListener::bind(address, carriers, clock, &core.metrics);
             bound.callbacks.push(listener.map_err(|e| cannot_listen(address, &e))?);
         }
-        for address in config.http_callback_addresses() {
-            let server = CallbackServer::bind(address, core.carriers.clone(), &core.metrics);
+        for (address, tls) in config.http_callbacks() {
+            let transport = if tls { Transport::Tls(core.live.tls.clone()) } else { Transport::Plain };
+            let server = CallbackServer::bind(address, transport, core.carriers.clone(), &core.metrics);
             bound.http_callbacks.push(server.map_err(|e| cannot_listen(address, &e))?);
         }
         let socket = data_dir.join(SOCKET_NAME);

@@ -126,8 +126,8 @@ fn described(config: &Config) -> HashMap<Arc<str>, (String, String)> {
 /// What a reload leaves as it was.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let callbacks = |config: &Config| {
-        let all = config.callback_addresses().into_iter().chain(config.http_callback_addresses());
-        all.collect::<HashSet<_>>()
+        let sgip = config.callback_addresses().into_iter().map(|address| (address, false));
+        sgip.chain(config.http_callbacks()).collect::<HashSet<_>>()
     };
     let same = [
         ("[[listener]]", format!("{:?}", old.listeners) == format!("{:?}", new.listeners)),
@@ -138,7 +138,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[smpp_server] joining", old.smpp_server.joining_max == new.smpp_server.joining_max),
         ("[smpp_server] receipts", old.smpp_server.receipts_max == new.smpp_server.receipts_max),
         ("[admin] address", old.admin.as_ref().map(|a| a.address) == new.admin.as_ref().map(|a| a.address)),
-        ("listen of [[carrier]]", callbacks(old) == callbacks(new)),
+        ("listen or callback_tls of [[carrier]]", callbacks(old) == callbacks(new)),
         ("server.data_dir", old.server.data_dir == new.server.data_dir),
         ("[dns]", format!("{:?}", old.dns) == format!("{:?}", new.dns)),
         ("[dane] trust_anchors", old.dane.anchors == new.dane.anchors),

@@ -223,7 +223,8 @@ fn twilio_takes_what_its_own_client_would_say_and_brings_what_its_own_code_signs
 fn vonage_is_asked_by_a_form_and_brings_receipts_by_the_path_that_it_was_told() {
     let keys = keys(["api_key", "api_secret"]);
     let price = "[[sms_price]]\ncarrier = \"http-1\"\npart = \"0.045\"\n";
-    let mut bench = Bench::start("vonage", &keys, "from = \"Shop\"\n", price);
+    let mut bench = Bench::start("vonage", &keys, "from = \"Shop\"\ncallback_tls = true\n", price);
+    let certificate = std::fs::read_to_string(bench.relay.dir().join("relay.crt")).unwrap();
     // The carrier cuts the other one in two, of 67 characters each.
     let (id, other) =
         (bench.relay.post_text("+8613800138000", "hello"), bench.relay.post_text("+8613800138001", &"你好".repeat(60)));
@@ -240,9 +241,10 @@ fn vonage_is_asked_by_a_form_and_brings_receipts_by_the_path_that_it_was_told() 
     assert_eq!((&paid["parts"], &paid["price"]["amount"]), (&json!(2), &json!("0.09")), "{paid}");
     let sent = bench.relay.reaches(&id, "sent");
     let given = sent["recipients"][0]["parts"][0]["carrier_message_id"].as_str().unwrap().to_owned();
+    let url = url.replace("http://", "https://");
     let receipt = |status: &str| {
-        json!({"post": url, "form": {"msisdn": "8613800138000", "messageId": given, "status": status,
-        "err-code": "0"}})
+        let form = json!({"msisdn": "8613800138000", "messageId": given, "status": status, "err-code": "0"});
+        json!({"post": url, "form": form, "vouches": certificate})
     };
     assert_eq!(bench.vendor.post(&receipt("buffered")).0, 200);
     assert_eq!(bench.relay.message(&id)["status"], "sent", "no verdict yet");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{GOOD, check, good};
+use super::{GOOD, check, good, mistakes};
 use crate::config::http_description::{SHIPPED, read};
 use crate::config::parse_description;
 use crate::egress::sms::http::{
@@ -29,6 +29,17 @@ fn description(text: &str) -> Result<Description, String> {
 }
 
 #[test]
+fn who_shares_a_place_comes_to_it_alike() {
+    let tls = "[tls]\ncertificate = \"relay.crt\"\nprivate_key = \"relay.key\"\n";
+    let first = with_token(ALIYUN);
+    let second = first.replace("ali-1", "ali-2").replace("listen", "callback_tls = true\nlisten");
+    let all = mistakes(&format!("{first}{second}{tls}"));
+    let wanted = "carrier[1].callback_tls: 127.0.0.1:8090 is shared by carriers that come with TLS and without; \
+                  write the same for all, or give each its own address";
+    assert!(all.contains(wanted), "{all}");
+}
+
+#[test]
 fn an_account_says_what_its_description_wants() {
     let (config, _) = good(&format!("{GOOD}{}", with_token(ALIYUN)));
     let carrier = &config.carriers[0];
@@ -36,7 +47,7 @@ fn an_account_says_what_its_description_wants() {
     assert_eq!((&*carrier.address, carrier.binds, carrier.window), ("dysmsapi.aliyuncs.com:443", 1, 16));
     assert_eq!(http.values["access_key_secret"].expose(), "sesame");
     assert!(!format!("{config:?}").contains("sesame") && !format!("{config:?}").contains("0123456789abcdef"));
-    assert_eq!(config.http_callback_addresses(), ["127.0.0.1:8090".parse().unwrap()]);
+    assert_eq!(config.http_callbacks(), [("127.0.0.1:8090".parse().unwrap(), false)]);
     let own = with_token(ALIYUN)
         .replace("[carrier.account]", "endpoint = \"https://sms.example.com:8443/\"\n[carrier.account]");
     assert_eq!(&*good(&format!("{GOOD}{own}")).0.carriers[0].address, "sms.example.com:8443");
@@ -96,6 +107,12 @@ fn wrong_accounts_are_told_what_would_be_right() {
             "",
             "relay.toml:9: carrier[0].callback_token: missing; \
             add callback_token_file = \"certs/callback.token\"",
+        ),
+        (
+            "listen",
+            "callback_tls = true\nlisten",
+            "relay.toml:13: carrier[0].callback_tls: there is no certificate; \
+            add a [tls] table with certificate and private_key",
         ),
         (
             "listen = \"127.0.0.1:8090\"\n",

@@ -278,7 +278,7 @@ impl<'a> Link<'a> {
 
     fn answered(&mut self, sequence: u32, verdict: Verdict, message_id: String) {
         if verdict.meaning == Meaning::Throttled {
-            self.shared.pace.throttled();
+            self.shared.pace.throttled(Duration::ZERO);
         }
         // The answer first, then its slot: whoever waits for the slot may have reason not to use it.
         let unanswered = self.unanswered.remove(&sequence);

@@ -96,14 +96,19 @@ impl Pace {
         }
     }
 
-    /// The carrier said that we are too fast.
-    pub(super) fn throttled(&mut self, now: Mono) {
+    /// The carrier said that we are too fast, and perhaps how long to wait.
+    pub(super) fn throttled(&mut self, asked: Duration, now: Mono) {
         self.ramp(now);
-        self.next = self.next.max(now.plus(self.pause));
+        self.rest(asked.max(self.pause), now);
         if self.slowed.as_ref().is_some_and(|slowed| now.since(slowed.throttled) < SAME_THROTTLE) {
             return;
         }
         self.slow(0.5, FLOOR, now);
+    }
+
+    /// Nothing leaves for so long.
+    pub(super) fn rest(&mut self, pause: Duration, now: Mono) {
+        self.next = self.next.max(now.plus(pause));
     }
 
     /// The carrier says how full it is, in percent. True if that makes us slower.
@@ -221,8 +226,14 @@ impl Turnstile {
         self.pace.lock().loaded(percent, self.clock.mono())
     }
 
-    pub(super) fn throttled(&self) {
-        self.pace.lock().throttled(self.clock.mono());
+    /// The carrier said that we are too fast, and perhaps how long to wait.
+    pub(super) fn throttled(&self, asked: Duration) {
+        self.pace.lock().throttled(asked, self.clock.mono());
+    }
+
+    /// Nothing leaves for so long.
+    pub(super) fn rest(&self, pause: Duration) {
+        self.pace.lock().rest(pause, self.clock.mono());
     }
 }
 
@@ -283,7 +294,7 @@ mod tests {
         passing(&mut pace, 0, 2_000);
         // A burst of throttle answers is one throttle.
         for _ in 0..10 {
-            pace.throttled(at(2_000));
+            pace.throttled(Duration::ZERO, at(2_000));
         }
         assert_eq!(passing(&mut pace, 2_000, 3_000), 0, "the pause");
         let slow = passing(&mut pace, 3_000, 4_000);
@@ -294,7 +305,7 @@ mod tests {
         assert!((98..=102).contains(&again), "{again}");
         // Throttled again and again, it halves again and again, down to the floor.
         for i in 0..40 {
-            pace.throttled(at(40_000 + i * 1_000));
+            pace.throttled(Duration::ZERO, at(40_000 + i * 1_000));
         }
         assert!(pace.rate().unwrap() >= FLOOR);
         assert!(pace.rate().unwrap() < 6.0);
@@ -340,7 +351,7 @@ mod tests {
         for i in 0..200 {
             assert_eq!(pace.take(at(1_000 + i)), Ok(()));
         }
-        pace.throttled(at(1_200));
+        pace.throttled(Duration::ZERO, at(1_200));
         assert_eq!(pace.rate(), Some(100.0), "half of the 200 of the last second");
         let slow = passing(&mut pace, 2_200, 3_200);
         assert!((95..=115).contains(&slow), "{slow}");

@@ -24,7 +24,7 @@ use super::super::{HandsetMessage, InboundError};
 use super::fields::{Document, Field, Format, Read, shown};
 use super::recipe::{self, Step};
 use super::words::{Value, Words, pairs};
-use super::{Http, HttpCallback};
+use super::{BodyBounds, Http, HttpCallback};
 use crate::event::metrics::Metrics;
 use crate::model::{Receipt, ReceiptState};
 use crate::sms::Alphabet;
@@ -171,14 +171,14 @@ impl HttpCallbacks {
         callbacks.map(|(_, callback)| callback.connections_max).sum()
     }
 
-    /// Largest body that may be brought to this path from there, in bytes; looks at nothing else.
+    /// What a body may be that is brought to this path from there; looks at nothing else.
     ///
     /// # Errors
-    /// What is answered if nothing may.
-    pub fn bytes_max(&self, peer: IpAddr, path: &str) -> Result<usize, CallbackAnswer> {
+    /// What is answered if nothing may be brought.
+    pub fn bounds(&self, peer: IpAddr, path: &str) -> Result<BodyBounds, CallbackAnswer> {
         let refuse = |reason| self.refuse(peer, None, Refusal::Unknown(reason));
         let (carrier, _) = self.door(peer, path).map_err(refuse)?;
-        self.callback_of(&carrier).map(|(_, callback)| callback.bytes_max).ok_or_else(|| refuse("login"))
+        self.callback_of(&carrier).map(|(_, callback)| callback.body).ok_or_else(|| refuse("login"))
     }
 
     /// Takes what a carrier brings; returns when it is durable, or why not.

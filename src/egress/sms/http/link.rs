@@ -10,6 +10,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hyper::Request;
 use hyper::client::conn::http1::SendRequest;
@@ -53,10 +54,19 @@ enum End {
     Down,
 }
 
+/// An answer to a request.
+struct Reply {
+    status: u16,
+    /// How long the carrier wants to be left alone.
+    retry_after: Option<Duration>,
+    /// `None`: longer than is read.
+    body: Option<Vec<u8>>,
+}
+
 /// What becomes of a request on a connection.
 enum Exchanged {
-    /// Status and body.
-    Answered(u16, Option<Vec<u8>>),
+    /// It was answered.
+    Answered(Reply),
     /// Not an octet of it was written.
     NotSent(Box<Request<Whole>>),
     /// Nobody knows.
@@ -165,8 +175,8 @@ impl Account {
             Ok(request) => request,
             Err(verdict) => return PartAnswer::Answered { verdict, message_id: String::new() },
         };
-        let (status, body) = match self.exchange(request).await {
-            Exchanged::Answered(status, body) => (status, body),
+        let Reply { status, retry_after, body } = match self.exchange(request).await {
+            Exchanged::Answered(reply) => reply,
             Exchanged::NotSent(_) => return PartAnswer::NotSent,
             Exchanged::Lost(why) => return PartAnswer::Lost(why),
         };
@@ -176,8 +186,12 @@ impl Account {
         match self.http.description.answer.judge(status, &body) {
             Judged::Spoken(mut verdict, message_id) => {
                 verdict.words = self.http.discreet(verdict.words);
-                if verdict.meaning == Meaning::Throttled {
-                    self.shared.pace.throttled();
+                let asked = retry_after.map_or(Duration::ZERO, |pause| pause.min(self.http.retry_after_max));
+                match verdict.meaning {
+                    Meaning::Throttled => self.shared.pace.throttled(asked),
+                    // It cannot serve anybody for so long.
+                    Meaning::Temporary if status == 503 => self.shared.pace.rest(asked),
+                    _ => {}
                 }
                 PartAnswer::Answered { verdict, message_id }
             }
@@ -215,8 +229,9 @@ impl Account {
             match connection.sender.try_send_request(request).await {
                 Ok(mut response) => {
                     let status = response.status().as_u16();
+                    let retry_after = https::retry_after(response.headers(), self.shared.clock.now());
                     match https::whole(response.body_mut(), most).await {
-                        Ok(body) => Exchanged::Answered(status, body),
+                        Ok(body) => Exchanged::Answered(Reply { status, retry_after, body }),
                         Err(error) => Exchanged::Lost(format!("HTTP {status}, and the body broke off: {error}")),
                     }
                 }
@@ -270,7 +285,7 @@ impl Account {
     }
 
     fn keep(&self, connection: Connection, done: &Exchanged) {
-        if matches!(done, Exchanged::Answered(_, Some(_))) {
+        if matches!(done, Exchanged::Answered(Reply { body: Some(_), .. })) {
             self.rest(connection);
         }
     }

@@ -126,6 +126,8 @@ pub struct Http {
     pub connect_tries: usize,
     /// Longest answer that is read, in bytes.
     pub answer_bytes_max: usize,
+    /// Longest pause that the carrier may ask for by `Retry-After`; a longer one is taken for this.
+    pub retry_after_max: Duration,
 }
 
 /// A text registered with a carrier.
@@ -144,16 +146,27 @@ pub struct Registered {
 pub struct HttpCallback {
     /// Where we listen, as configured; several carriers may share it.
     pub listen: SocketAddr,
+    /// By HTTPS, with our certificate; the same for all that share the place.
+    pub tls: bool,
     /// What the path must hold.
     pub token: Secret,
     /// How the carrier reaches that place: `https://relay.example.com`; `None`: it is not told.
     pub url: Option<String>,
     /// Where it may come from; empty: from anywhere.
     pub from: Vec<IpNet>,
-    /// Largest body, in bytes.
-    pub bytes_max: usize,
+    /// What a body may be.
+    pub body: BodyBounds,
     /// Most connections at a time, of all that listen there together the sum; at least 1.
     pub connections_max: usize,
+}
+
+/// What a body that a carrier brings may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BodyBounds {
+    /// Most bytes.
+    pub bytes_max: usize,
+    /// Time for all of it to arrive.
+    pub timeout: Duration,
 }
 
 /// Whom to ask.
@@ -269,7 +282,7 @@ impl Http {
         if self.connect_tries == 0 {
             return bad("connect_tries", "at least 1");
         }
-        if self.answer_bytes_max == 0 || self.callback.as_ref().is_some_and(|callback| callback.bytes_max == 0) {
+        if self.answer_bytes_max == 0 || self.callback.as_ref().is_some_and(|callback| callback.body.bytes_max == 0) {
             return bad("answer_bytes_max", "at least 1 byte, of callbacks too");
         }
         if self.callback.as_ref().is_some_and(|callback| callback.token.expose().is_empty()) {

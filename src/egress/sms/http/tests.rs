@@ -35,7 +35,8 @@ fn account(endpoint: &str) -> Http {
         token: Secret::new(TOKEN),
         url: Some("https://relay.example.com".to_owned()),
         from: Vec::new(),
-        bytes_max: 1_024,
+        tls: false,
+        body: BodyBounds { bytes_max: 1_024, timeout: Duration::from_secs(10) },
         connections_max: 8,
     };
     Http {
@@ -48,6 +49,7 @@ fn account(endpoint: &str) -> Http {
         keep_alive: Duration::from_secs(15),
         connect_tries: 2,
         answer_bytes_max: 1_024,
+        retry_after_max: Duration::from_secs(60),
     }
 }
 
@@ -176,6 +178,31 @@ async fn a_text_is_one_request_and_its_answer_decides() {
         assert_eq!(shown(&carried.await.unwrap()), expected, "over one connection");
     }
     assert_eq!(["sent", "throttled", "delayed", "refused", "unanswered"].map(|r| bench.parts(r)), [1, 1, 3, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_carrier_that_wants_to_be_left_alone_is_and_no_longer_than_may_be() {
+    for (status, expected) in [
+        ("503 No", 0),
+        ("400 No\r\nretry-after: 40", 0),
+        ("503 No\r\nretry-after: 20", 20),
+        ("429 Slow\r\nretry-after: soon", 1),
+        ("429 Slow\r\nretry-after: 30", 30),
+        ("429 Slow\r\nretry-after: 4000", 50),
+    ] {
+        let bench = Bench::new(|_, http| http.retry_after_max = Duration::from_secs(50)).await;
+        let mut endpoint = bench.endpoint().await;
+        let carried = bench.carry("hello");
+        endpoint.hear().await;
+        let before = bench.carrier.shared().clock.mono();
+        endpoint.say(status, "{}").await;
+        carried.await.unwrap();
+        let shared = bench.carrier.shared();
+        let until = shared.clock.mono().plus(shared.pace.wait()).since(before);
+        let expected = Duration::from_secs(expected);
+        let asked = until >= expected && (until < expected + Duration::from_secs(9) || expected.is_zero());
+        assert!(asked, "{status}: {until:?}");
+    }
 }
 
 #[tokio::test]
@@ -394,9 +421,9 @@ async fn who_may_not_brings_nothing() {
     assert_eq!(bring(&callbacks, &path, b"[]").await.0, 404, "from elsewhere");
     let refused = |reason| bench.metrics.carrier_callbacks_refused.with_label_values(&[reason]).get();
     assert_eq!((refused("address"), refused("login")), (1, 0));
-    assert!(callbacks.bytes_max("10.1.2.3".parse().unwrap(), &path).is_ok_and(|most| most == 1_024));
+    assert!(callbacks.bounds("10.1.2.3".parse().unwrap(), &path).is_ok_and(|body| body.bytes_max == 1_024));
     for path in ["", "/", "/c", "/c/", "/c//receipt", "/c/0123456789abcdeg/receipt", "/x/0123456789abcdef/receipt"] {
-        assert!(callbacks.bytes_max("10.1.2.3".parse().unwrap(), path).is_err(), "{path}");
+        assert!(callbacks.bounds("10.1.2.3".parse().unwrap(), path).is_err(), "{path}");
     }
     assert_eq!(refused("login"), 7);
 }
