@@ -82,7 +82,11 @@ impl Shift {
     /// What a user data header says; `None` if it names no table, or one that is not known.
     pub fn of_header(user_data: &[u8]) -> Option<Self> {
         let (&length, rest) = user_data.split_first()?;
-        let mut header = rest.get(..usize::from(length))?;
+        Self::of_elements(rest.get(..usize::from(length))?)
+    }
+
+    /// What the elements of one say.
+    pub fn of_elements(mut header: &[u8]) -> Option<Self> {
         let mut shift = Self { locking: None, single: None };
         while let [id, length, rest @ ..] = header {
             let (element, next) = rest.split_at_checked(usize::from(*length))?;

@@ -8,12 +8,19 @@
 use std::sync::LazyLock;
 
 use super::gsm7;
+use super::national::Shift;
+use super::reassemble::{hex, octets};
+
+/// What stands in a name before the elements of the header that announces a language's tables.
+const TABLES: &str = "gsm7-";
 
 /// The alphabet of a message from a handset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Alphabet {
     /// GSM 7-bit, a septet an octet (3GPP TS 23.038).
     Gsm7,
+    /// The same by a language's tables.
+    National(Shift),
     /// US-ASCII.
     Ascii,
     /// ISO 8859-1.
@@ -35,7 +42,8 @@ impl Alphabet {
         let outside = |name: &str| format!("an octet is not {name}");
         match self {
             Self::Gsm7 if octets.is_ascii() => Ok(gsm7::decode(octets)),
-            Self::Gsm7 => Err(outside("in the GSM alphabet")),
+            Self::National(shift) if octets.is_ascii() => Ok(shift.decode(octets)),
+            Self::Gsm7 | Self::National(_) => Err(outside("in the GSM alphabet")),
             Self::Ascii if octets.is_ascii() => Ok(octets.iter().map(|&octet| char::from(octet)).collect()),
             Self::Ascii => Err(outside("ASCII")),
             Self::Latin1 => Ok(octets.iter().map(|&octet| char::from(octet)).collect()),
@@ -49,6 +57,7 @@ impl Alphabet {
     pub fn name(self) -> String {
         match self {
             Self::Gsm7 => "gsm7".to_owned(),
+            Self::National(shift) => format!("{TABLES}{}", hex(&shift.elements())),
             Self::Ascii => "ascii".to_owned(),
             Self::Latin1 => "latin1".to_owned(),
             Self::Ucs2 => "ucs2".to_owned(),
@@ -59,6 +68,9 @@ impl Alphabet {
 
     /// The alphabet of that name.
     pub fn named(name: &str) -> Option<Self> {
+        if let Some(tables) = name.strip_prefix(TABLES) {
+            return Shift::of_elements(&octets(tables)?).map(Self::National);
+        }
         let known = [Self::Gsm7, Self::Ascii, Self::Latin1, Self::Ucs2, Self::Gbk];
         known.into_iter().find(|alphabet| alphabet.name() == name).or_else(|| name.parse().ok().map(Self::Other))
     }
@@ -128,13 +140,17 @@ fn gbk(octets: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sms::Language;
     use proptest::prelude::*;
 
     #[test]
     fn each_alphabet_says_what_it_means_or_why_not() {
+        let turkish = Alphabet::National(Shift::of_elements(&[0x24, 1, 1, 0x25, 1, 1]).unwrap());
         for (alphabet, octets, words) in [
             (Alphabet::Gsm7, &b"\x00TD\x1b\x65"[..], Ok("@TD€")),
             (Alphabet::Gsm7, &[0x80], Err("an octet is not in the GSM alphabet")),
+            (turkish, b"\x1D\x1bs", Ok("şş")),
+            (turkish, &[0x80], Err("an octet is not in the GSM alphabet")),
             (Alphabet::Ascii, b"T@_", Ok("T@_")),
             (Alphabet::Ascii, &[0xE9], Err("an octet is not ASCII")),
             (Alphabet::Latin1, &[0xE9], Ok("é")),
@@ -171,7 +187,8 @@ mod tests {
         #[test]
         fn no_octets_panic_and_names_read_back(octets in proptest::collection::vec(any::<u8>(), 0..200), number: u8) {
             use Alphabet::*;
-            for alphabet in [Gsm7, Ascii, Latin1, Ucs2, Gbk, Other(number)] {
+            let national = Language::ALL.into_iter().flat_map(Shift::of).map(National);
+            for alphabet in [Gsm7, Ascii, Latin1, Ucs2, Gbk, Other(number)].into_iter().chain(national) {
                 let _ = alphabet.words(&octets);
                 prop_assert_eq!(Alphabet::named(&alphabet.name()), Some(alphabet));
             }

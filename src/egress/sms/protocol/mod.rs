@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use super::HandsetMessage;
 use crate::clock::{Mono, Timestamp};
 use crate::model::{EnhancedStatus, MessageId, Number, ReceiptState, SenderId, SmsText};
-use crate::sms::{self, Alphabet, Concatenation};
+use crate::sms::{self, Alphabet, Concatenation, Shift};
 use crate::wire::Meaning;
 use crate::wire::framing::{Framed, Framer};
 use crate::wire::gateway::{Octets, msg_fmt};
@@ -142,9 +142,12 @@ pub(super) struct FromHandset {
 }
 
 impl FromHandset {
-    /// `octets` starts with a user data header if `udhi` says so; one that makes no sense is left where it is.
+    /// `octets` starts with a user data header if `udhi` says so; one that makes no sense is left where it is. It may name the tables
+    /// of a language.
     fn new(from: String, to: String, alphabet: Alphabet, udhi: bool, octets: Bytes) -> Self {
         let split = if udhi { sms::split_header(&octets) } else { None };
+        let tables = Shift::of_header(&octets).filter(|_| udhi && alphabet == Alphabet::Gsm7);
+        let alphabet = tables.map_or(alphabet, Alphabet::National);
         let (place, octets) = match split {
             Some((place, content)) => (place.filter(|place| place.total > 1), octets.slice_ref(content)),
             None => (None, octets),

@@ -391,6 +391,11 @@ mod tests {
         });
         assert_eq!((with_header.alphabet, with_header.place), (Alphabet::Ucs2, place(9, 2, 1)));
         assert_eq!(&with_header.octets[..], [0x90, 0x00]);
+        let turkish = deliver(|m| {
+            m.esm_class = esm_class::UDHI;
+            m.short_message = Bytes::from_static(&[8, 0x24, 1, 1, 0, 3, 9, 2, 1, b'T', 0x1B, b's']);
+        });
+        assert_eq!((turkish.alphabet.words(&turkish.octets), turkish.place), (Ok("Tş".to_owned()), place(9, 2, 1)));
         let payload = deliver(|m| {
             m.short_message = Bytes::new();
             m.tlvs = vec![
