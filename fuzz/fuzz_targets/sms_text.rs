@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use postrider::model::SmsText;
-use postrider::sms::{Alphabet, Encoding, decode, parts, plan, split_header};
+use postrider::sms::{Alphabet, Encoding, Language, Shift, decode, decode_part, parts_for, plan_for, split_header};
 
 fuzz_target!(|input: &[u8]| {
     let Some((&reference, input)) = input.split_first() else { return };
@@ -12,7 +12,9 @@ fuzz_target!(|input: &[u8]| {
         assert!(input.ends_with(content) && content.len() < input.len());
         assert!(header.is_none_or(|found| (1..=found.total).contains(&found.number)));
     }
-    for alphabet in [Alphabet::Gsm7, Alphabet::Ascii, Alphabet::Latin1, Alphabet::Ucs2, Alphabet::Gbk] {
+    let tables = Language::ALL.into_iter().flat_map(Shift::of).map(Alphabet::National);
+    let alphabets = [Alphabet::Gsm7, Alphabet::Ascii, Alphabet::Latin1, Alphabet::Ucs2, Alphabet::Gbk];
+    for alphabet in alphabets.into_iter().chain(tables) {
         assert!(alphabet.words(input).map_or(0, |words| words.chars().count()) <= input.len());
     }
     for coding in [0, 1, 3, 8, 0xF1] {
@@ -20,28 +22,29 @@ fuzz_target!(|input: &[u8]| {
     }
 
     let Ok(text) = SmsText::new(&String::from_utf8_lossy(input)) else { return };
-    let (planned, made) = (plan(&text), parts(&text, reference));
+    for languages in [&[][..], &Language::ALL] {
+        cut(&text, reference, languages);
+    }
+});
+
+fn cut(text: &SmsText, reference: u8, languages: &[Language]) {
+    let (planned, made) = (plan_for(text, languages), parts_for(text, reference, languages));
     assert_eq!((made.parts.len(), made.encoding), (planned.count, planned.encoding));
-    assert_eq!((made.udhi, made.data_coding), (planned.count > 1, planned.encoding.data_coding()));
-    let room = match (made.encoding, made.udhi) {
-        (Encoding::Gsm7, false) => 160,
-        (Encoding::Gsm7, true) => 6 + 153,
-        (Encoding::Ucs2, _) => 140,
-    };
+    let names_tables = matches!(made.encoding, Encoding::National(_));
+    assert_eq!((made.udhi, made.data_coding), (planned.count > 1 || names_tables, planned.encoding.data_coding()));
+    let most = if made.encoding == Encoding::Ucs2 { 140 } else { 160 };
     let mut together = String::new();
     for (i, part) in made.parts.iter().enumerate() {
-        assert!(part.len() <= room && (part.len() > 6 || !made.udhi));
-        let content = match split_header(part).filter(|_| made.udhi) {
-            Some((header, content)) => {
-                let header = header.expect("each part says which it is");
+        assert!(part.len() <= most);
+        if let Some((header, content)) = split_header(part).filter(|_| made.udhi) {
+            assert!(!content.is_empty() && (header.is_some() || planned.count == 1), "each part says which it is");
+            if let Some(header) = header {
                 assert_eq!((header.reference, usize::from(header.number)), (reference.into(), i + 1));
                 assert_eq!(usize::from(header.total), planned.count);
-                content
             }
-            None => part,
-        };
-        together += &decode(made.data_coding, content);
+        }
+        together += &decode_part(made.data_coding, made.udhi, part);
     }
     // Half a character would have come out as U+FFFD.
     assert_eq!(together, text.as_str());
-});
+}

@@ -12,13 +12,10 @@ use super::http_description::{SHIPPED, parse_description};
 use super::mistake::{Fault, Mistake, among, shortened};
 use super::raw::RawConfig;
 use super::reader::{Notes, Section};
-use super::{Carrier, files, quantity, value};
-use crate::egress::sms::Protocol;
-use crate::egress::sms::http::{
-    BodyBounds, CALLBACK_URLS, Description, Endpoint, Http, HttpCallback, Need, Registered,
-};
+use super::{Carrier, files, quantity, tlvs, value};
+use crate::egress::sms::http::{BodyBounds, CALLBACK_URLS, Description, Endpoint, Http, HttpCallback, Need};
+use crate::egress::sms::{Protocol, Registered};
 use crate::model::{Rate, Secret};
-use crate::sms::{Template, TemplateError};
 
 /// Fewest characters of a callback's token: nobody can guess as many.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -40,7 +37,7 @@ pub(super) fn carrier(section: &mut Section<'_>, name: Option<Arc<str>>) -> Opti
     let authorities = files::authorities(section, "authorities");
     let callback = callback(section);
     let values = values(section, description.as_deref());
-    let templates = templates(section);
+    let templates = tlvs::templates(section);
     if let Some(description) = &description {
         check(section, description, &templates, callback.as_ref().map(Option::as_ref));
     }
@@ -155,24 +152,6 @@ fn values(section: &mut Section<'_>, description: Option<&Description>) -> Optio
         }
         complete.then_some(values)
     })
-}
-
-fn templates(section: &mut Section<'_>) -> Vec<Registered> {
-    let read = section.tables("template", |section| {
-        let text = section.required("text", r#""您的验证码是{code}，{minutes}分钟内有效""#, |value| {
-            let loose = |text: String| Template::loose(&text);
-            loose(value::text(value)?)
-                .map_err(|why: TemplateError| Fault::new(why.to_string(), "see docs/http-carriers.md"))
-        });
-        let id = section.required("id", r#""SMS_154950909""#, value::text);
-        let signature = section.optional("signature", value::text);
-        if let Some(signature) = signature.as_ref().filter(|signature| signature.contains(['【', '】'])) {
-            let right = "write it without its brackets";
-            section.mistake("signature", format!("bad signature \"{}\"", shortened(signature)), right);
-        }
-        Some(Registered { template: text?, id: id?.into(), signature: signature.map(Into::into) })
-    });
-    read.into_iter().map(|placed| placed.value).collect()
 }
 
 /// Outer `None`: reported.

@@ -37,6 +37,7 @@ mod text_rules;
 mod texts;
 mod timeouts;
 mod tls_reports;
+mod tlvs;
 mod value;
 mod warmup;
 

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::{Carrier, Config, Delivery, Dns, checked};
 use crate::egress::email::TlsReportOptions;
 use crate::egress::email::WarmupRules;
-use crate::egress::sms::{Callback, Protocol};
+use crate::egress::sms::{Callback, Protocol, Smpp};
 use crate::mail::dkim::{Algorithm, generate};
 use crate::policy::SmppTerms;
 
@@ -113,8 +113,12 @@ fn the_samples_show_the_defaults() {
     assert_eq!(TlsReportOptions { reporter: None, ..shown.tls_reports }, small.tls_reports);
     // The second carrier says only what it must.
     let (first, second) = (&shown.carriers[0], &shown.carriers[1]);
+    // Parameters beside texts are nobody's default.
+    let Protocol::Smpp(account) = &first.protocol else { panic!("{:?}", first.protocol) };
+    assert_eq!((account.extras.len(), account.templates.len()), (3, 1));
+    let bare = Protocol::Smpp(Smpp { extras: Vec::new(), templates: Vec::new(), ..account.clone() });
     assert_eq!(
-        (format!("{:?}", first.protocol), first.binds, first.window, first.rate),
+        (format!("{bare:?}"), first.binds, first.window, first.rate),
         (format!("{:?}", second.protocol), second.binds, second.window, second.rate),
     );
     // So do the fourth, of those that speak CMPP, the sixth, of those that speak SMGP, and the eighth, of SGIP.

@@ -52,7 +52,7 @@ fn warnings(more: &str) -> String {
 }
 
 #[track_caller]
-fn check(more: &str, expected: &str) {
+pub(super) fn check(more: &str, expected: &str) {
     assert_eq!(mistakes(more), expected, "\n--- for\n{more}");
 }
 

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::mistake::{Fault, shortened};
 use super::reader::Section;
-use super::{files, http_carrier, quantity, sgip, value};
+use super::{files, http_carrier, quantity, sgip, tlvs, value};
 use crate::egress::sms::{Cmpp, Logins, LongTexts, Protocol, Sgip, Smgp, Smpp, Tls};
 use crate::model::{Rate, Secret, SenderId};
 use crate::sms::Language;
@@ -135,13 +135,14 @@ const KNOWN: [Known; 9] = [
             "tls",
             "tls_verify",
             "tls_name",
+            "tlv",
         ],
     },
     Known {
         who: "SMPP and HTTP know",
         protocols: r#""smpp" or "http""#,
         by: |spoken| spoken == Spoken::Smpp,
-        keys: &["authorities"],
+        keys: &["authorities", "template"],
     },
     Known {
         who: "CMPP knows",
@@ -291,7 +292,10 @@ fn spoken_keys(
     (system_id, password): (Option<&str>, Option<&Secret>),
 ) -> Protocol {
     let logins = logins(section, binds, matches!(spoken, Spoken::Smpp | Spoken::Smgp));
-    let (smpp, shared) = (smpp_keys(section, logins), GatewayKeys::read(section, spoken));
+    let templates = tlvs::templates(section);
+    let extras = tlvs::tlvs(section, &templates);
+    let smpp = Smpp { extras, templates, ..smpp_keys(section, logins) };
+    let shared = GatewayKeys::read(section, spoken);
     let sgip = sgip::keys(section, spoken == Spoken::Sgip, system_id, password);
     let (cmpp, smgp) = (cmpp_keys(section, &shared), smgp_keys(section, &shared, logins));
     match spoken {
@@ -347,8 +351,8 @@ fn smpp_keys(section: &mut Section<'_>, logins: Logins) -> Smpp {
         short_npi: section.or("source_npi", default.short_npi, octet(18)),
         version: section.or("smpp_version", default.version, value::word(VERSIONS)),
         long_texts: section.or("long_texts", default.long_texts, value::word(LONG_TEXTS)),
-        validity: default.validity,
         logins,
+        ..default
     }
 }
 

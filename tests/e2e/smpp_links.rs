@@ -129,6 +129,45 @@ fn long_texts_travel_as_the_carrier_wants_them() {
 }
 
 #[test]
+fn parameters_that_the_carrier_wants_go_with_each_part_and_name_the_registered_text() {
+    let mut npm = Carrier::start();
+    let story = "The parcel that you have sent us came today. ".repeat(4);
+    let tlvs = format!(
+        r#"
+[[carrier.tlv]]
+tag = 0x1400
+value = "1101234567890123456"
+[[carrier.tlv]]
+tag = 0x1401
+template_id = true
+terminated = true
+[[carrier.tlv]]
+tag = 0x1402
+octets = "00ff"
+[[carrier.template]]
+text = "Your code is {{code}}"
+id = "1107"
+[[carrier.template]]
+text = "{story}{{name}}"
+id = "1108"
+"#
+    );
+    let relay = relay(&[carrier("dlt", npm.0.port, "+", &tlvs)]);
+    let ids = ["Your code is 1234", &format!("{story}Bye")].map(|text| relay.post_text("+8613800138000", text));
+    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    for part in npm.wait_for_taken(3, SOON) {
+        let template = if part.udh.is_empty() { b"1107\0" } else { b"1108\0" };
+        let wanted = json!({"5120": hex(b"1101234567890123456"), "5121": hex(template), "5122": "00ff"});
+        assert_eq!(part.tlvs, wanted, "{part:?}");
+    }
+    npm.0.steer(&json!({"receipts": "DELIVRD"}));
+    ids.iter().for_each(|id| drop(relay.reaches(id, "delivered")));
+    let other = relay.post_text("+8613800138000", "Win a car");
+    let explained = relay.explained(&other, SOON, |m| m["status"] == "undelivered");
+    assert!(explained.to_string().contains("the text fits no [[carrier.template]] of the account"), "{explained}");
+}
+
+#[test]
 fn a_carrier_that_is_nearly_full_is_sent_less_by_who_understands_it() {
     const TEXTS: usize = 30;
     let own = OwnCarrier::start_on(0, &["--congestion", "100"]);

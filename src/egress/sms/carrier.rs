@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::callback::{Place, Places};
 use super::dial::Made;
 use super::link::{End, Link};
-use super::message::Taken;
+use super::message::{Taken, Unfit};
 use super::options::Securing;
 use super::outcome::{Counted, Tally};
 use super::pace::{Pace, Turnstile};
@@ -259,10 +259,16 @@ impl Carrier {
                 let (outcome, progress) = tally.conclude();
                 (outcome, Some(progress))
             }
-            Err(cause) => {
-                let status = EnhancedStatus::new(4, 3, 5);
-                let failure = Failure::without_reply(Scope::Message, Stage::Route, status, cause);
-                (Outcome::Delayed(failure), consignment.progress.clone())
+            Err(unfit) => {
+                let failure = |class, subject, detail, cause| {
+                    let status = EnhancedStatus::new(class, subject, detail);
+                    Failure::without_reply(Scope::Message, Stage::Route, status, cause)
+                };
+                let outcome = match unfit {
+                    Unfit::Now(cause) => Outcome::Delayed(failure(4, 3, 5, cause)),
+                    Unfit::Ever(cause) => Outcome::Failed(failure(5, 7, 1, cause)),
+                };
+                (outcome, consignment.progress.clone())
             }
         };
         let host = self.name().to_string();

@@ -3,10 +3,26 @@
 use std::sync::Arc;
 
 use super::Options;
+use super::options::Protocol;
 use super::protocol::{Part, Text};
 use crate::clock::Timestamp;
 use crate::model::Consignment;
 use crate::model::{Address, Content, Number, SmsText, TextProgress};
+
+/// Why a text is none for a carrier, in words for operators.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Unfit {
+    /// It may be one later.
+    Now(String),
+    /// The carrier would not take it, ever.
+    Ever(String),
+}
+
+impl From<&str> for Unfit {
+    fn from(why: &str) -> Self {
+        Self::Now(why.to_owned())
+    }
+}
 
 /// A text taken apart, ready to be submitted.
 #[derive(Debug)]
@@ -20,22 +36,26 @@ impl Taken {
     /// Takes a consignment apart.
     ///
     /// # Errors
-    /// In words for operators, what makes it no text for this carrier.
-    pub(super) fn apart(options: &Options, consignment: &Consignment) -> Result<Self, String> {
+    /// What makes it no text for this carrier.
+    pub(super) fn apart(options: &Options, consignment: &Consignment) -> Result<Self, Unfit> {
         let (text, number) = text_of(consignment).ok_or("the consignment is not one text to one number")?;
         let progress = consignment.progress.clone().ok_or("the text's parts were not planned")?;
         if progress.carrier != options.name {
-            return Err(format!("the text's parts belong to carrier {}", progress.carrier));
+            return Err(Unfit::Now(format!("the text's parts belong to carrier {}", progress.carrier)));
         }
         let cut = options.cut(text, progress.reference);
         if cut.parts.len() != progress.parts.len() {
             let (planned, needed) = (progress.parts.len(), cut.parts.len());
-            return Err(format!("the text was planned as {planned} parts and needs {needed}"));
+            return Err(Unfit::Now(format!("the text was planned as {planned} parts and needs {needed}")));
         }
+        let template = match &options.protocol {
+            Protocol::Smpp(account) => account.template_of(text).map_err(|why| Unfit::Ever(why.to_owned()))?,
+            _ => None,
+        };
         let from = consignment.envelope.text().and_then(|text| text.from.as_ref()).or(options.source.as_ref());
         let expires_at = consignment.envelope.expires_at;
         let (id, words) = (consignment.envelope.id, text.clone());
-        let text = Text { id, words, from: from.cloned(), to: number.clone(), cut, expires_at };
+        let text = Text { id, words, from: from.cloned(), to: number.clone(), template, cut, expires_at };
         Ok(Self { progress, text: Arc::new(text) })
     }
 

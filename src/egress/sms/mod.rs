@@ -32,6 +32,7 @@ mod options;
 mod outcome;
 mod pace;
 mod protocol;
+mod registered;
 mod slots;
 
 use std::fmt;
@@ -42,8 +43,9 @@ pub use callback::CallbackListener;
 pub use carrier::{Carrier, Carriers, Permit};
 pub use handset::HandsetMessage;
 pub use options::{
-    Callback, Cmpp, Logins, LongTexts, Options, OptionsError, Protocol, Sgip, Smgp, Smpp, Tls, Validity,
+    Callback, Cmpp, Extra, Filling, Logins, LongTexts, Options, OptionsError, Protocol, Sgip, Smgp, Smpp, Tls, Validity,
 };
+pub use registered::Registered;
 
 use crate::model::Receipt;
 

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 
 pub use self::sgip::{Callback, Sgip};
-pub use self::smpp::{LongTexts, Smpp, Validity};
+pub use self::smpp::{Extra, Filling, LongTexts, Smpp, Validity};
 pub(super) use self::tls::Securing;
 pub use self::tls::Tls;
 use super::http::{self, Http};

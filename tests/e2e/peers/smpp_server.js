@@ -2,7 +2,7 @@
 //
 // Usage: smpp_server.js PORT [CERTIFICATE KEY]   (0: any; the first line printed is {"listening": PORT}; with files, inside TLS)
 //
-// Parts are printed as {"pdu":"submit_sm", "to", "from", "data_coding", "esm_class", "udh": HEX, "text", "status", "id", "at_ms"};
+// Parts are printed as {"pdu":"submit_sm", "to", "from", "data_coding", "esm_class", "udh": HEX, "text", "status", "id", "tlvs", "at_ms"};
 // receipts' answers as {"pdu":"deliver_sm_resp", "id", "status"}. Lines on standard input steer it:
 // {"throttle": 5} answers the next five submit_sm ESME_RTHROTTLED, {"receipts": "DELIVRD"} sends such receipts at once from
 // now on, also for the parts taken before; {"receipts": null} sends none. {"deliver": {"source_addr", …, "message", "udh": HEX}} sends a
@@ -50,6 +50,7 @@ const server = smpp.createServer(secure, (session) => {
       esm_class: pdu.esm_class, registered_delivery: pdu.registered_delivery, udh, status, id,
       // What is longer than short_message travels beside it, and so does a place among segments.
       text: pdu.message_payload ? pdu.message_payload.message : content.message,
+      tlvs: Object.fromEntries(Object.keys(pdu).filter((k) => /^\d+$/.test(k)).map((k) => [k, pdu[k].toString('hex')])),
       sar: [pdu.sar_msg_ref_num, pdu.sar_total_segments, pdu.sar_segment_seqnum],
       at_ms: performance.now(),
     };

@@ -450,6 +450,8 @@ pub struct Part {
     /// The user data header in hex, as the `smpp` package reports it.
     pub udh: String,
     pub text: String,
+    /// Optional parameters that the package does not know: what they hold, in hex, by tag.
+    pub tlvs: Value,
     /// Reference, total and number of a segment.
     pub sar: [Option<u64>; 3],
     /// What was answered: 0 or an error.
@@ -466,6 +468,7 @@ impl Part {
             esm_class: value["esm_class"].as_u64().unwrap(),
             udh: value["udh"].as_str().unwrap().to_owned(),
             text: value["text"].as_str().unwrap_or_default().to_owned(),
+            tlvs: value["tlvs"].clone(),
             sar: [0, 1, 2].map(|place| value["sar"][place].as_u64()),
             status: value["status"].as_u64().unwrap(),
             at_ms: value["at_ms"].as_f64().unwrap(),

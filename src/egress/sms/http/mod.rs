@@ -40,11 +40,12 @@ pub use self::request::{Body, Request, Tree};
 use self::words::{Value, Values};
 pub use self::words::{Words, WordsError};
 use super::protocol::{Cut, Part, Verdict, is_chinese_mobile};
+use super::registered::{FITS_NONE, Registered};
 use super::{Options, OptionsError};
 use crate::clock::Timestamp;
 use crate::model::{Number, Secret, SenderId, SmsText};
 use crate::net::Authorities;
-use crate::sms::{self, Encoding, Template};
+use crate::sms::{self, Encoding};
 
 /// What a request can say of its text, besides what the account has and the recipe makes.
 pub const TEXT_VALUES: &[&str] = &[
@@ -128,17 +129,6 @@ pub struct Http {
     pub answer_bytes_max: usize,
     /// Longest pause that the carrier may ask for by `Retry-After`; a longer one is taken for this.
     pub retry_after_max: Duration,
-}
-
-/// A text registered with a carrier.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Registered {
-    /// The text, without a signature.
-    pub template: Template,
-    /// What the carrier calls it.
-    pub id: Arc<str>,
-    /// The signature that goes with it, without brackets; `None`: the text's own.
-    pub signature: Option<Arc<str>>,
 }
 
 /// How a carrier comes to us.
@@ -355,16 +345,8 @@ impl Http {
     }
 
     fn set_template(&self, values: &mut Values, signature: Option<&str>, body: &str) -> Result<(), Verdict> {
-        let signed = |registered: &&Registered| match (&registered.signature, signature) {
-            (Some(registered), Some(signature)) => **registered == *signature,
-            _ => true,
-        };
-        let fitting = self.templates.iter().filter(signed);
-        let mut found = fitting.filter_map(|registered| Some((registered, registered.template.values(body)?)));
-        let Some((registered, variables)) = found.next() else {
-            let why = "not sent: the text fits no [[carrier.template]] of the account";
-            return Err(answer::refused(Class::Text, why));
-        };
+        let found = Registered::of(&self.templates, signature, body);
+        let (registered, variables) = found.ok_or_else(|| answer::refused(Class::Text, FITS_NONE))?;
         values.set_text("template_id", &*registered.id);
         values.set_some("template_signature", registered.signature.as_deref().or(signature));
         let all: Map<String, Json> =

@@ -15,6 +15,7 @@ use crate::clock::SystemClock;
 use crate::config::parse_description;
 use crate::event::metrics::Metrics;
 use crate::model::{Consignment, Outcome, PartState, ReceiptState, RecipientOutcome, TextProgress};
+use crate::sms::Template;
 
 const TOKEN: &str = "0123456789abcdef";
 

@@ -1,9 +1,15 @@
 //! What only SMPP knows of, in an account's settings.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::registered::{FITS_NONE, Registered};
 use super::{Logins, OptionsError};
-use crate::model::Secret;
+use crate::model::{Secret, SmsText};
+use crate::sms::split_signature;
 use crate::wire::FieldError;
-use crate::wire::smpp::{Bind, COctets, Version};
+use crate::wire::smpp::{Bind, COctets, Tlv, Version};
 
 /// What only SMPP knows of.
 #[derive(Clone, Debug)]
@@ -22,6 +28,30 @@ pub struct Smpp {
     pub validity: Validity,
     /// What its binds are for.
     pub logins: Logins,
+    /// Optional parameters that go with each part.
+    pub extras: Vec<Extra>,
+    /// Texts registered with the carrier, for [`Filling::TemplateId`].
+    pub templates: Vec<Registered>,
+}
+
+/// An optional parameter that a carrier wants beside each part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Extra {
+    /// Its tag.
+    pub tag: u16,
+    /// What it holds.
+    pub filling: Filling,
+    /// A NUL stands behind that.
+    pub terminated: bool,
+}
+
+/// What such a parameter holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Filling {
+    /// Always these octets.
+    Fixed(Bytes),
+    /// The id of the registered text that it is; a text that is none is not sent.
+    TemplateId,
 }
 
 impl Default for Smpp {
@@ -34,6 +64,8 @@ impl Default for Smpp {
             long_texts: LongTexts::Udh,
             validity: Validity::Relative,
             logins: Logins::Both,
+            extras: Vec::new(),
+            templates: Vec::new(),
         }
     }
 }
@@ -64,6 +96,32 @@ pub enum Validity {
 }
 
 impl Smpp {
+    /// What the carrier calls the registered text that this is; `None` where it is not told.
+    ///
+    /// # Errors
+    /// The text is none of them.
+    pub(in crate::egress::sms) fn template_of(&self, text: &SmsText) -> Result<Option<Arc<str>>, &'static str> {
+        if !self.extras.iter().any(|extra| extra.filling == Filling::TemplateId) {
+            return Ok(None);
+        }
+        let (signature, body) =
+            split_signature(text.as_str()).map_or((None, text.as_str()), |(name, body)| (Some(name), body));
+        let found = Registered::of(&self.templates, signature, body);
+        found.map(|(registered, _)| Some(Arc::clone(&registered.id))).ok_or(FITS_NONE)
+    }
+
+    /// The parameters of a part of the registered text of that id.
+    pub(in crate::egress::sms) fn extras_of(&self, template: Option<&str>) -> impl Iterator<Item = Tlv> {
+        self.extras.iter().map(move |extra| {
+            let mut value = match &extra.filling {
+                Filling::Fixed(octets) => octets.to_vec(),
+                Filling::TemplateId => template.unwrap_or_default().as_bytes().to_vec(),
+            };
+            value.extend(extra.terminated.then_some(0));
+            Tlv::new(extra.tag, value)
+        })
+    }
+
     /// What is said in a bind request.
     pub(in crate::egress::sms) fn bind(&self, system_id: &str, password: &Secret) -> Result<Bind, OptionsError> {
         let too_long = |e: FieldError| OptionsError {
@@ -77,5 +135,31 @@ impl Smpp {
             interface_version: self.version.octet(),
             ..Bind::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sms::Template;
+
+    #[test]
+    fn a_text_that_is_none_of_those_registered_is_not_sent_where_the_carrier_wants_to_be_told() {
+        let registered = |text: &str, id: &str, signature: Option<&str>| Registered {
+            template: Template::loose(text).unwrap(),
+            id: id.into(),
+            signature: signature.map(Into::into),
+        };
+        let templates = vec![registered("码{code}", "1", Some("小店")), registered("code {code}", "2", None)];
+        let extra = |filling, terminated| Extra { tag: 0x1400, filling, terminated };
+        let extras = vec![extra(Filling::Fixed(Bytes::from_static(b"a")), true), extra(Filling::TemplateId, false)];
+        let told = Smpp { templates, extras, ..Smpp::default() };
+        let of = |account: &Smpp, text: &str| account.template_of(&SmsText::new(text).unwrap());
+        assert_eq!(of(&told, "【小店】码7").unwrap().as_deref(), Some("1"));
+        assert_eq!(of(&told, "code 7").unwrap().as_deref(), Some("2"));
+        assert_eq!((of(&told, "【大店】码7"), of(&told, "Win a car")), (Err(FITS_NONE), Err(FITS_NONE)));
+        assert_eq!(of(&Smpp { extras: Vec::new(), ..told.clone() }, "Win a car"), Ok(None));
+        let values: Vec<_> = told.extras_of(Some("2")).map(|tlv| tlv.value).collect();
+        assert_eq!(values, [&b"a\0"[..], b"2"]);
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Text {
     pub(super) from: Option<SenderId>,
     /// To whom.
     pub(super) to: Number,
+    /// What the carrier calls the registered text that it is, where it wants to be told.
+    pub(super) template: Option<Arc<str>>,
     /// The octets.
     pub(super) cut: Cut,
     /// After this nothing of it is sent.

@@ -227,7 +227,8 @@ fn message(account: &Smpp, part: &Part) -> ShortMessage {
         Some(SenderId::Name(name)) => address(5, 0, name),
         None => smpp::Address::default(),
     };
-    let (short_message, tlvs) = octets(part);
+    let (short_message, mut tlvs) = octets(part);
+    tlvs.extend(account.extras_of(text.template.as_deref()));
     ShortMessage {
         source,
         destination: address(1, 1, text.to.digits()),
@@ -436,6 +437,7 @@ mod tests {
                 words,
                 from: None,
                 to: Number::parse("+8613800138000").unwrap(),
+                template: None,
                 expires_at: None,
             });
             let mut back = String::new();
@@ -491,6 +493,7 @@ mod tests {
                 words,
                 from: None,
                 to: Number::parse("+8613800138000").unwrap(),
+                template: None,
                 expires_at: Some(now.plus(span)),
             };
             let part = Part { text: Arc::new(text), index: 0, at: now };

@@ -22,6 +22,7 @@ fn part(content: &str, from: Option<&str>, index: usize) -> Part {
         words,
         from: from.map(|from| SenderId::parse(from).unwrap()),
         to: Number::parse("+8613000138000").unwrap(),
+        template: None,
         expires_at: Some(at.plus(Duration::from_secs(300))),
     };
     Part { text: Arc::new(text), index, at }
