@@ -32,6 +32,7 @@ pub(super) fn server(section: &mut Section<'_>) -> Options {
     Options {
         gateway: u32::try_from(gateway).unwrap_or_default(),
         login_age: section.or("login_age", default.login_age, age),
+        numbers_max: section.or("numbers", default.numbers_max, value::count(1..=255)),
         ..smpp_server::limits(section, default, "active_test_interval")
     }
 }

@@ -232,3 +232,38 @@ fn what_a_rule_refuses_has_its_result_and_is_counted() {
     };
     assert_eq!((refused("not-allowed"), refused("invalid-fields")), (Some(2), Some(1)));
 }
+
+#[test]
+fn a_text_to_several_numbers_goes_to_each_that_may_have_it_and_each_has_its_report() {
+    let carrier = OwnCarrier::start_on(0, &[]);
+    let more = "[sms]\ndenied_numbers = [\"+86170\"]\n[cmpp_server]\nnumbers = 4\n";
+    let relay = relay_to(carrier.0.port, "", more);
+    let mut sp = CmppSp::start_with(cmpp(&relay), "900001", "888888", true);
+    sp.order(&json!({"submit": "好", "to": ["13800138000", "17012345678", "13800138001"]}));
+    let answer = sp.wait_for_answers(1, SOON).remove(0);
+    assert_eq!(answer["answer"], 0, "{answer}");
+    let mut reports = sp.0.wait("three reports", SOON, |said| {
+        let reports: Vec<_> = said.iter().filter(|v| !v["report"].is_null()).cloned().collect();
+        (reports.len() >= 3).then_some(reports)
+    });
+    reports.sort_by_key(|report| report["to"].as_str().unwrap().to_owned());
+    for (report, (to, stat)) in reports.iter().zip([
+        ("13800138000", "DELIVRD"),
+        ("13800138001", "DELIVRD"),
+        ("17012345678", "REJECTD"),
+    ]) {
+        let wanted = (&answer["msg_id"], &json!(to), &json!(stat));
+        assert_eq!((&report["report"], &report["to"], &report["stat"]), wanted, "{report}");
+    }
+    assert_eq!((reports.len(), carrier.wait_for_texts(2, SOON).len()), (3, 2));
+    let rejected = relay.event("rejected", |event| event["recipient"] == "+8617012345678");
+    assert!(rejected["reason"].as_str().unwrap().contains("number-denied"), "{rejected}");
+    let rule = r#"postrider_refused_submissions_total{ingress="cmpp",reason="not-allowed"}"#;
+    assert_eq!(relay.metric(rule), Some(1));
+    // None of them may, and more than may be in one.
+    for (to, result) in [(vec!["17012345678"; 2], 13), (vec!["13800138000"; 5], 13)] {
+        let before = sp.answers().len();
+        sp.order(&json!({"submit": "好", "to": to}));
+        assert_eq!(sp.wait_for_answers(before + 1, SOON)[before]["answer"], result, "{to:?}");
+    }
+}

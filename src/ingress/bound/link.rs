@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use super::outbox::{Delivery, Out};
 use super::part::{Ground, Part, Rejected};
 use super::presence::{BindSlot, Throttled, WindowSlot};
-use super::taking::Yes;
+use super::taking::{Answered, Yes};
 use super::{Options, Shared, Speaks};
 use crate::clock::Mono;
 use crate::ingress::stream::{Flow, FlowError};
@@ -107,12 +107,17 @@ pub(in crate::ingress) trait Session: Send {
     fn wakeup(&self) -> Mono;
     /// Asks the peer to go.
     fn part(self, out: &mut BytesMut) -> Self::Parting;
-    /// A submission in the engine's words.
+    /// To how many numbers one goes.
+    fn numbers(_submission: &Self::Submission) -> usize {
+        1
+    }
+
+    /// A submission in the engine's words, to each of its numbers.
     fn read(
         submission: Self::Submission,
         client: &Client,
         shared: &Shared,
-    ) -> impl Future<Output = Result<Part, Rejected>> + Send;
+    ) -> impl Future<Output = Result<Vec<Part>, Rejected>> + Send;
 }
 
 /// A link that is to end.
@@ -196,7 +201,7 @@ impl<F: Framed<BadLength: fmt::Display>> Wire<F> {
 /// An answer to a submission, ready to be written.
 struct Answer {
     sequence: u32,
-    result: Result<(GivenId, Yes), Rejected>,
+    result: Answered,
     _slot: WindowSlot,
 }
 
@@ -349,19 +354,21 @@ impl<P: Protocol> Link<'_, P> {
             let gone = Rejected::new(Ground::Gone, "unauthenticated", "there is no such client any more");
             return self.refuse(sequence, &gone);
         };
-        let slot = match shared.presences.of(&client.name, shared.metrics()).submit(terms, now) {
+        let slot = match shared.presences.of(&client.name, shared.metrics()).submit(
+            terms,
+            P::Session::numbers(&submission),
+            now,
+        ) {
             Ok(slot) => slot,
             Err(throttled) => return self.throttle(sequence, throttled),
         };
         self.under_way += 1;
         let (shared, client, answers) = (shared.clone(), client.clone(), self.sender.clone());
         tokio::spawn(async move {
-            let result = async {
-                let part = P::Session::read(submission, &client, &shared).await?;
-                let given = GivenId { id: part.id, msg_id: part.msg_id };
-                Ok((given, shared.submit(&client, part).await?))
+            let result = match P::Session::read(submission, &client, &shared).await {
+                Ok(parts) => shared.submit_all(&client, parts).await,
+                Err(rejected) => Err(rejected),
             };
-            let result = result.await;
             // The link may be gone: then nobody is told, and whoever submitted asks again.
             let _ = answers.send(Answer { sequence, result, _slot: slot }).await;
         });

@@ -40,6 +40,8 @@ pub struct Options {
     pub expires_max: Duration,
     /// How long a link may take to come to its end once the relay is told to stop.
     pub drain_timeout: Duration,
+    /// CMPP: numbers to which one SUBMIT may go.
+    pub numbers_max: usize,
     /// CMPP: the gateway's code in Msg_Id, 22 bits.
     pub gateway: u32,
     /// CMPP: how far the time of a login may be off; `None`: that is not looked at.
@@ -66,6 +68,7 @@ impl Default for Options {
             send_at_max: Duration::from_secs(30 * 86_400),
             expires_max: Duration::from_secs(60 * 86_400),
             drain_timeout: Duration::from_secs(5),
+            numbers_max: 99,
             gateway: 1,
             login_age: None,
             text_rules: Arc::default(),

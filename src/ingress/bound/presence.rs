@@ -90,14 +90,21 @@ impl Presence {
         Some(BindSlot(self.clone()))
     }
 
-    /// A submission, if the terms allow one now.
-    pub(in crate::ingress) fn submit(self: &Arc<Self>, terms: &BindTerms, now: Mono) -> Result<WindowSlot, Throttled> {
+    /// A submission to so many numbers, if the terms allow one now.
+    pub(in crate::ingress) fn submit(
+        self: &Arc<Self>,
+        terms: &BindTerms,
+        numbers: usize,
+        now: Mono,
+    ) -> Result<WindowSlot, Throttled> {
         let mut state = self.state.lock();
         if state.unanswered >= terms.window {
             return Err(Throttled::Window);
         }
-        let spent_until = state.spent_until.max(now).plus(interval(terms.rate));
-        if spent_until > now.plus(BURST.max(interval(terms.rate))) {
+        let all = interval(terms.rate).saturating_mul(u32::try_from(numbers).unwrap_or(u32::MAX));
+        let spent_until = state.spent_until.max(now).plus(all);
+        // What would never fit into a burst goes by itself, and holds up what comes behind it.
+        if spent_until > now.plus(BURST.max(all)) {
             return Err(Throttled::Rate);
         }
         state.spent_until = spent_until;
@@ -141,10 +148,10 @@ mod tests {
         drop(bind);
         assert!(presence.bind(&terms).is_some());
         let now = Mono(0);
-        let (first, _second) = (presence.submit(&terms, now).unwrap(), presence.submit(&terms, now).unwrap());
-        assert_eq!(presence.submit(&terms, now).err(), Some(Throttled::Window));
+        let (first, _second) = (presence.submit(&terms, 1, now).unwrap(), presence.submit(&terms, 1, now).unwrap());
+        assert_eq!(presence.submit(&terms, 1, now).err(), Some(Throttled::Window));
         drop(first);
-        assert!(presence.submit(&terms, now).is_ok());
+        assert!(presence.submit(&terms, 1, now).is_ok());
     }
 
     #[test]
@@ -152,13 +159,24 @@ mod tests {
         let rate = Rate { count: 10, per: Duration::from_secs(1) };
         let (presence, terms) = (presence(), BindTerms { window: 1_000, rate, ..BindTerms::default() });
         let at = |tenths: u64| Mono(tenths * 100_000);
-        let taken = |now| (0..50).filter(|_| presence.submit(&terms, now).is_ok()).count();
+        let taken = |now| (0..50).filter(|_| presence.submit(&terms, 1, now).is_ok()).count();
         assert_eq!([taken(at(0)), taken(at(0)), taken(at(3)), taken(at(3)), taken(at(500))], [10, 0, 3, 0, 10]);
-        assert_eq!(presence.submit(&terms, at(500)).err(), Some(Throttled::Rate));
+        assert_eq!(presence.submit(&terms, 1, at(500)).err(), Some(Throttled::Rate));
         let slow = BindTerms { rate: Rate { count: 1, per: Duration::from_secs(60) }, ..terms };
         let presence = self::presence();
-        assert!(presence.submit(&slow, at(0)).is_ok());
-        assert_eq!(presence.submit(&slow, at(10)).err(), Some(Throttled::Rate));
-        assert!(presence.submit(&slow, at(600)).is_ok());
+        assert!(presence.submit(&slow, 1, at(0)).is_ok());
+        assert_eq!(presence.submit(&slow, 1, at(10)).err(), Some(Throttled::Rate));
+        assert!(presence.submit(&slow, 1, at(600)).is_ok());
+    }
+
+    #[test]
+    fn a_submission_to_several_numbers_costs_as_much_as_one_to_each() {
+        let rate = Rate { count: 10, per: Duration::from_secs(1) };
+        let (presence, terms) = (presence(), BindTerms { window: 1_000, rate, ..BindTerms::default() });
+        let at = |seconds: u64| Mono(seconds * 1_000_000);
+        let may = |numbers, now| presence.submit(&terms, numbers, now).is_ok();
+        assert_eq!((may(8, at(0)), may(3, at(0)), may(2, at(0)), may(1, at(0))), (true, false, true, false));
+        // More than a second's worth.
+        assert_eq!((may(25, at(10)), may(1, at(11)), may(1, at(13))), (true, false, true));
     }
 }

@@ -12,8 +12,11 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::Shared;
 use super::kept::PartKept;
+use super::link::GivenId;
 use super::outbox::{End, Id, NotKept, Stat, Want};
 use super::part::{Ground, Part, Party, Rejected, words};
 use crate::clock::Timestamp;
@@ -38,9 +41,46 @@ pub(in crate::ingress) enum Yes {
     Part(PartKept),
 }
 
+/// What came of a submission: its ids and the yes, or why not.
+pub(in crate::ingress) type Answered = Result<(GivenId, Yes), Rejected>;
+
 impl Shared {
-    /// Takes what a client submits, and says yes to it.
-    pub(in crate::ingress) async fn submit(&self, client: &Arc<Client>, part: Part) -> Result<Yes, Rejected> {
+    /// Takes what a client submits in one piece, to each of its numbers.
+    ///
+    /// It is taken if it is for one of them, so that nobody submits that again: each of the others ends with a receipt. If it is for
+    /// none, what would have been the first's refusal is that of all; one that may pass, before others.
+    pub(in crate::ingress) async fn submit_all(self: &Arc<Self>, client: &Arc<Client>, parts: Vec<Part>) -> Answered {
+        let mut under_way = JoinSet::new();
+        for part in parts {
+            let (shared, client) = (Arc::clone(self), Arc::clone(client));
+            under_way.spawn(async move { (shared.submit(&client, part.clone()).await, part) });
+        }
+        let (mut taken, mut refused) = (None, Vec::new());
+        while let Some(done) = under_way.join_next().await {
+            match done {
+                Ok((Ok(yes), part)) => taken = Some((GivenId { id: part.id, msg_id: part.msg_id }, yes)),
+                Ok((Err(rejected), part)) => refused.push((part, rejected)),
+                Err(fault) => tracing::error!(%fault, "a submission ended by a fault of ours"),
+            }
+        }
+        let Some(taken) = taken else {
+            refused.sort_by_key(|(part, rejected)| (!rejected.ground.is_temporary(), part.id));
+            let first = refused.into_iter().next();
+            return Err(first.map_or_else(|| unavailable("a fault of ours"), |(_, rejected)| rejected));
+        };
+        for (part, Rejected { reason, detail, .. }) in refused {
+            self.metrics.refused.with_label_values(&[self.speaks.as_str(), reason]).inc();
+            tracing::info!(client = %client.name, id = %part.id, why = detail, "a text to one number of several is refused");
+            let told = self.tell_failure(std::slice::from_ref(&part), Stat::Rejected, Kind::Rejected, &detail).await;
+            if let Err(Rejected { detail, .. }) = told {
+                tracing::error!(client = %client.name, id = %part.id, why = detail, "nobody is told that a text was refused");
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes what a client submits to one number, and says yes to it.
+    async fn submit(&self, client: &Arc<Client>, part: Part) -> Result<Yes, Rejected> {
         client.may_use(Channel::Sms).map_err(|why| refused(&why))?;
         Ok(match part.place {
             None => Yes::Accepted(self.take_whole(client, std::slice::from_ref(&part)).await?),

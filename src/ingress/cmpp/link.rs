@@ -223,11 +223,16 @@ impl Session for Link {
         Ending { version: bound.version(), longs, terminating: bound.terminate(out) }
     }
 
-    async fn read(submit: Submit, client: &Client, shared: &Shared) -> Result<Part, Rejected> {
+    fn numbers(submit: &Submit) -> usize {
+        submit.destinations.len().max(1)
+    }
+
+    async fn read(submit: Submit, client: &Client, shared: &Shared) -> Result<Vec<Part>, Rejected> {
         let options = shared.options.load_full();
-        let mut part = reading::read(&submit, client, &options, shared.clock.now())?;
-        part.msg_id = Some(shared.msg_id(options.gateway).await.0);
-        Ok(part)
+        let mut parts = reading::read(&submit, client, &options, shared.clock.now())?;
+        let msg_id = shared.msg_id(options.gateway).await.0;
+        parts.iter_mut().for_each(|part| part.msg_id = Some(msg_id));
+        Ok(parts)
     }
 }
 

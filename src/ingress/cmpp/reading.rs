@@ -1,7 +1,7 @@
 //! From a SUBMIT to a text, or to a part of one, in the engine's words; and back to the result that says why not.
 //!
-//! **Promises.** No octets of a peer's panic. What is not understood is refused by name, never guessed. A SUBMIT is to one number:
-//! one to a group is refused, since one bad number would refuse all (C3 annex 1).
+//! **Promises.** No octets of a peer's panic. What is not understood is refused by name, never guessed. One number that is none
+//! refuses a SUBMIT to several (C3 annex 1).
 //!
 //! **Does not know** what rules a text must fit.
 //!
@@ -37,17 +37,24 @@ fn bad(result: SubmitResult, detail: impl Into<String>) -> Rejected {
 }
 
 /// Reads what a client submits; its Msg_Id is yet to be given.
-pub(super) fn read(submit: &Submit, client: &Client, options: &Options, now: Timestamp) -> Result<Part, Rejected> {
+pub(super) fn read(submit: &Submit, client: &Client, options: &Options, now: Timestamp) -> Result<Vec<Part>, Rejected> {
     let structure = |detail: String| bad(SubmitResult::BAD_STRUCTURE, detail);
     let own = client.cmpp.as_ref().ok_or_else(|| Rejected::field(Ground::Gone, "the client has no SP_Id"))?;
     if submit.msg_src.as_bytes() != own.sp_id.as_bytes() {
         return Err(bad(SubmitResult::BAD_MSG_SRC, "Msg_src is not the client's own"));
     }
-    let [to] = submit.destinations.as_slice() else {
-        return Err(bad(SubmitResult::BAD_DESTINATION, format!("{} numbers: expected one", submit.destinations.len())));
-    };
-    let (written_to, written_from) = (to.to_string(), submit.src_id.to_string());
-    let to = number(&written_to).ok_or_else(|| bad(SubmitResult::BAD_DESTINATION, "Dest_terminal_Id is no number"))?;
+    let (count, most) = (submit.destinations.len(), options.numbers_max);
+    if !(1..=most).contains(&count) {
+        let detail = format!("{count} numbers: expected 1 to {most}");
+        return Err(bad(SubmitResult::BAD_DESTINATION, detail));
+    }
+    let numbers = submit.destinations.iter().map(|to| {
+        let written = to.to_string();
+        let to = number(&written).ok_or_else(|| bad(SubmitResult::BAD_DESTINATION, "Dest_terminal_Id is no number"))?;
+        Ok((written, to))
+    });
+    let numbers = numbers.collect::<Result<Vec<_>, Rejected>>()?;
+    let written_from = submit.src_id.to_string();
     let from = match &*written_from {
         "" => None,
         from => Some(SenderId::parse(from).map_err(|why| bad(SubmitResult::BAD_SRC_ID, format!("Src_Id: {why}")))?),
@@ -75,23 +82,25 @@ pub(super) fn read(submit: &Submit, client: &Client, options: &Options, now: Tim
         // 2 is, in version 2.0, a record of charges that no handset is to see.
         other => return Err(structure(format!("Registered_Delivery {other}: expected 0 or 1"))),
     };
-    Ok(Part {
+    let source = party(written_from);
+    let parts = numbers.into_iter().map(|(written, to)| Part {
         id: MessageId::new(now),
         msg_id: None,
         client: client.name.clone(),
-        source: party(written_from),
-        destination: party(written_to),
+        source: source.clone(),
+        destination: party(written),
         to,
-        from,
+        from: from.clone(),
         class: own.terms.class,
         alphabet,
         place,
-        octets,
+        octets: octets.clone(),
         wish: Wish { success: wanted, failure: wanted },
         send_at,
         expires_at,
         received_at: now,
-    })
+    });
+    Ok(parts.collect())
 }
 
 /// With or without the country code of China, which numbers may lack (C3 section 8.4.3.1), or its `+`.
@@ -146,6 +155,10 @@ mod tests {
     }
 
     fn result(submit: &Submit) -> Result<Part, u32> {
+        results(submit).map(|mut parts| parts.remove(0))
+    }
+
+    fn results(submit: &Submit) -> Result<Vec<Part>, u32> {
         read(submit, &client(), &Options::default(), NOW).map_err(|rejected| result_of(rejected.ground).0)
     }
 
@@ -171,11 +184,13 @@ mod tests {
     fn each_fault_has_its_result() {
         let part = result(&submit()).unwrap();
         assert_eq!((part.to.to_string().as_str(), part.wish.any(), part.place), ("+8613800138000", false, None));
-        let two = vec![submit().destinations[0].clone(); 2];
+        let to = |count| vec![submit().destinations[0].clone(); count];
         let octets = |text: &str| Octets::new("field", text).unwrap();
         for (submit, expected) in [
             (Submit { msg_src: octets("900002"), ..submit() }, 11),
-            (Submit { destinations: two, ..submit() }, 13),
+            (Submit { destinations: to(0), ..submit() }, 13),
+            (Submit { destinations: to(100), ..submit() }, 13),
+            (Submit { destinations: [to(1), vec![Octets::new("to", "x").unwrap()]].concat(), ..submit() }, 13),
             (Submit { destinations: vec![Octets::new("to", "x").unwrap()], ..submit() }, 13),
             (Submit { src_id: Octets::new("Src_Id", "12").unwrap(), ..submit() }, 10),
             (Submit { msg_fmt: 4, ..submit() }, 1),
@@ -187,6 +202,15 @@ mod tests {
         ] {
             assert_eq!(result(&submit).unwrap_err(), expected, "{submit:?}");
         }
+    }
+
+    #[test]
+    fn a_submit_to_several_numbers_is_a_text_to_each() {
+        let destinations = ["13800138000", "13800138001"].map(|to| Octets::new("Dest_terminal_Id", to).unwrap());
+        let parts = results(&Submit { destinations: destinations.to_vec(), ..submit() }).unwrap();
+        let numbers: Vec<_> = parts.iter().map(|part| (part.to.to_string(), part.octets.len())).collect();
+        assert_eq!(numbers, [("+8613800138000".to_owned(), 5), ("+8613800138001".to_owned(), 5)]);
+        assert_ne!(parts[0].id, parts[1].id);
     }
 
     #[test]

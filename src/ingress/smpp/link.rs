@@ -163,9 +163,9 @@ impl Session for Bound {
         self.unbind(out)
     }
 
-    async fn read(message: ShortMessage, client: &Client, shared: &Shared) -> Result<Part, Rejected> {
+    async fn read(message: ShortMessage, client: &Client, shared: &Shared) -> Result<Vec<Part>, Rejected> {
         let (options, now) = (shared.options.load_full(), shared.clock.now());
-        reading::read(&message, &client.name, client.smpp.terms.class, &options, now)
+        Ok(vec![reading::read(&message, &client.name, client.smpp.terms.class, &options, now)?])
     }
 }
 

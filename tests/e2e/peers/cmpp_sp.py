@@ -4,9 +4,10 @@
 Usage: cmpp_sp.py PORT SP_ID SECRET DELIVERY
 
 Orders come line by line: {"submit": TEXT, "to": [NUMBER …]}. It says {"listening": PORT} once it is logged in, {"answer": RESULT,
-"msg_id": ID} for each SUBMIT_RESP, {"asked": true} for each ACTIVE_TEST that it has answered, {"closed": true} at the end.
+"msg_id": ID} for each SUBMIT_RESP, {"asked": true} for each ACTIVE_TEST that it has answered, {"closed": true} at the end. It knows no
+DELIVER: what is done with one is ours, and says {"report": ID, "stat", "to"}.
 """
-import json, socket, sys, threading
+import json, socket, struct, sys, threading
 
 from pycmpp import handlers
 from pycmpp.cmpp import Cmpp
@@ -64,9 +65,18 @@ class Asked(handlers.CmppActiveTestReqHandler):
         say(asked=True)
 
 
+class Delivered(handlers.BaseHandler):
+    def __call__(self):
+        (sequence,) = struct.unpack("!L", self.message[8:12])
+        body = self.message[12:]
+        content = body[65:65 + body[64]]
+        say(report=content[:8].hex(), stat=content[8:15].decode(), to=content[35:56].rstrip(b"\0").decode())
+        self.cmpp.send(struct.pack("!3L8sB", 21, 0x80000005, sequence, body[:8], 0))
+
+
 client = Cmpp("127.0.0.1", int(port), sp_id, secret, "", delivery=int(delivery), client_heartbeat=False)
 client.so = Connection()
-client.handlers.update({CMPP_CONNECT_RESP: Connected, CMPP_SUBMIT_RESP: Submitted, CMPP_ACTIVE_TEST_REQ: Asked})
+client.handlers.update({5: Delivered, CMPP_CONNECT_RESP: Connected, CMPP_SUBMIT_RESP: Submitted, CMPP_ACTIVE_TEST_REQ: Asked})
 
 
 def obey():

@@ -339,8 +339,14 @@ pub struct CmppSp(pub Peer);
 impl CmppSp {
     /// Logs in; wants no reports.
     pub fn start(port: u16, sp_id: &str, secret: &str) -> Self {
+        Self::start_with(port, sp_id, secret, false)
+    }
+
+    /// Logs in, and wants reports or not.
+    pub fn start_with(port: u16, sp_id: &str, secret: &str, reports: bool) -> Self {
         let mut command = python();
-        command.arg(script("cmpp_sp.py")).arg(port.to_string()).args([sp_id, secret, "0"]);
+        let wanted = if reports { "1" } else { "0" };
+        command.arg(script("cmpp_sp.py")).arg(port.to_string()).args([sp_id, secret, wanted]);
         Self(Peer::start(command))
     }
 
