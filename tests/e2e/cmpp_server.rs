@@ -247,11 +247,9 @@ fn a_text_to_several_numbers_goes_to_each_that_may_have_it_and_each_has_its_repo
         (reports.len() >= 3).then_some(reports)
     });
     reports.sort_by_key(|report| report["to"].as_str().unwrap().to_owned());
-    for (report, (to, stat)) in reports.iter().zip([
-        ("13800138000", "DELIVRD"),
-        ("13800138001", "DELIVRD"),
-        ("17012345678", "REJECTD"),
-    ]) {
+    for (report, (to, stat)) in
+        reports.iter().zip([("13800138000", "DELIVRD"), ("13800138001", "DELIVRD"), ("17012345678", "REJECTD")])
+    {
         let wanted = (&answer["msg_id"], &json!(to), &json!(stat));
         assert_eq!((&report["report"], &report["to"], &report["stat"]), wanted, "{report}");
     }

@@ -7,6 +7,8 @@
 //!
 //! **Fails how.** [`Rejected`].
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
@@ -53,7 +55,9 @@ pub(super) fn read(submit: &Submit, client: &Client, options: &Options, now: Tim
         let to = number(&written).ok_or_else(|| bad(SubmitResult::BAD_DESTINATION, "Dest_terminal_Id is no number"))?;
         Ok((written, to))
     });
-    let numbers = numbers.collect::<Result<Vec<_>, Rejected>>()?;
+    let mut numbers = numbers.collect::<Result<Vec<_>, Rejected>>()?;
+    let mut named = HashSet::new();
+    numbers.retain(|(_, to)| named.insert(to.clone()));
     let written_from = submit.src_id.to_string();
     let from = match &*written_from {
         "" => None,
@@ -206,7 +210,9 @@ mod tests {
 
     #[test]
     fn a_submit_to_several_numbers_is_a_text_to_each() {
-        let destinations = ["13800138000", "13800138001"].map(|to| Octets::new("Dest_terminal_Id", to).unwrap());
+        // One of them is named twice.
+        let destinations =
+            ["13800138000", "13800138001", "+8613800138000"].map(|to| Octets::new("Dest_terminal_Id", to).unwrap());
         let parts = results(&Submit { destinations: destinations.to_vec(), ..submit() }).unwrap();
         let numbers: Vec<_> = parts.iter().map(|part| (part.to.to_string(), part.octets.len())).collect();
         assert_eq!(numbers, [("+8613800138000".to_owned(), 5), ("+8613800138001".to_owned(), 5)]);
