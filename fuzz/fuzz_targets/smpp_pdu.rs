@@ -20,8 +20,10 @@ const COMMANDS: [u32; 8] = [
 fuzz_target!(|input: &[u8]| {
     let Some((&[kind, status], body)) = input.split_first_chunk() else { return };
     let response = if kind & 8 == 0 { 0 } else { command::RESPONSE };
+    // A bit of its own, so that older inputs mean what they meant.
+    let command_id = if kind & 16 == 0 { COMMANDS[usize::from(kind & 7)] } else { command::DATA_SM };
     let frame = Frame {
-        command_id: COMMANDS[usize::from(kind & 7)] | response,
+        command_id: command_id | response,
         command_status: status.into(),
         sequence: 7,
         body: Bytes::copy_from_slice(body),

@@ -53,9 +53,9 @@ fn receive(input: &[&[u8]], out: &mut BytesMut, events: &mut Vec<Event>) -> Resu
                 Link::Bound(mut bound) => {
                     events.push(bound.receive(frame, NOW, out)?);
                     match events.last() {
-                        Some(Event::Submission { sequence, .. }) => {
+                        Some(Event::Submission { request, .. }) => {
                             assert!(bound.mode().submits());
-                            bound.taken(*sequence, &Taken, COctets::default(), out);
+                            bound.taken(*request, &Taken, COctets::default(), 0, out);
                         }
                         Some(Event::Unbound) => return Ok(()),
                         _ => {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::keys;
-use crate::support::peer::{OwnCarrier, SmppClient};
+use crate::support::peer::{OwnCarrier, SmppClient, SmppEsme};
 use crate::support::relay::{Relay, Settings};
 use crate::support::{PATIENCE, SOON, eventually, test_peers};
 
@@ -95,6 +95,40 @@ fn a_text_goes_out_and_its_receipt_comes_back() {
         counted(r#"deliveries_total{client="esme",kind="receipt",result="taken"}"#).filter(|n| *n == 1)
     });
     assert_eq!(relay.events("accepted")[0]["id"], *id);
+}
+
+#[test]
+fn data_sm_submits_and_a_peer_of_5_0_hears_how_near_it_is_to_being_throttled() {
+    let carrier = OwnCarrier::start_on(0, &[]);
+    let relay = relay_to(carrier.0.port, "smpp_rate = \"1/m\"", "");
+    let data = |payload: &str| {
+        json!({"destination_addr": LIN, "dest_addr_ton": 1, "data_coding": 0, "registered_delivery": 1,
+               "message_payload": payload, "qos_time_to_live": 3600})
+    };
+    let mut newer = SmppEsme::bind(smpp(&relay), "esme", "sesame", 0x50);
+    assert_eq!(newer.0.said(|v| v["version"].as_u64()), [0x50]);
+    let taken = newer.say("data_sm", &data("by data_sm"));
+    assert_eq!((&taken["command"], &taken["status"]), (&json!("data_sm_resp"), &json!(0)), "{taken}");
+    // One in a minute may come.
+    assert!(taken["congestion_state"].as_u64().is_some_and(|percent| (50..=99).contains(&percent)), "{taken}");
+    let id = taken["id"].as_str().unwrap();
+    assert_eq!(carrier.wait_for_texts(1, SOON)[0]["text"], "by data_sm");
+    let receipt = newer.0.wait("a receipt", SOON, |said| said.iter().find_map(|v| v.get("delivery").cloned()));
+    assert_eq!((receipt["receipted_message_id"].as_str(), &receipt["message_state"]), (Some(id), &json!(2)));
+    let expires = relay.explained(id, SOON, |m| m["status"] == "delivered")["expires_at"].clone();
+    assert!(expires.is_string(), "qos_time_to_live is its validity");
+    let throttled = newer.say("data_sm", &data("too soon"));
+    assert_eq!((&throttled["command"], &throttled["status"]), (&json!("data_sm_resp"), &json!(0x58)), "{throttled}");
+    // A peer of 3.4 hears nothing that 3.4 does not know.
+    let mut older = SmppEsme::bind(smpp(&relay), "another", KEY, 0x34);
+    assert_eq!(older.0.said(|v| v["version"].as_u64()), [0x34]);
+    let refused = older.say("data_sm", &json!({"destination_addr": LIN, "dest_addr_ton": 1, "data_coding": 0}));
+    assert_eq!((&refused["command"], &refused["status"]), (&json!("data_sm_resp"), &json!(1)), "no words");
+    let taken = older.say("submit_sm", &json!({"destination_addr": LIN, "dest_addr_ton": 1, "short_message": "x"}));
+    assert_eq!((&taken["status"], &taken["congestion_state"]), (&json!(0), &Value::Null), "{taken}");
+    // What is not done here says so.
+    let nack = older.say("query_sm", &json!({"message_id": taken["id"]}));
+    assert_eq!((&nack["command"], &nack["status"]), (&json!("generic_nack"), &json!(3)), "{nack}");
 }
 
 #[test]

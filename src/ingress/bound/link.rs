@@ -58,9 +58,9 @@ pub(in crate::ingress) trait Protocol: Sized + Send + 'static {
 }
 
 /// What a frame on a link means.
-pub(in crate::ingress) enum Said<S> {
+pub(in crate::ingress) enum Said<R, S> {
     /// The peer submits; to be answered.
-    Submission(u32, S),
+    Submission(R, S),
     /// What was brought under that number is taken, or not.
     Answer(u32, bool),
     /// The peer ends the link.
@@ -84,6 +84,8 @@ pub(in crate::ingress) trait Session: Send {
     type Frame;
     /// What a peer submits.
     type Submission: Send + 'static;
+    /// What an answer to that has to know of it.
+    type Request: Copy + Send + 'static;
     /// The link once it is to end.
     type Parting: Parting<Frame = Self::Frame>;
 
@@ -92,15 +94,20 @@ pub(in crate::ingress) trait Session: Send {
     /// Deliveries that may be brought now.
     fn free(&self) -> usize;
     /// Takes a frame.
-    fn receive(&mut self, frame: Self::Frame, now: Mono, out: &mut BytesMut) -> Result<Said<Self::Submission>, End>;
+    fn receive(
+        &mut self,
+        frame: Self::Frame,
+        now: Mono,
+        out: &mut BytesMut,
+    ) -> Result<Said<Self::Request, Self::Submission>, End>;
     /// Brings something; the number under which its answer will come. `None` if there is no room.
     fn deliver(&mut self, what: &Delivery, options: &Options, now: Mono, out: &mut BytesMut) -> Option<u32>;
-    /// Answers yes.
-    fn taken(&mut self, sequence: u32, proof: &impl Responsibility, id: GivenId, out: &mut BytesMut);
+    /// Answers yes. Here as below `load` is how near the client is to being throttled, in percent, for protocols that say it.
+    fn taken(&mut self, request: Self::Request, proof: &impl Responsibility, id: GivenId, load: u8, out: &mut BytesMut);
     /// Answers no.
-    fn refused(&mut self, sequence: u32, ground: Ground, out: &mut BytesMut);
+    fn refused(&mut self, request: Self::Request, ground: Ground, load: u8, out: &mut BytesMut);
     /// Answers that it comes too fast.
-    fn throttled(&mut self, sequence: u32, out: &mut BytesMut);
+    fn throttled(&mut self, request: Self::Request, load: u8, out: &mut BytesMut);
     /// Lets time pass; deliveries whose answers are overdue.
     fn tick(&mut self, now: Mono, out: &mut BytesMut) -> Result<Vec<u32>, End>;
     /// When that is to be called.
@@ -199,10 +206,10 @@ impl<F: Framed<BadLength: fmt::Display>> Wire<F> {
 }
 
 /// An answer to a submission, ready to be written.
-struct Answer {
-    sequence: u32,
+struct Answer<R> {
+    request: R,
     result: Answered,
-    _slot: WindowSlot,
+    slot: WindowSlot,
 }
 
 /// Serves one connection to its end.
@@ -255,13 +262,15 @@ async fn converse<P: Protocol>(wire: &mut Wire<P::Frame>, deadline: Mono) -> Res
     ended
 }
 
+type Request<P> = <<P as Protocol>::Session as Session>::Request;
+
 /// A bound link, and what goes on over it.
 struct Link<'w, P: Protocol> {
     wire: &'w mut Wire<P::Frame>,
     session: P::Session,
     client: Arc<Client>,
-    answers: mpsc::Receiver<Answer>,
-    sender: mpsc::Sender<Answer>,
+    answers: mpsc::Receiver<Answer<Request<P>>>,
+    sender: mpsc::Sender<Answer<Request<P>>>,
     /// What has been brought and not answered, by sequence number.
     brought: HashMap<u32, Out>,
     /// Submissions that are not answered.
@@ -326,9 +335,9 @@ impl<P: Protocol> Link<'_, P> {
     fn act(&mut self, frame: P::Frame) -> Result<bool, End> {
         let now = self.wire.shared.clock.mono();
         match self.session.receive(frame, now, &mut self.wire.out)? {
-            Said::Submission(sequence, submission) => {
+            Said::Submission(request, submission) => {
                 self.active = now;
-                self.submission(sequence, submission, now);
+                self.submission(request, submission, now);
             }
             Said::Answer(sequence, taken) => {
                 self.active = now;
@@ -346,13 +355,13 @@ impl<P: Protocol> Link<'_, P> {
         }
     }
 
-    fn submission(&mut self, sequence: u32, submission: <P::Session as Session>::Submission, now: Mono) {
+    fn submission(&mut self, request: Request<P>, submission: <P::Session as Session>::Submission, now: Mono) {
         let shared = &self.wire.shared;
         // The client as it is configured now; a reload may have changed or removed it.
         let client = shared.clients.load().named(&self.client.name).cloned();
         let Some((client, terms)) = client.as_ref().and_then(|client| Some((client, P::terms(client)?))) else {
             let gone = Rejected::new(Ground::Gone, "unauthenticated", "there is no such client any more");
-            return self.refuse(sequence, &gone);
+            return self.refuse(request, &gone);
         };
         let slot = match shared.presences.of(&client.name, shared.metrics()).submit(
             terms,
@@ -360,7 +369,7 @@ impl<P: Protocol> Link<'_, P> {
             now,
         ) {
             Ok(slot) => slot,
-            Err(throttled) => return self.throttle(sequence, throttled),
+            Err(throttled) => return self.throttle(request, throttled),
         };
         self.under_way += 1;
         let (shared, client, answers) = (shared.clone(), client.clone(), self.sender.clone());
@@ -370,37 +379,52 @@ impl<P: Protocol> Link<'_, P> {
                 Err(rejected) => Err(rejected),
             };
             // The link may be gone: then nobody is told, and whoever submitted asks again.
-            let _ = answers.send(Answer { sequence, result, _slot: slot }).await;
+            let _ = answers.send(Answer { request, result, slot }).await;
         });
     }
 
-    fn throttle(&mut self, sequence: u32, throttled: Throttled) {
+    fn throttle(&mut self, request: Request<P>, throttled: Throttled) {
         let (client, shared) = (&*self.client.name, &self.wire.shared);
         shared.metrics().submissions.with_label_values(&[client, "throttled"]).inc();
         tracing::debug!(peer = %self.wire.peer, client, by = throttled.word(), "a submission is throttled");
-        self.session.throttled(sequence, &mut self.wire.out);
+        let load = self.load();
+        self.session.throttled(request, load, &mut self.wire.out);
     }
 
-    fn refuse(&mut self, sequence: u32, rejected: &Rejected) {
+    fn refuse(&mut self, request: Request<P>, rejected: &Rejected) {
         let Rejected { ground, reason, detail } = rejected;
         let (client, shared) = (&*self.client.name, &self.wire.shared);
         shared.metrics().submissions.with_label_values(&[client, "refused"]).inc();
         shared.metrics.refused.with_label_values(&[shared.speaks.as_str(), *reason]).inc();
         tracing::info!(peer = %self.wire.peer, client, speaks = shared.speaks.name(), ?ground, why = detail, "text refused");
-        self.session.refused(sequence, *ground, &mut self.wire.out);
+        let load = self.load();
+        self.session.refused(request, *ground, load, &mut self.wire.out);
     }
 
-    fn answer(&mut self, answer: Answer) {
+    /// How near the client is to being throttled, over all its links, in percent.
+    fn load(&self) -> u8 {
+        let shared = &self.wire.shared;
+        let client = shared.clients.load().named(&self.client.name).cloned();
+        let terms = client.as_ref().and_then(|client| P::terms(client));
+        terms.map_or(0, |terms| {
+            shared.presences.of(&self.client.name, shared.metrics()).load(terms, shared.clock.mono())
+        })
+    }
+
+    fn answer(&mut self, answer: Answer<Request<P>>) {
         self.under_way -= 1;
-        let Answer { sequence, result, .. } = answer;
+        let Answer { request, result, slot } = answer;
+        // What is being answered is no load any more.
+        drop(slot);
         let (id, yes) = match result {
             Ok(taken) => taken,
-            Err(rejected) => return self.refuse(sequence, &rejected),
+            Err(rejected) => return self.refuse(request, &rejected),
         };
         self.wire.shared.metrics().submissions.with_label_values(&[&*self.client.name, "taken"]).inc();
+        let load = self.load();
         match yes {
-            Yes::Accepted(proof) => self.session.taken(sequence, &proof, id, &mut self.wire.out),
-            Yes::Part(proof) => self.session.taken(sequence, &proof, id, &mut self.wire.out),
+            Yes::Accepted(proof) => self.session.taken(request, &proof, id, load, &mut self.wire.out),
+            Yes::Part(proof) => self.session.taken(request, &proof, id, load, &mut self.wire.out),
         }
     }
 

@@ -111,6 +111,16 @@ impl Presence {
         state.unanswered += 1;
         Ok(WindowSlot(self.clone()))
     }
+
+    /// How near it is to being throttled, in percent, 99 at most: how much is used of the window, or of what the rate lets through at
+    /// once, whichever is more.
+    pub(in crate::ingress) fn load(&self, terms: &BindTerms, now: Mono) -> u8 {
+        let state = self.state.lock();
+        let burst = BURST.max(interval(terms.rate));
+        let of_window = 100 * state.unanswered / terms.window.max(1);
+        let of_rate = 100 * state.spent_until.since(now).as_micros() / burst.as_micros().max(1);
+        u8::try_from(of_rate.max(of_window as u128).min(99)).unwrap_or(99)
+    }
 }
 
 /// Between two submissions at this rate.
@@ -152,6 +162,22 @@ mod tests {
         assert_eq!(presence.submit(&terms, 1, now).err(), Some(Throttled::Window));
         drop(first);
         assert!(presence.submit(&terms, 1, now).is_ok());
+    }
+
+    #[test]
+    fn the_load_is_what_is_used_of_window_or_rate() {
+        let rate = Rate { count: 10, per: Duration::from_secs(1) };
+        let (presence, terms) = (presence(), BindTerms { window: 4, rate, ..BindTerms::default() });
+        let now = Mono(0);
+        assert_eq!(presence.load(&terms, now), 0);
+        let slots: Vec<_> = (0..3).map(|_| presence.submit(&terms, 1, now).unwrap()).collect();
+        assert_eq!(presence.load(&terms, now), 75, "three of four are unanswered");
+        drop(slots);
+        assert_eq!(presence.load(&terms, now), 30, "three tenths of a second's worth came");
+        assert_eq!(presence.load(&terms, Mono(200_000)), 10);
+        assert_eq!(presence.load(&terms, Mono(900_000)), 0);
+        let _slots: Vec<_> = (0..4).map(|_| presence.submit(&terms, 1, now).unwrap()).collect();
+        assert_eq!(presence.load(&terms, now), 99, "the next is throttled");
     }
 
     #[test]

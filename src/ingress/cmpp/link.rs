@@ -160,6 +160,7 @@ impl Link {
 impl Session for Link {
     type Frame = Frame;
     type Submission = Submit;
+    type Request = u32;
     type Parting = Ending;
 
     fn receives(&self) -> bool {
@@ -170,7 +171,7 @@ impl Session for Link {
         if self.longs.waits() { 0 } else { self.bound.free() }
     }
 
-    fn receive(&mut self, frame: Frame, now: Mono, out: &mut BytesMut) -> Result<Said<Submit>, End> {
+    fn receive(&mut self, frame: Frame, now: Mono, out: &mut BytesMut) -> Result<Said<u32, Submit>, End> {
         Ok(match self.bound.receive(frame, now, out)? {
             Event::Submission { sequence, submit } => Said::Submission(sequence, submit),
             Event::Answer { sequence, result } => {
@@ -197,15 +198,15 @@ impl Session for Link {
         Some(first)
     }
 
-    fn taken(&mut self, sequence: u32, proof: &impl Responsibility, id: GivenId, out: &mut BytesMut) {
+    fn taken(&mut self, sequence: u32, proof: &impl Responsibility, id: GivenId, _: u8, out: &mut BytesMut) {
         self.bound.taken(sequence, proof, MsgId(id.msg_id.unwrap_or_default()), out);
     }
 
-    fn refused(&mut self, sequence: u32, ground: Ground, out: &mut BytesMut) {
+    fn refused(&mut self, sequence: u32, ground: Ground, _: u8, out: &mut BytesMut) {
         self.bound.refused(sequence, result_of(ground), out);
     }
 
-    fn throttled(&mut self, sequence: u32, out: &mut BytesMut) {
+    fn throttled(&mut self, sequence: u32, _: u8, out: &mut BytesMut) {
         self.bound.refused(sequence, SubmitResult::FLOW_CONTROL, out);
     }
 

@@ -16,7 +16,7 @@ use crate::ingress::bound::{
 use crate::model::{Channel, Responsibility, Secret};
 use crate::policy::credentials::CredentialsError;
 use crate::policy::{BindTerms, Client};
-use crate::wire::smpp::server::{BindRequest, Bound, Event, Open, OpenStep, PeerFault, Unbinding};
+use crate::wire::smpp::server::{BindRequest, Bound, Event, Open, OpenStep, PeerFault, Request, Unbinding};
 use crate::wire::smpp::session::Settings;
 use crate::wire::smpp::{COctets, CommandStatus, Frame, ShortMessage, command};
 
@@ -25,7 +25,7 @@ const REFUSED_BINDS_MAX: u32 = 3;
 /// Who we are, in `bind_resp`.
 const SYSTEM_ID: &str = "postrider";
 
-/// SMPP 3.4.
+/// SMPP 3.4, and 5.0 for those who bind with it.
 #[derive(Debug)]
 pub struct Smpp;
 
@@ -115,6 +115,7 @@ async fn judge(wire: &Wire<Frame>, request: &BindRequest) -> Result<(Arc<Client>
 impl Session for Bound {
     type Frame = Frame;
     type Submission = ShortMessage;
+    type Request = Request;
     type Parting = Unbinding;
 
     fn receives(&self) -> bool {
@@ -125,9 +126,9 @@ impl Session for Bound {
         Self::free(self)
     }
 
-    fn receive(&mut self, frame: Frame, now: Mono, out: &mut BytesMut) -> Result<Said<ShortMessage>, End> {
+    fn receive(&mut self, frame: Frame, now: Mono, out: &mut BytesMut) -> Result<Said<Request, ShortMessage>, End> {
         Ok(match Self::receive(self, frame, now, out)? {
-            Event::Submission { sequence, message } => Said::Submission(sequence, message),
+            Event::Submission { request, message } => Said::Submission(request, message),
             Event::Answer { sequence, status } => Said::Answer(sequence, status == CommandStatus::OK),
             Event::Unbound => Said::Over,
             Event::Nothing => Said::Nothing,
@@ -138,17 +139,17 @@ impl Session for Bound {
         self.deliver_sm(delivering::message(what, options.default_alphabet), now, out).ok()
     }
 
-    fn taken(&mut self, sequence: u32, proof: &impl Responsibility, id: GivenId, out: &mut BytesMut) {
+    fn taken(&mut self, request: Request, proof: &impl Responsibility, id: GivenId, load: u8, out: &mut BytesMut) {
         let id = COctets::new("message_id", &id.id.to_string()).unwrap_or_default();
-        Self::taken(self, sequence, proof, id, out);
+        Self::taken(self, request, proof, id, load, out);
     }
 
-    fn refused(&mut self, sequence: u32, ground: Ground, out: &mut BytesMut) {
-        Self::refused(self, sequence, status_of(ground), out);
+    fn refused(&mut self, request: Request, ground: Ground, load: u8, out: &mut BytesMut) {
+        Self::refused(self, request, status_of(ground), load, out);
     }
 
-    fn throttled(&mut self, sequence: u32, out: &mut BytesMut) {
-        Self::refused(self, sequence, CommandStatus::THROTTLED, out);
+    fn throttled(&mut self, request: Request, load: u8, out: &mut BytesMut) {
+        Self::refused(self, request, CommandStatus::THROTTLED, load, out);
     }
 
     fn tick(&mut self, now: Mono, out: &mut BytesMut) -> Result<Vec<u32>, End> {

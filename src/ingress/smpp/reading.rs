@@ -1,4 +1,4 @@
-//! From a `submit_sm` to a text, or to a part of one, in the engine's words; and back to the status that says why not.
+//! From a `submit_sm` or `data_sm` to a text, or to a part of one, in the engine's words; and back to the status that says why not.
 //!
 //! **Promises.** No octets of a peer's panic. What is not understood is refused by name, never guessed: a text that arrived as
 //! something else than was meant is worse than one that was refused.
@@ -6,6 +6,8 @@
 //! **Does not know** who submits, nor what rules a text must fit.
 //!
 //! **Fails how.** [`Rejected`].
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -69,8 +71,13 @@ pub(super) fn read(
     let send_at = until(message.schedule_delivery_time.to_string(), options.send_at_max)
         .ok_or_else(|| bad(CommandStatus::INVALID_SCHEDULE, "schedule_delivery_time"))?
         .filter(|at| *at > now);
-    let expires_at = until(message.validity_period.to_string(), options.expires_max)
-        .ok_or_else(|| bad(CommandStatus::INVALID_EXPIRY, "validity_period"))?;
+    let expires_at = match time_to_live(message)? {
+        Some(lives) if message.validity_period.is_empty() => {
+            (lives <= options.expires_max).then(|| Some(now.plus(lives)))
+        }
+        _ => until(message.validity_period.to_string(), options.expires_max),
+    };
+    let expires_at = expires_at.ok_or_else(|| bad(CommandStatus::INVALID_EXPIRY, "validity_period"))?;
     if expires_at.is_some_and(|end| end <= send_at.unwrap_or(now)) {
         return Err(bad(CommandStatus::INVALID_EXPIRY, "validity_period ends before the text may leave"));
     }
@@ -91,6 +98,14 @@ pub(super) fn read(
         expires_at,
         received_at: now,
     })
+}
+
+/// `data_sm` has no `validity_period`; SMPP 5.0 lets `submit_sm` have this beside it (P34 section 5.3.2.9).
+fn time_to_live(message: &ShortMessage) -> Result<Option<Duration>, Rejected> {
+    let Some(value) = message.tlv(tlv::QOS_TIME_TO_LIVE) else { return Ok(None) };
+    let seconds = value.try_into().map(u32::from_be_bytes);
+    let lives = seconds.map(|seconds| Some(Duration::from_secs(u64::from(seconds))));
+    lives.map_err(|_| bad(CommandStatus::INVALID_PARAMETER, "qos_time_to_live"))
 }
 
 /// What this message centre does not do.

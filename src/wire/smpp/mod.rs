@@ -1,4 +1,4 @@
-//! SMPP 3.4, and of 5.0 what submitting takes, sans-I/O: bytes in, PDUs, answers and events out.
+//! SMPP 3.4, and of 5.0 what submitting takes and being submitted to, sans-I/O: bytes in, PDUs, answers and events out.
 //!
 //! **What.** [`frame`] cuts a byte stream into PDUs, [`pdu`] gives them types, [`status`] gives `command_status` a meaning,
 //! [`session`] is the ESME's side of a link and [`server`] the message centre's, one type per state.
@@ -45,6 +45,11 @@ impl Version {
             Self::V50 => 0x50,
         }
     }
+
+    /// What to speak with a peer that binds with this `interface_version`.
+    pub const fn with_peer(interface_version: u8) -> Self {
+        if interface_version >= Self::V50.octet() { Self::V50 } else { Self::V34 }
+    }
 }
 
 /// Command ids (P34 section 5.1.2.1). An answer's id is its request's with the highest bit set.
@@ -65,6 +70,8 @@ pub mod command {
     pub const ENQUIRE_LINK: u32 = 0x15;
     /// `alert_notification`, the one request without an answer.
     pub const ALERT_NOTIFICATION: u32 = 0x102;
+    /// `data_sm`.
+    pub const DATA_SM: u32 = 0x103;
     /// What every answer's id has.
     pub const RESPONSE: u32 = 0x8000_0000;
     /// `generic_nack`: an answer to no particular request.

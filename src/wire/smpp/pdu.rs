@@ -1,23 +1,23 @@
 //! PDUs with types (P34 section 4).
 //!
 //! **Promises.** A [`Pdu`] can be made only by its constructors, so that header and body always fit each other and a
-//! positive `submit_sm_resp` demands proof of responsibility. Decoding copies no octets: fields are slices of the frame.
-//! Passwords do not show in `Debug`.
+//! positive `submit_sm_resp` or `data_sm_resp` demands proof of responsibility. Decoding copies no octets: fields are slices of the
+//! frame. Passwords do not show in `Debug`.
+
+mod message;
 
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+pub use self::message::{Segment, ShortMessage};
 use super::frame::{Frame, put_frame};
 use super::status::CommandStatus;
 use super::tlv;
-use super::{Version, command, esm_class};
+use super::{Version, command};
 use crate::model::Responsibility;
 use crate::wire::FieldError;
 use crate::wire::tlv::{Tlv, read_all};
-
-/// Longest `short_message` (P34 section 5.2.21).
-const SHORT_MESSAGE_BYTES_MAX: usize = 254;
 
 /// A C-octet string of at most `MAX` octets, the final NUL included (P34 section 3.1).
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -107,6 +107,13 @@ pub struct Address {
     pub address: COctets<21>,
 }
 
+impl Address {
+    fn put(&self, out: &mut BytesMut) {
+        out.put_slice(&[self.ton, self.npi]);
+        self.address.put(out);
+    }
+}
+
 /// The body of the three bind requests.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Bind {
@@ -149,139 +156,7 @@ impl BindResp {
     }
 }
 
-/// The body that `submit_sm` and `deliver_sm` share.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct ShortMessage {
-    /// Which service, if the carrier distinguishes.
-    pub service_type: COctets<6>,
-    /// From whom.
-    pub source: Address,
-    /// To whom.
-    pub destination: Address,
-    /// Mode, type and features; see [`esm_class`].
-    pub esm_class: u8,
-    /// 0.
-    pub protocol_id: u8,
-    /// 0 to 3.
-    pub priority_flag: u8,
-    /// Empty: now.
-    pub schedule_delivery_time: COctets<17>,
-    /// Until when it may be delivered; empty: the carrier's default.
-    pub validity_period: COctets<17>,
-    /// 1: a receipt is wanted.
-    pub registered_delivery: u8,
-    /// 0.
-    pub replace_if_present: u8,
-    /// The alphabet.
-    pub data_coding: u8,
-    /// 0.
-    pub sm_default_msg_id: u8,
-    /// The octets; what is longer than 254 travels as `message_payload`.
-    pub short_message: Bytes,
-    /// Optional parameters.
-    pub tlvs: Vec<Tlv>,
-}
-
-/// A message's place among those that are one text (P34 sections 5.3.2.22 to 24).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Segment {
-    /// What they share.
-    pub reference: u16,
-    /// How many there are; never 0.
-    pub total: u8,
-    /// Which one it is, from 1; never above `total`.
-    pub number: u8,
-}
-
-impl fmt::Debug for ShortMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The words may be a verification code.
-        write!(f, "ShortMessage(esm_class {:#04x}, {} octets)", self.esm_class, self.short_message.len())
-    }
-}
-
-impl ShortMessage {
-    /// The value of an optional parameter.
-    pub fn tlv(&self, tag: u16) -> Option<&[u8]> {
-        self.tlvs.iter().find(|tlv| tlv.tag == tag).map(|tlv| &tlv.value[..])
-    }
-
-    /// The octets, wherever they travelled.
-    pub fn octets(&self) -> &[u8] {
-        if self.short_message.is_empty() {
-            self.tlv(tlv::MESSAGE_PAYLOAD).unwrap_or_default()
-        } else {
-            &self.short_message
-        }
-    }
-
-    /// Its place among those that are one text, where that stands in optional parameters and makes sense.
-    pub fn segment(&self) -> Option<Segment> {
-        let &[high, low] = self.tlv(tlv::SAR_MSG_REF_NUM)? else { return None };
-        let (&[total], &[number]) = (self.tlv(tlv::SAR_TOTAL_SEGMENTS)?, self.tlv(tlv::SAR_SEGMENT_SEQNUM)?) else {
-            return None;
-        };
-        let reference = u16::from_be_bytes([high, low]);
-        (1..=total).contains(&number).then_some(Segment { reference, total, number })
-    }
-
-    /// True for a delivery receipt or an intermediate notification.
-    pub fn is_receipt(&self) -> bool {
-        matches!(self.esm_class & esm_class::TYPE, esm_class::RECEIPT | esm_class::INTERMEDIATE)
-    }
-
-    fn read(mut body: Bytes) -> Result<Self, FieldError> {
-        let body = &mut body;
-        let mut message = Self {
-            service_type: COctets::read("service_type", body)?,
-            source: address("source_addr", body)?,
-            destination: address("destination_addr", body)?,
-            esm_class: octet("esm_class", body)?,
-            protocol_id: octet("protocol_id", body)?,
-            priority_flag: octet("priority_flag", body)?,
-            schedule_delivery_time: COctets::read("schedule_delivery_time", body)?,
-            validity_period: COctets::read("validity_period", body)?,
-            registered_delivery: octet("registered_delivery", body)?,
-            replace_if_present: octet("replace_if_present_flag", body)?,
-            data_coding: octet("data_coding", body)?,
-            sm_default_msg_id: octet("sm_default_msg_id", body)?,
-            ..Self::default()
-        };
-        let length = usize::from(octet("sm_length", body)?);
-        if body.len() < length {
-            return Err(FieldError { field: "sm_length" });
-        }
-        message.short_message = body.split_to(length);
-        message.tlvs = read_all(body)?;
-        Ok(message)
-    }
-
-    fn put(&self, out: &mut BytesMut) {
-        self.service_type.put(out);
-        for Address { ton, npi, address } in [&self.source, &self.destination] {
-            out.put_slice(&[*ton, *npi]);
-            address.put(out);
-        }
-        out.put_slice(&[self.esm_class, self.protocol_id, self.priority_flag]);
-        self.schedule_delivery_time.put(out);
-        self.validity_period.put(out);
-        out.put_slice(&[self.registered_delivery, self.replace_if_present, self.data_coding, self.sm_default_msg_id]);
-        match u8::try_from(self.short_message.len()) {
-            Ok(length) if usize::from(length) <= SHORT_MESSAGE_BYTES_MAX => {
-                out.put_u8(length);
-                out.put_slice(&self.short_message);
-            }
-            // P34 section 5.3.2.32: sm_length must then be 0.
-            _ => {
-                out.put_u8(0);
-                Tlv::new(tlv::MESSAGE_PAYLOAD, self.short_message.clone()).put(out);
-            }
-        }
-        self.tlvs.iter().for_each(|tlv| tlv.put(out));
-    }
-}
-
-/// The body of `submit_sm_resp`.
+/// The body of `submit_sm_resp` and `data_sm_resp`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct SubmitSmResp {
     /// The carrier's id for the message; empty where it was refused or gave none.
@@ -312,6 +187,10 @@ pub enum Body {
     SubmitSm(ShortMessage),
     /// `submit_sm_resp`.
     SubmitSmResp(SubmitSmResp),
+    /// `data_sm`.
+    DataSm(ShortMessage),
+    /// `data_sm_resp`.
+    DataSmResp(SubmitSmResp),
     /// `deliver_sm`.
     DeliverSm(ShortMessage),
     /// `deliver_sm_resp`; its `message_id` is unused (P34 section 4.6.2).
@@ -380,7 +259,7 @@ impl Pdu {
     pub fn bind_resp(command_id: u32, sequence: u32, status: CommandStatus, system_id: COctets<16>) -> Self {
         let version = Tlv::new(tlv::SC_INTERFACE_VERSION, &[0x34][..]);
         let body = Body::BindResp(BindResp { system_id, tlvs: vec![version] });
-        Self { command_id: command_id | command::RESPONSE, status, sequence, body }
+        Self::response(command_id, status, sequence, body)
     }
 
     /// The same answer to a bind request from one who speaks another version; of another PDU nothing changes.
@@ -397,24 +276,46 @@ impl Pdu {
         Self::request(command::SUBMIT_SM, sequence, Body::SubmitSm(message))
     }
 
+    /// `data_sm`.
+    pub fn data_sm(sequence: u32, message: ShortMessage) -> Self {
+        Self::request(command::DATA_SM, sequence, Body::DataSm(message))
+    }
+
     /// The positive `submit_sm_resp`: only for a message that somebody has taken responsibility for. `message_id` is
     /// that message's id in the form in which this carrier writes ids.
     pub fn submit_sm_taken(sequence: u32, _taken: &impl Responsibility, message_id: COctets<65>) -> Self {
         let body = Body::SubmitSmResp(SubmitSmResp { message_id, tlvs: Vec::new() });
-        Self { command_id: command::SUBMIT_SM | command::RESPONSE, status: CommandStatus::OK, sequence, body }
+        Self::response(command::SUBMIT_SM, CommandStatus::OK, sequence, body)
+    }
+
+    /// The same to a `data_sm`.
+    pub fn data_sm_taken(sequence: u32, _taken: &impl Responsibility, message_id: COctets<65>) -> Self {
+        let body = Body::DataSmResp(SubmitSmResp { message_id, tlvs: Vec::new() });
+        Self::response(command::DATA_SM, CommandStatus::OK, sequence, body)
     }
 
     /// The negative `submit_sm_resp`; a status of 0 is written as a system error.
     pub fn submit_sm_refused(sequence: u32, status: CommandStatus) -> Self {
-        let status = if status == CommandStatus::OK { CommandStatus::SYSTEM_ERROR } else { status };
-        let body = Body::SubmitSmResp(SubmitSmResp::default());
-        Self { command_id: command::SUBMIT_SM | command::RESPONSE, status, sequence, body }
+        Self::refused(command::SUBMIT_SM, sequence, status)
     }
 
-    /// The same `submit_sm_resp`, with how full the carrier is, in percent (SMPP 5.0); of another PDU nothing changes.
+    /// The answer no to the request `command_id`, as that has it; `generic_nack` to what is never answered otherwise here. A status
+    /// of 0 is written as a system error.
+    pub fn refused(command_id: u32, sequence: u32, status: CommandStatus) -> Self {
+        let status = if status == CommandStatus::OK { CommandStatus::SYSTEM_ERROR } else { status };
+        let body = match command_id {
+            command::SUBMIT_SM => Body::SubmitSmResp(SubmitSmResp::default()),
+            command::DATA_SM => Body::DataSmResp(SubmitSmResp::default()),
+            _ => return Self::generic_nack(sequence, status),
+        };
+        Self::response(command_id, status, sequence, body)
+    }
+
+    /// The same `submit_sm_resp` or `data_sm_resp`, with how full the carrier is, in percent (SMPP 5.0); of another PDU nothing
+    /// changes.
     #[must_use]
     pub fn with_congestion_state(mut self, percent: u8) -> Self {
-        if let Body::SubmitSmResp(resp) = &mut self.body {
+        if let Body::SubmitSmResp(resp) | Body::DataSmResp(resp) = &mut self.body {
             resp.tlvs.push(Tlv::new(tlv::CONGESTION_STATE, vec![percent]));
         }
         self
@@ -427,7 +328,7 @@ impl Pdu {
 
     /// `deliver_sm_resp`.
     pub fn deliver_sm_resp(sequence: u32, status: CommandStatus) -> Self {
-        Self { command_id: command::DELIVER_SM | command::RESPONSE, status, sequence, body: Body::DeliverSmResp }
+        Self::response(command::DELIVER_SM, status, sequence, Body::DeliverSmResp)
     }
 
     /// `enquire_link`.
@@ -442,14 +343,12 @@ impl Pdu {
 
     /// The answer to `enquire_link`.
     pub fn enquire_link_resp(sequence: u32) -> Self {
-        let command_id = command::ENQUIRE_LINK | command::RESPONSE;
-        Self { command_id, status: CommandStatus::OK, sequence, body: Body::EnquireLinkResp }
+        Self::response(command::ENQUIRE_LINK, CommandStatus::OK, sequence, Body::EnquireLinkResp)
     }
 
     /// The answer to `unbind`.
     pub fn unbind_resp(sequence: u32) -> Self {
-        let command_id = command::UNBIND | command::RESPONSE;
-        Self { command_id, status: CommandStatus::OK, sequence, body: Body::UnbindResp }
+        Self::response(command::UNBIND, CommandStatus::OK, sequence, Body::UnbindResp)
     }
 
     /// `generic_nack`.
@@ -459,6 +358,10 @@ impl Pdu {
 
     fn request(command_id: u32, sequence: u32, body: Body) -> Self {
         Self { command_id, status: CommandStatus::OK, sequence, body }
+    }
+
+    fn response(request: u32, status: CommandStatus, sequence: u32, body: Body) -> Self {
+        Self { command_id: request | command::RESPONSE, status, sequence, body }
     }
 
     /// Gives a frame its type.
@@ -490,11 +393,13 @@ impl Pdu {
             }
             Body::SubmitSm(message) | Body::DeliverSm(message) => message.put(out),
             // P34 section 4.4.2: no body where the status is not 0.
-            Body::SubmitSmResp(resp) if self.status != CommandStatus::OK && resp.tlvs.is_empty() => {}
-            Body::SubmitSmResp(resp) => {
+            Body::SubmitSmResp(resp) | Body::DataSmResp(resp)
+                if self.status != CommandStatus::OK && resp.tlvs.is_empty() => {}
+            Body::SubmitSmResp(resp) | Body::DataSmResp(resp) => {
                 resp.message_id.put(out);
                 resp.tlvs.iter().for_each(|tlv| tlv.put(out));
             }
+            Body::DataSm(message) => message.put_data(out),
             Body::DeliverSmResp => out.put_u8(0),
             Body::Unknown(body) => out.put_slice(body),
             Body::EnquireLink | Body::EnquireLinkResp | Body::Unbind | Body::UnbindResp | Body::GenericNack => {}
@@ -509,6 +414,7 @@ pub fn is_bind(command_id: u32) -> bool {
 
 fn decode_body(command_id: u32, status: CommandStatus, mut body: Bytes) -> Result<Body, FieldError> {
     const SUBMIT_SM_RESP: u32 = command::SUBMIT_SM | command::RESPONSE;
+    const DATA_SM_RESP: u32 = command::DATA_SM | command::RESPONSE;
     const DELIVER_SM_RESP: u32 = command::DELIVER_SM | command::RESPONSE;
     const ENQUIRE_LINK_RESP: u32 = command::ENQUIRE_LINK | command::RESPONSE;
     const UNBIND_RESP: u32 = command::UNBIND | command::RESPONSE;
@@ -520,6 +426,8 @@ fn decode_body(command_id: u32, status: CommandStatus, mut body: Bytes) -> Resul
         command::SUBMIT_SM => Body::SubmitSm(ShortMessage::read(body)?),
         command::DELIVER_SM => Body::DeliverSm(ShortMessage::read(body)?),
         SUBMIT_SM_RESP => Body::SubmitSmResp(read_submit_sm_resp(status, body)?),
+        command::DATA_SM => Body::DataSm(ShortMessage::read_data(body)?),
+        DATA_SM_RESP => Body::DataSmResp(read_submit_sm_resp(status, body)?),
         DELIVER_SM_RESP => Body::DeliverSmResp,
         command::ENQUIRE_LINK => Body::EnquireLink,
         ENQUIRE_LINK_RESP => Body::EnquireLinkResp,

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! **Promises.** Nothing is submitted before a bind, nor on a link that is bound to receive only: both are answered
-//! `ESME_RINVBNDSTS`. A positive `submit_sm_resp` takes a [`Responsibility`]. [`Bound::deliver_sm`] writes only where the link is
-//! bound to receive, and never more than the window is unanswered. Of windows, sequence numbers and strays what `link_state`
-//! promises.
+//! `ESME_RINVBNDSTS`. Each request is answered by its own response, a refusal too. A positive `submit_sm_resp` or `data_sm_resp`
+//! takes a [`Responsibility`]. What SMPP 5.0 has and 3.4 has not is said only to a peer that bound with it. [`Bound::deliver_sm`]
+//! writes only where the link is bound to receive, and never more than the window is unanswered. Of windows, sequence numbers and
+//! strays what `link_state` promises.
 //!
 //! **Does not know** sockets or clocks, passwords, nor what a text means: frames in, octets appended to `out`, time as an argument.
 //!
@@ -23,7 +24,7 @@ use bytes::BytesMut;
 use super::pdu::{Bind, Body, COctets, Pdu, PduError, ShortMessage};
 use super::session::{Settings, WindowFull};
 use super::status::CommandStatus;
-use super::{Frame, command};
+use super::{Frame, Version, command};
 use crate::clock::Mono;
 use crate::model::Responsibility;
 use crate::wire::link_state::{self, Broken, LinkState};
@@ -151,8 +152,8 @@ impl Open {
                 Pdu::unbind_resp(sequence).encode(out);
                 return Ok(OpenStep::Unbound);
             }
-            (Body::SubmitSm(_), _) => {
-                Pdu::submit_sm_refused(sequence, CommandStatus::INVALID_BIND_STATUS).encode(out);
+            (Body::SubmitSm(_) | Body::DataSm(_), _) => {
+                Pdu::refused(command_id, sequence, CommandStatus::INVALID_BIND_STATUS).encode(out);
             }
             _ if response => {}
             _ => Pdu::generic_nack(sequence, CommandStatus::INVALID_COMMAND_ID).encode(out),
@@ -186,16 +187,18 @@ impl BindRequest {
         &self.bind
     }
 
-    /// Binds; `system_id` says who we are.
+    /// Binds; `system_id` says who we are. A peer of 5.0 is told that so are we.
     pub fn accept(self, system_id: COctets<16>, settings: Settings, now: Mono, out: &mut BytesMut) -> Bound {
-        Pdu::bind_resp(self.mode.command(), self.sequence, CommandStatus::OK, system_id).encode(out);
+        let version = Version::with_peer(self.bind.interface_version);
+        let answer = Pdu::bind_resp(self.mode.command(), self.sequence, CommandStatus::OK, system_id);
+        answer.with_version(version).encode(out);
         let settings = link_state::Settings {
             window: settings.window,
             active_test_interval: settings.enquire_interval,
             response_timeout: settings.response_timeout,
             active_tests_max: 1,
         };
-        Bound { mode: self.mode, state: LinkState::new(settings, now), mistakes: 0 }
+        Bound { mode: self.mode, version, state: LinkState::new(settings, now), mistakes: 0 }
     }
 
     /// Does not; a status of 0 is written as `ESME_RBINDFAIL`.
@@ -206,14 +209,21 @@ impl BindRequest {
     }
 }
 
+/// A submission of the peer's, as far as its answer has to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    command_id: u32,
+    sequence: u32,
+}
+
 /// What a frame on a bound link means for whoever drives it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub enum Event {
-    /// The peer submits; answer with [`Bound::taken`] or [`Bound::refused`].
+    /// The peer submits, by `submit_sm` or `data_sm`; answer with [`Bound::taken`] or [`Bound::refused`].
     Submission {
         /// For the answer.
-        sequence: u32,
+        request: Request,
         /// The message.
         message: ShortMessage,
     },
@@ -234,6 +244,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Bound {
     mode: Mode,
+    version: Version,
     state: LinkState,
     mistakes: u32,
 }
@@ -259,9 +270,12 @@ impl Bound {
         };
         let (command_id, sequence, status) = (pdu.command_id(), pdu.sequence(), pdu.status());
         let response = pdu.is_response();
+        let request = Request { command_id, sequence };
         match pdu.into_body() {
-            Body::SubmitSm(message) if self.mode.submits() => return Ok(Event::Submission { sequence, message }),
-            Body::SubmitSm(_) => Pdu::submit_sm_refused(sequence, CommandStatus::INVALID_BIND_STATUS).encode(out),
+            Body::SubmitSm(_) | Body::DataSm(_) if !self.mode.submits() => {
+                Pdu::refused(command_id, sequence, CommandStatus::INVALID_BIND_STATUS).encode(out);
+            }
+            Body::SubmitSm(message) | Body::DataSm(message) => return Ok(Event::Submission { request, message }),
             Body::DeliverSmResp => return self.answered(sequence, status),
             // A nack of status 0 would be a yes to something; it is not.
             Body::GenericNack if status == CommandStatus::OK => {
@@ -299,14 +313,30 @@ impl Bound {
     }
 
     /// Answers a submission yes: only for whoever has taken responsibility for it. `message_id` is the id by which the peer will
-    /// know it.
-    pub fn taken(&mut self, sequence: u32, proof: &impl Responsibility, message_id: COctets<65>, out: &mut BytesMut) {
-        Pdu::submit_sm_taken(sequence, proof, message_id).encode(out);
+    /// know it, `load` how near it is to being throttled, in percent; only a peer of 5.0 is told that.
+    pub fn taken(
+        &mut self,
+        request: Request,
+        proof: &impl Responsibility,
+        message_id: COctets<65>,
+        load: u8,
+        out: &mut BytesMut,
+    ) {
+        let Request { command_id, sequence } = request;
+        let answer = match command_id {
+            command::DATA_SM => Pdu::data_sm_taken(sequence, proof, message_id),
+            _ => Pdu::submit_sm_taken(sequence, proof, message_id),
+        };
+        self.remarked(answer, load).encode(out);
     }
 
-    /// Answers a submission no.
-    pub fn refused(&mut self, sequence: u32, status: CommandStatus, out: &mut BytesMut) {
-        Pdu::submit_sm_refused(sequence, status).encode(out);
+    /// Answers a submission no; `load` as in [`Bound::taken`].
+    pub fn refused(&mut self, request: Request, status: CommandStatus, load: u8, out: &mut BytesMut) {
+        self.remarked(Pdu::refused(request.command_id, request.sequence, status), load).encode(out);
+    }
+
+    fn remarked(&self, answer: Pdu, load: u8) -> Pdu {
+        if self.version == Version::V50 { answer.with_congestion_state(load) } else { answer }
     }
 
     /// Deliveries that may be sent now; none on a link that is not bound to receive.
@@ -382,11 +412,9 @@ impl Unbinding {
 
 fn answer_unreadable(error: PduError, out: &mut BytesMut) {
     let PduError { command_id, sequence, .. } = error;
-    match command_id {
-        command::SUBMIT_SM => Pdu::submit_sm_refused(sequence, CommandStatus::INVALID_COMMAND_LENGTH).encode(out),
-        // Nobody is answered an answer.
-        id if id & command::RESPONSE != 0 => {}
-        _ => Pdu::generic_nack(sequence, CommandStatus::INVALID_COMMAND_LENGTH).encode(out),
+    // Nobody is answered an answer.
+    if command_id & command::RESPONSE == 0 {
+        Pdu::refused(command_id, sequence, CommandStatus::INVALID_COMMAND_LENGTH).encode(out);
     }
 }
 

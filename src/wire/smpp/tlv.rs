@@ -1,5 +1,7 @@
 //! Tags of the optional parameters that we know (P34 section 5.3.2).
 
+/// `qos_time_to_live`: how long a message is worth anything, in seconds.
+pub const QOS_TIME_TO_LIVE: u16 = 0x0017;
 /// `receipted_message_id`.
 pub const RECEIPTED_MESSAGE_ID: u16 = 0x001E;
 /// `sar_msg_ref_num`: what the parts of a message share.

@@ -447,6 +447,30 @@ impl SmppClient {
     }
 }
 
+/// An SMPP application: npm's `smpp`.
+#[derive(Debug)]
+pub struct SmppEsme(pub Peer);
+
+impl SmppEsme {
+    /// Binds as a transceiver that speaks this `interface_version`.
+    pub fn bind(port: u16, name: &str, password: &str, interface_version: u8) -> Self {
+        let mut command = node("smpp");
+        command.arg(script("smpp_esme.js")).arg(port.to_string()).args([name, password]);
+        command.arg(interface_version.to_string());
+        Self(Peer::start(command))
+    }
+
+    /// Says a request; its answer.
+    pub fn say(&mut self, command: &str, fields: &Value) -> Value {
+        let answers = |said: &[Value]| said.iter().filter(|v| v.get("answer").is_some()).count();
+        let before = answers(&self.0.said_since(0));
+        let request = serde_json::json!({"say": command, "fields": fields});
+        writeln!(self.0.steering.as_mut().unwrap(), "{request}").unwrap();
+        let latest = |said: &[Value]| said.iter().rev().find_map(|v| v.get("answer").cloned());
+        self.0.wait(command, SOON, |said| latest(said).filter(|_| answers(said) > before))
+    }
+}
+
 /// A part as the carrier got it.
 #[derive(Clone, Debug)]
 pub struct Part {

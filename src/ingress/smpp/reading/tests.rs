@@ -144,6 +144,20 @@ fn times_are_absolute_or_relative_and_have_bounds() {
 }
 
 #[test]
+fn a_time_to_live_ends_validity_where_nothing_else_does() {
+    let with = |seconds: &'static [u8], validity: &str| {
+        let validity_period = COctets::new("time", validity).unwrap();
+        let message = ShortMessage { tlvs: vec![tlv(tlv::QOS_TIME_TO_LIVE, seconds)], validity_period, ..message() };
+        read(&message).map(|part| part.expires_at).map_err(|rejected| status_of(rejected.ground).0)
+    };
+    assert_eq!(with(&[0, 0, 0x0E, 0x10], ""), Ok(Timestamp::parse_rfc3339("2026-11-23T07:24:00Z")));
+    let two_hours = Timestamp::parse_rfc3339("2026-11-23T08:24:00Z");
+    assert_eq!(with(&[0, 0, 0x0E, 0x10], "000000020000000R"), Ok(two_hours), "the field itself counts");
+    assert_eq!([with(&[0; 4], ""), with(&[0xFF; 4], "")], [Err(0x62); 2], "over at once, or too far ahead");
+    assert_eq!(with(&[0, 1], ""), Err(0xC4));
+}
+
+#[test]
 fn a_part_reads_back_from_the_journal() {
     let long = ShortMessage {
         tlvs: sar(&[1, 2], &[3], &[2]),

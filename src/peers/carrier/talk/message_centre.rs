@@ -85,7 +85,7 @@ impl MessageCentre {
 
     fn bind(&mut self, shared: &Shared, command_id: u32, sequence: u32, bind: &Bind, out: &mut BytesMut) {
         let options = &shared.options;
-        let version = if bind.interface_version >= Version::V50.octet() { Version::V50 } else { Version::V34 };
+        let version = Version::with_peer(bind.interface_version);
         let status = if self.bound_by.is_some() {
             CommandStatus::ALREADY_BOUND
         } else if options.system_id.is_empty() {

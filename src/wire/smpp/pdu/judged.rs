@@ -14,7 +14,8 @@ use rusmpp_core::tlvs::owned::{MessageDeliveryRequestTlvValue, MessageSubmission
 use rusmpp_core::types::owned::{COctetString, EmptyOrFullCOctetString, OctetString};
 use rusmpp_core::values::owned::ServiceType;
 
-use super::tests::{Taken, c, decoded, encoded};
+use super::message::SHORT_MESSAGE_BYTES_MAX;
+use super::tests::{Taken, as_data, c, decoded, encoded};
 use super::*;
 
 /// As the other codec reads it; it wants no length in front.
@@ -149,7 +150,9 @@ fn pdu() -> impl Strategy<Value = Pdu> {
         (binds(), "[ -~]{0,15}").prop_map(|(id, name)| Pdu::bind_resp(id, 2, CommandStatus::OK, c(&name))),
         (sequence(), message()).prop_map(|(n, m)| Pdu::submit_sm(n, m)),
         (sequence(), message()).prop_map(|(n, m)| Pdu::deliver_sm(n, m)),
+        (sequence(), message()).prop_map(|(n, m)| Pdu::data_sm(n, as_data(m))),
         (sequence(), "[ -~]{0,64}").prop_map(|(n, id)| Pdu::submit_sm_taken(n, &Taken, c(&id))),
+        (sequence(), "[ -~]{0,64}").prop_map(|(n, id)| Pdu::data_sm_taken(n, &Taken, c(&id))),
         (sequence(), any::<u32>()).prop_map(|(n, status)| Pdu::deliver_sm_resp(n, CommandStatus(status))),
         (sequence(), any::<u32>()).prop_map(|(n, status)| Pdu::generic_nack(n, CommandStatus(status))),
         sequence().prop_map(Pdu::enquire_link),
@@ -229,6 +232,12 @@ proptest! {
             }
             (Body::DeliverSm(m), Some(theirs::Pdu::DeliverSm(read))) if m.short_message.len() <= SHORT_MESSAGE_BYTES_MAX => {
                 prop_assert_eq!(ours(m), told!(read));
+            }
+            (Body::DataSm(m), Some(theirs::Pdu::DataSm(read))) => {
+                prop_assert_eq!(m.destination.address.to_string(), read.destination_addr.as_str());
+                prop_assert_eq!(m.source.address.to_string(), read.source_addr.as_str());
+                let theirs = [u8::from(read.esm_class), u8::from(read.registered_delivery), u8::from(read.data_coding)];
+                prop_assert_eq!([m.esm_class, m.registered_delivery, m.data_coding], theirs);
             }
             (Body::SubmitSmResp(answer), Some(theirs::Pdu::SubmitSmResp(read))) => {
                 prop_assert_eq!(answer.message_id.to_string(), read.message_id().as_str());

@@ -63,6 +63,13 @@ fn message() -> impl Strategy<Value = ShortMessage> {
     )
 }
 
+/// What a `data_sm` can hold of it.
+pub(super) fn as_data(m: ShortMessage) -> ShortMessage {
+    let ShortMessage { service_type, source, destination, esm_class, registered_delivery, data_coding, tlvs, .. } = m;
+    let nothing = ShortMessage::default();
+    ShortMessage { service_type, source, destination, esm_class, registered_delivery, data_coding, tlvs, ..nothing }
+}
+
 fn pdu() -> impl Strategy<Value = Pdu> {
     let bind = ("[ -~]{0,15}", "[ -~]{0,64}", any::<[u8; 3]>()).prop_map(|(id, password, [a, b, d])| Bind {
         system_id: c(&id),
@@ -79,6 +86,9 @@ fn pdu() -> impl Strategy<Value = Pdu> {
         (binds(), "[ -~]{0,15}").prop_map(|(id, name)| Pdu::bind_resp(id, 2, CommandStatus::OK, c(&name))),
         (any::<u32>(), message()).prop_map(|(sequence, m)| Pdu::submit_sm(sequence, m)),
         (any::<u32>(), message()).prop_map(|(sequence, m)| Pdu::deliver_sm(sequence, m)),
+        (any::<u32>(), message()).prop_map(|(sequence, m)| Pdu::data_sm(sequence, as_data(m))),
+        "[0-9a-z-]{0,64}".prop_map(|id| Pdu::data_sm_taken(3, &Taken, c(&id))),
+        status().prop_map(|status| Pdu::refused(command::DATA_SM, 4, status)),
         "[0-9a-z-]{0,64}".prop_map(|id| Pdu::submit_sm_taken(3, &Taken, c(&id))),
         status().prop_map(|status| Pdu::submit_sm_refused(4, status)),
         (status(), 0u8..=100).prop_map(|(s, full)| Pdu::submit_sm_refused(4, s).with_congestion_state(full)),
@@ -103,7 +113,7 @@ proptest! {
     fn arbitrary_bodies_never_panic(
         command in prop_oneof![
             any::<u32>(),
-            prop_oneof![Just(1u32), Just(4), Just(5), Just(9), Just(0x8000_0004), Just(0x8000_0009)],
+            prop_oneof![Just(1u32), Just(4), Just(5), Just(9), Just(0x103), Just(0x8000_0004), Just(0x8000_0009)],
         ],
         status in prop_oneof![Just(0u32), any::<u32>()],
         body in proptest::collection::vec(any::<u8>(), 0..120),
@@ -147,6 +157,10 @@ fn long_messages_travel_as_payload() {
     let Body::SubmitSm(back) = decoded(&encoded(&Pdu::submit_sm(1, message))).unwrap().into_body() else { panic!() };
     assert!(back.short_message.is_empty());
     assert_eq!(back.octets(), long);
+    // In a data_sm always.
+    let message = ShortMessage { short_message: "hi".into(), ..ShortMessage::default() };
+    let Body::DataSm(back) = decoded(&encoded(&Pdu::data_sm(1, message))).unwrap().into_body() else { panic!() };
+    assert_eq!((back.short_message.len(), back.octets()), (0, &b"hi"[..]));
 }
 
 #[test]

@@ -64,6 +64,8 @@ fn nothing_is_submitted_before_a_bind() {
     let mut open = Open::new();
     for (sent, answer) in [
         (frame(&Pdu::submit_sm(1, ShortMessage::default())), (command::SUBMIT_SM | RESPONSE, 0x04, 1)),
+        (frame(&Pdu::data_sm(1, ShortMessage::default())), (command::DATA_SM | RESPONSE, 0x04, 1)),
+        (raw(command::DATA_SM, 0, 4, b"x"), (command::DATA_SM | RESPONSE, 0x02, 4)),
         (frame(&Pdu::enquire_link(2)), (command::ENQUIRE_LINK | RESPONSE, 0, 2)),
         (raw(0x03, 0, 3, b""), (command::GENERIC_NACK, 0x03, 3)),
         (raw(command::SUBMIT_SM, 0, 4, b"x"), (command::SUBMIT_SM | RESPONSE, 0x02, 4)),
@@ -96,10 +98,14 @@ fn submissions_come_where_the_bind_is_to_submit_and_deliveries_go_where_it_is_to
     {
         let mut link = bound(mode, out);
         assert_eq!((link.mode().submits(), link.mode().receives()), (submits, receives));
-        let event = link.receive(frame(&Pdu::submit_sm(9, ShortMessage::default())), at(1), out).unwrap();
-        assert_eq!(matches!(event, Event::Submission { sequence: 9, .. }), submits, "{mode:?}");
-        let refused = [(command::SUBMIT_SM | RESPONSE, 0x04, 9)];
-        assert_eq!(said(out), if submits { &[][..] } else { &refused[..] });
+        for pdu in [Pdu::submit_sm(9, ShortMessage::default()), Pdu::data_sm(9, ShortMessage::default())] {
+            let command_id = pdu.command_id();
+            let event = link.receive(frame(&pdu), at(1), out).unwrap();
+            let request = Request { command_id, sequence: 9 };
+            assert_eq!(event == Event::Submission { request, message: ShortMessage::default() }, submits, "{mode:?}");
+            let refused = [(command_id | RESPONSE, 0x04, 9)];
+            assert_eq!(said(out), if submits { &[][..] } else { &refused[..] });
+        }
         assert_eq!(link.free(), if receives { 2 } else { 0 });
         assert_eq!(link.deliver_sm(ShortMessage::default(), at(1), out).is_ok(), receives);
         out.clear();
@@ -110,18 +116,51 @@ fn submissions_come_where_the_bind_is_to_submit_and_deliveries_go_where_it_is_to
 fn submissions_are_answered_by_their_numbers() {
     let out = &mut BytesMut::new();
     let mut link = bound(Mode::Transmitter, out);
-    link.taken(9, &Yes, COctets::new("message_id", "abc").unwrap(), out);
-    link.refused(8, CommandStatus::THROTTLED, out);
-    let answers = frames(out);
-    assert_eq!(&answers[0].body[..], b"abc\0");
-    assert_eq!((answers[0].command_status, answers[0].sequence), (0, 9));
-    assert_eq!((answers[1].command_status, answers[1].sequence, answers[1].body.len()), (0x58, 8, 0));
+    for command_id in [command::SUBMIT_SM, command::DATA_SM] {
+        let request = |sequence| Request { command_id, sequence };
+        link.taken(request(9), &Yes, COctets::new("message_id", "abc").unwrap(), 50, out);
+        link.refused(request(8), CommandStatus::THROTTLED, 99, out);
+        let answers = frames(out);
+        assert_eq!(&answers[0].body[..], b"abc\0", "3.4 knows no congestion_state");
+        assert_eq!(
+            (answers[0].command_id, answers[0].command_status, answers[0].sequence),
+            (command_id | RESPONSE, 0, 9)
+        );
+        assert_eq!((answers[1].command_id, answers[1].command_status), (command_id | RESPONSE, 0x58));
+        assert_eq!((answers[1].sequence, answers[1].body.len()), (8, 0));
+    }
     // Bound once is bound.
     link.receive(frame(&Pdu::bind(command::BIND_RECEIVER, 3, Bind::default())), at(1), out).unwrap();
     assert_eq!(said(out), [(command::BIND_RECEIVER | RESPONSE, 0x05, 3)]);
     // What is not done here.
-    link.receive(raw(0x21, 0, 4, b""), at(1), out).unwrap();
-    assert_eq!(said(out), [(command::GENERIC_NACK, 0x03, 4)]);
+    for command_id in [0x03, 0x07, 0x08, 0x21] {
+        link.receive(raw(command_id, 0, 4, b""), at(1), out).unwrap();
+        assert_eq!(said(out), [(command::GENERIC_NACK, 0x03, 4)], "{command_id:#x}");
+    }
+}
+
+#[test]
+fn a_peer_of_5_0_is_told_so_and_how_near_it_is_to_being_throttled() {
+    let out = &mut BytesMut::new();
+    for (interface_version, version, says) in [(0x33, 0x34, None), (0x34, 0x34, None), (0x50, 0x50, Some(70))] {
+        let bind = Bind { interface_version, ..Bind::default() };
+        let step = Open::new().receive(frame(&Pdu::bind(command::BIND_TRANSMITTER, 5, bind)), out);
+        let Ok(OpenStep::Bind(request)) = step else { panic!() };
+        let mut link = request.accept(COctets::default(), SETTINGS, at(0), out);
+        let Ok(Body::BindResp(resp)) = Pdu::decode(frames(out).remove(0)).map(Pdu::into_body) else { panic!() };
+        assert_eq!(resp.version(), Some(version));
+        for command_id in [command::SUBMIT_SM, command::DATA_SM] {
+            let request = Request { command_id, sequence: 9 };
+            link.taken(request, &Yes, COctets::default(), 70, out);
+            link.refused(request, CommandStatus::THROTTLED, 70, out);
+        }
+        for answer in frames(out) {
+            let (Body::SubmitSmResp(resp) | Body::DataSmResp(resp)) = Pdu::decode(answer).unwrap().into_body() else {
+                panic!()
+            };
+            assert_eq!(resp.congestion_state(), says, "{interface_version:#x}");
+        }
+    }
 }
 
 #[test]
@@ -200,7 +239,7 @@ proptest! {
     #[test]
     fn no_octets_panic_and_nothing_is_submitted_without_a_bind(
         frames in proptest::collection::vec((
-            prop_oneof![any::<u32>(), Just(1), Just(2), Just(4), Just(6), Just(9), Just(0x15), Just(0x8000_0005u32)],
+            prop_oneof![any::<u32>(), Just(1), Just(2), Just(4), Just(6), Just(9), Just(0x15), Just(0x103), Just(0x8000_0005u32)],
             any::<u32>(),
             0u32..5,
             proptest::collection::vec(any::<u8>(), 0..60),
@@ -223,8 +262,8 @@ proptest! {
             };
             let submitted = matches!(link.receive(frame, at(1), out), Ok(Event::Submission { .. }));
             prop_assert!(!submitted);
-            let mistakes = (CommandStatus::OK.0, command::SUBMIT_SM | RESPONSE);
-            prop_assert!(said(out).iter().all(|(id, status, _)| (*status, *id) != mistakes), "no yes");
+            let yes = [command::SUBMIT_SM, command::DATA_SM].map(|id| (id | RESPONSE, CommandStatus::OK.0));
+            prop_assert!(said(out).iter().all(|(id, status, _)| !yes.contains(&(*id, *status))), "no yes");
         }
     }
 }
