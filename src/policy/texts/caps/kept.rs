@@ -13,7 +13,8 @@
 //! no more than how often something came.
 //!
 //! **Fails how.** A block that is not as it was written, and what lies behind it in its file, is started without, which is logged.
-//! While the disk takes nothing, [`UNWRITTEN_MAX`] rows wait for it; those beyond count until the next start alone.
+//! While the disk takes nothing, [`UNWRITTEN_MAX`] rows wait for it; those beyond count until the next start alone. What a failed sync
+//! had written all the same counts twice after a start.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::PathBuf;
@@ -144,8 +145,11 @@ impl Caps {
         let written = files.current(salt, now.seconds()).and_then(|(file, length)| {
             let mut end = *length;
             for rows in rows.chunks(BLOCK_ROWS_MAX) {
-                let block: Vec<u8> =
-                    rows.iter().flat_map(|(key, at)| [&key.to_le_bytes()[..], &at.to_le_bytes()].concat()).collect();
+                let mut block = Vec::with_capacity(rows.len() * ROW);
+                for (key, at) in rows {
+                    block.extend_from_slice(&key.to_le_bytes());
+                    block.extend_from_slice(&at.to_le_bytes());
+                }
                 let (count, sum) = ((rows.len() as u32).to_le_bytes(), crc32fast::hash(&block).to_le_bytes());
                 file.write_at(&mut [IoSlice::new(&count), IoSlice::new(&sum), IoSlice::new(&block)], end)?;
                 end += (BLOCK_HEADER + block.len()) as u64;
