@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench shelf                                  # ten million; some 5 GB of disk below the temporary directory
 //! cargo bench --bench shelf -- --items 1000000 --dir PATH
+//! cargo bench --bench shelf -- --items 100000000 --payload 8    # as many as a small disk holds, for what memory they take
 //! ```
 //!
 //! A shelf takes items of the size of a waiting text (three keys, 380 bytes) in puts of 16,384, each synced, and merges its
@@ -40,8 +41,8 @@ fn key(kind: &str, n: u64) -> u64 {
     key_of(&[kind.as_bytes(), &n.to_le_bytes()])
 }
 
-fn item(n: u64) -> Item {
-    let mut payload = vec![0x55; PAYLOAD];
+fn item(n: u64, size: usize) -> Item {
+    let mut payload = vec![0x55; size];
     payload[..8].copy_from_slice(&n.to_le_bytes());
     Item { at: Timestamp(n), keys: ["id", "to", "part"].map(|kind| key(kind, n)).to_vec(), payload: payload.into() }
 }
@@ -108,6 +109,8 @@ fn measure(shelf: &Arc<Shelf>, dir: &Path, items: u64, before: u64, random: &mut
 
 fn main() {
     let items: u64 = argument("--items").map_or(10_000_000, |n| n.parse().unwrap());
+    // It begins with its number.
+    let size = argument("--payload").map_or(PAYLOAD, |n| n.parse::<usize>().unwrap().max(8));
     let parent = argument("--dir").map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = parent.join(format!("shelf-{}", std::process::id()));
     let shelf = Arc::new(Shelf::open(Arc::new(RealDisk), &dir, Options::default()).unwrap());
@@ -116,7 +119,7 @@ fn main() {
     let (mut put, mut merged) = (Duration::ZERO, Duration::ZERO);
     let mut next = 0;
     while next < items {
-        let batch: Vec<Item> = (next..(next + PUT).min(items)).map(item).collect();
+        let batch: Vec<Item> = (next..(next + PUT).min(items)).map(|n| item(n, size)).collect();
         let begun = Instant::now();
         shelf.put(&batch).unwrap();
         put += begun.elapsed();
