@@ -180,4 +180,5 @@ fn a_carrier_that_is_nearly_full_is_sent_less_by_who_understands_it() {
     let said = |words: &str| log.lines().any(|line| line.contains(words));
     assert!(said("the carrier says that it is nearly full"), "{log}");
     assert!(said("SMPP 5.0"), "the version that it says: {log}");
+    assert_eq!(relay.metric(r#"postrider_carrier_congestion_percent{carrier="own"}"#), Some(100));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use prometheus::{IntCounter, IntCounterVec};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -65,6 +65,8 @@ pub(super) struct Series {
     pub(super) late: IntCounter,
     answers_lost: IntCounter,
     pub(super) receipts: IntCounterVec,
+    /// Only of carriers that say it.
+    pub(super) congestion: IntGaugeVec,
 }
 
 /// The right to hand the carrier one part now: a place in a window and a turn. Dropped, both are given back.
@@ -401,6 +403,7 @@ impl Series {
             late: parts("answered-late"),
             answers_lost: metrics.answers_lost.with_label_values(&["sms"]),
             receipts: metrics.carrier_receipts.clone(),
+            congestion: metrics.carrier_congestion.clone(),
         }
     }
 

@@ -271,6 +271,7 @@ impl<'a> Link<'a> {
     /// The carrier may have said how full it is.
     fn heed(&self, load: Option<u8>) {
         let Some(load) = load else { return };
+        self.shared.series.congestion.with_label_values(&[&*self.shared.options.name]).set(load.into());
         if self.shared.pace.loaded(load) {
             tracing::info!(carrier = %self.shared.options.name, load, "the carrier says that it is nearly full: slower");
         }
