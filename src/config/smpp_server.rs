@@ -45,10 +45,12 @@ pub(super) fn where_to_listen(section: &mut Section<'_>, speaks: &str, example: 
     Some(Listener { address, tls })
 }
 
+/// What `data_coding` 0 may stand for.
+pub(super) const ALPHABETS: &[(&str, Alphabet)] =
+    &[("gsm7", Alphabet::Gsm7), ("latin1", Alphabet::Latin1), ("ascii", Alphabet::Ascii)];
+
 /// `[smpp_server]`; what texts must fit is put there by whoever builds the server.
 pub(super) fn server(section: &mut Section<'_>) -> Options {
-    const ALPHABETS: &[(&str, Alphabet)] =
-        &[("gsm7", Alphabet::Gsm7), ("latin1", Alphabet::Latin1), ("ascii", Alphabet::Ascii)];
     const SECOND: Duration = Duration::from_secs(1);
     const DAY: Duration = Duration::from_secs(86_400);
     let default = Options::default();

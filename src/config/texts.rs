@@ -8,10 +8,11 @@ use toml::de::DeValue;
 
 use super::mistake::{Fault, shortened};
 use super::reader::Section;
+use super::smpp_server::ALPHABETS;
 use super::{files, http_carrier, quantity, sgip, tlvs, value};
 use crate::egress::sms::{Cmpp, Logins, LongTexts, Protocol, Sgip, Smgp, Smpp, Tls};
 use crate::model::{Rate, Secret, SenderId};
-use crate::sms::Language;
+use crate::sms::{Alphabet, Language};
 use crate::wire::gateway::auth::NameForm;
 use crate::wire::{cmpp, smgp, smpp};
 
@@ -131,6 +132,7 @@ const KNOWN: [Known; 9] = [
             "source_npi",
             "national",
             "smpp_version",
+            "default_alphabet",
             "long_texts",
             "tls",
             "tls_verify",
@@ -229,11 +231,16 @@ fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>
     let protocol = spoken_keys(section, spoken, binds, who);
     let tls = tls(section);
     if let Protocol::Smpp(account) = &protocol
-        && account.long_texts != LongTexts::Udh
         && !national.is_empty()
     {
-        let right = r#"take one of them away, or have long_texts = "udh": the tables are named in headers"#;
-        section.mistake("national", "the carrier is not given headers (long_texts)", right);
+        if account.long_texts != LongTexts::Udh {
+            let right = r#"take one of them away, or have long_texts = "udh": the tables are named in headers"#;
+            section.mistake("national", "the carrier is not given headers (long_texts)", right);
+        }
+        if account.default_alphabet != Alphabet::Gsm7 {
+            let right = r#"take one of them away, or have default_alphabet = "gsm7""#;
+            section.mistake("national", "the carrier is not given septets (default_alphabet)", right);
+        }
     }
     if said.is_some() {
         refuse_unknown(section, spoken);
@@ -350,6 +357,7 @@ fn smpp_keys(section: &mut Section<'_>, logins: Logins) -> Smpp {
         short_ton: section.or("source_ton", default.short_ton, octet(6)),
         short_npi: section.or("source_npi", default.short_npi, octet(18)),
         version: section.or("smpp_version", default.version, value::word(VERSIONS)),
+        default_alphabet: section.or("default_alphabet", default.default_alphabet, value::word(ALPHABETS)),
         long_texts: section.or("long_texts", default.long_texts, value::word(LONG_TEXTS)),
         logins,
         ..default

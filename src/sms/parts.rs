@@ -178,8 +178,10 @@ pub fn plan(text: &SmsText) -> Plan {
 
 /// The same for a carrier that knows the tables of these languages.
 pub fn plan_for(text: &SmsText, languages: &[Language]) -> Plan {
-    let text = text.as_str();
-    let encoding = Encoding::of_any(text, languages);
+    plan_in(text.as_str(), Encoding::of_any(text.as_str(), languages))
+}
+
+fn plan_in(text: &str, encoding: Encoding) -> Plan {
     let units_of = |text: &str| text.chars().map(|c| encoding.units(c)).sum();
     let units = units_of(text);
     let (cut_times, last) = cuts(text, encoding, units).fold((0, 0), |(n, _), at| (n + 1, at));
@@ -194,8 +196,16 @@ pub fn parts(text: &SmsText, reference: u8) -> Parts {
 
 /// The same for a carrier that knows the tables of these languages.
 pub fn parts_for(text: &SmsText, reference: u8, languages: &[Language]) -> Parts {
-    let Plan { encoding, count, units, .. } = plan_for(text, languages);
-    let text = text.as_str();
+    parts_in(text.as_str(), reference, Encoding::of_any(text.as_str(), languages))
+}
+
+/// The same in UCS-2, whatever would hold it.
+pub fn parts_in_ucs2(text: &SmsText, reference: u8) -> Parts {
+    parts_in(text.as_str(), reference, Encoding::Ucs2)
+}
+
+fn parts_in(text: &str, reference: u8, encoding: Encoding) -> Parts {
+    let Plan { count, units, .. } = plan_in(text, encoding);
     let header_len = encoding.header_len(count > 1);
     let udhi = header_len > 0;
     let elements = if let Encoding::National(shift) = encoding { shift.elements() } else { Vec::new() };

@@ -53,6 +53,17 @@ impl Alphabet {
         }
     }
 
+    /// The octets of these words; `None` if it does not hold them all, or is none that we write so.
+    pub fn octets(self, words: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Gsm7 => words.chars().all(|c| gsm7::encode(c).is_some()).then(|| gsm7::octets(words)),
+            Self::Ascii => words.is_ascii().then(|| words.as_bytes().to_vec()),
+            Self::Latin1 => words.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect(),
+            Self::Ucs2 => Some(words.encode_utf16().flat_map(u16::to_be_bytes).collect()),
+            Self::National(_) | Self::Gbk | Self::Other(_) => None,
+        }
+    }
+
     /// A word for it, which [`Alphabet::named`] reads.
     pub fn name(self) -> String {
         match self {
@@ -188,6 +199,12 @@ mod tests {
         fn no_octets_panic_and_names_read_back(octets in proptest::collection::vec(any::<u8>(), 0..200), number: u8) {
             use Alphabet::*;
             let national = Language::ALL.into_iter().flat_map(Shift::of).map(National);
+            for alphabet in [Gsm7, Ascii, Latin1, Ucs2] {
+                let words = alphabet.words(&octets).unwrap_or_default();
+                if let Some(back) = alphabet.octets(&words) {
+                    prop_assert_eq!(alphabet.words(&back), Ok(words));
+                }
+            }
             for alphabet in [Gsm7, Ascii, Latin1, Ucs2, Gbk, Other(number)].into_iter().chain(national) {
                 let _ = alphabet.words(&octets);
                 prop_assert_eq!(Alphabet::named(&alphabet.name()), Some(alphabet));

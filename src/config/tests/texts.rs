@@ -4,6 +4,7 @@ use super::{GOOD, check, good};
 use crate::config::Config;
 use crate::egress::sms::{Logins, LongTexts, Protocol, Tls};
 use crate::model::{Class, Number};
+use crate::sms::Alphabet;
 use crate::wire::cmpp::Version;
 use crate::wire::gateway::auth::NameForm;
 use crate::wire::{smgp, smpp};
@@ -82,14 +83,20 @@ fn a_carrier_that_speaks_smpp_says_who_receives_and_how_long_texts_travel() {
     };
     let (account, _) = smpp("");
     assert_eq!((account.version, account.long_texts), (smpp::Version::V34, LongTexts::Udh));
-    let (account, _) = smpp("smpp_version = \"5.0\"\nlong_texts = \"sar\"\n");
-    assert_eq!((account.version, account.long_texts), (smpp::Version::V50, LongTexts::Sar));
+    let (account, _) = smpp("smpp_version = \"5.0\"\nlong_texts = \"sar\"\ndefault_alphabet = \"latin1\"\n");
+    let told = (account.version, account.long_texts, account.default_alphabet);
+    assert_eq!(told, (smpp::Version::V50, LongTexts::Sar, Alphabet::Latin1));
     let (account, _) = smpp("login_mode = \"split\"\nbinds = 5\nreceive_binds = 2\nlong_texts = \"payload\"\n");
     assert_eq!((account.logins, account.long_texts), (Logins::Split { receivers: 2 }, LongTexts::Payload));
     check(
         &format!("{CARRIER}national = [\"turkish\"]\nlong_texts = \"payload\"\n"),
         "relay.toml:15: carrier[0].national: the carrier is not given headers (long_texts); \
          take one of them away, or have long_texts = \"udh\": the tables are named in headers",
+    );
+    check(
+        &format!("{CARRIER}national = [\"turkish\"]\ndefault_alphabet = \"latin1\"\n"),
+        "relay.toml:15: carrier[0].national: the carrier is not given septets (default_alphabet); \
+         take one of them away, or have default_alphabet = \"gsm7\"",
     );
     check(
         &format!("{CARRIER}login_mode = \"split\"\nbinds = 2\nreceive_binds = 2\n"),

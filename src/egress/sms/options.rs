@@ -330,7 +330,7 @@ impl Options {
     /// A text's octets, as what is spoken carries them.
     pub(super) fn cut(&self, text: &SmsText, reference: u8) -> Cut {
         match &self.protocol {
-            Protocol::Smpp(account) => protocol::smpp::cut(text, reference, account.long_texts, &self.national),
+            Protocol::Smpp(account) => protocol::smpp::cut(text, reference, account, &self.national),
             Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference, self.gbk),
             Protocol::Smgp(_) => protocol::smgp::cut(text, reference, self.gbk),
             Protocol::Sgip(_) => protocol::sgip::cut(text, reference, self.gbk),

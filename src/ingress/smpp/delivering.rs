@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::ingress::bound::Party;
 use crate::ingress::bound::outbox::{Delivery, End, Reply, Stat, Want, What, submitted_at};
 use crate::model::MessageId;
-use crate::sms::{self, Alphabet, Encoding, receipt};
+use crate::sms::{self, Alphabet, receipt};
 use crate::wire::smpp::{Address, COctets, ShortMessage, Tlv, esm_class, tlv};
 
 /// Octets of the longest reply; `message_payload` holds 64 KiB.
@@ -74,17 +74,11 @@ fn reply_of(reply: &Reply, default: Alphabet) -> ShortMessage {
 
 /// The narrowest alphabet that holds all of a text, and its octets.
 fn encoded(text: &str, default: Alphabet) -> (u8, Vec<u8>) {
-    if default == Alphabet::Gsm7 && Encoding::of(text) == Encoding::Gsm7 {
-        return (0, sms::gsm7::octets(text));
-    }
-    if text.is_ascii() {
-        return (1, text.as_bytes().to_vec());
-    }
-    let latin1: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-    match latin1 {
-        Some(octets) => (3, octets),
-        None => (8, text.encode_utf16().flat_map(u16::to_be_bytes).collect()),
-    }
+    let gsm = (default == Alphabet::Gsm7).then_some((0, Alphabet::Gsm7));
+    let all = gsm.into_iter().chain([(1, Alphabet::Ascii), (3, Alphabet::Latin1), (8, Alphabet::Ucs2)]);
+    let mut fitting = all.filter_map(|(coding, alphabet)| Some((coding, alphabet.octets(text)?)));
+    // The last holds everything.
+    fitting.next().unwrap_or_default()
 }
 
 /// What does not fit into an address, such as a number of more than 20 characters, is cut.

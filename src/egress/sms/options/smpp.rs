@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::registered::{FITS_NONE, Registered};
 use super::{Logins, OptionsError};
 use crate::model::{Secret, SmsText};
-use crate::sms::split_signature;
+use crate::sms::{Alphabet, split_signature};
 use crate::wire::FieldError;
 use crate::wire::smpp::{Bind, COctets, Tlv, Version};
 
@@ -22,6 +22,9 @@ pub struct Smpp {
     pub short_npi: u8,
     /// 3.4 or 5.0.
     pub version: Version,
+    /// What the carrier takes `data_coding` 0 for: GSM 7-bit, Latin-1 or ASCII. A text that GSM 7-bit holds is written so; one that the
+    /// other does not hold is UCS-2.
+    pub default_alphabet: Alphabet,
     /// How a text that is too long for one part travels.
     pub long_texts: LongTexts,
     /// How the carrier is told until when a text may be delivered.
@@ -61,6 +64,7 @@ impl Default for Smpp {
             short_ton: 0,
             short_npi: 1,
             version: Version::V34,
+            default_alphabet: Alphabet::Gsm7,
             long_texts: LongTexts::Udh,
             validity: Validity::Relative,
             logins: Logins::Both,

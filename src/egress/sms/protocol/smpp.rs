@@ -17,11 +17,17 @@ use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, Tlv,
 /// Octets of the header that `sms::parts` writes.
 const HEADER_OCTETS: usize = 6;
 
-/// A text's octets. `long` makes a difference only to one of several parts; `national` tables are named in headers, so only where
-/// there are any.
-pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, long: LongTexts, national: &[Language]) -> Cut {
-    let national = if long == LongTexts::Udh { national } else { &[] };
-    let sms::Parts { data_coding, udhi, parts, .. } = sms::parts_for(text, reference, national);
+/// A text's octets. How long texts travel makes a difference only to one of several parts; `national` tables are named in headers, so
+/// only where there are any, and in the carrier's default alphabet, so only where that is GSM 7-bit.
+pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, account: &Smpp, national: &[Language]) -> Cut {
+    let (long, default) = (account.long_texts, account.default_alphabet);
+    let national = if long == LongTexts::Udh && default == Alphabet::Gsm7 { national } else { &[] };
+    let parts = sms::parts_for(text, reference, national);
+    let parts = match default {
+        Alphabet::Gsm7 => parts,
+        other => rewritten(parts, other).unwrap_or_else(|| sms::parts_in_ucs2(text, reference)),
+    };
+    let sms::Parts { data_coding, udhi, parts, .. } = parts;
     let cut = Cut { coding: data_coding, udhi, reference: None, on_air: 1, parts };
     if !udhi {
         return cut;
@@ -35,6 +41,21 @@ pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, long: LongTexts
             Cut { udhi: false, on_air: cut.parts.len(), parts: vec![whole.into()], ..cut }
         }
     }
+}
+
+/// Parts in the alphabet that the carrier takes `data_coding` 0 for, each with as many characters: it is the carrier that makes GSM
+/// 7-bit of them for the handset. `None` if that does not hold them.
+fn rewritten(made: sms::Parts, default: Alphabet) -> Option<sms::Parts> {
+    if made.encoding != sms::Encoding::Gsm7 {
+        return Some(made);
+    }
+    let header = if made.udhi { HEADER_OCTETS } else { 0 };
+    let parts = made.parts.iter().map(|part| {
+        let (header, septets) = part.split_at(header);
+        let content = default.octets(&sms::gsm7::decode(septets))?;
+        Some(Bytes::from([header, &content].concat()))
+    });
+    Some(sms::Parts { parts: parts.collect::<Option<_>>()?, ..made })
 }
 
 /// Asks to be bound.
@@ -160,7 +181,7 @@ impl<M: Works> Bound for Esme<M> {
                 Event::Answer { sequence, verdict: status.into(), message_id, load: congestion }
             }
             session::Event::Delivery { sequence, message } => {
-                Event::Delivery(DeliveryId { sequence, msg_id: 0 }, brought(&message))
+                Event::Delivery(DeliveryId { sequence, msg_id: 0 }, brought(&message, self.account.default_alphabet))
             }
             session::Event::Unbound => Event::Unbound,
             session::Event::Nothing => Event::Nothing,
@@ -280,19 +301,19 @@ fn validity(form: Validity, now: Timestamp, until: Timestamp) -> COctets<17> {
     COctets::new("validity_period", &text).unwrap_or_default()
 }
 
-fn brought(message: &ShortMessage) -> Brought {
+fn brought(message: &ShortMessage, default: Alphabet) -> Brought {
     if message.is_receipt() {
         read_receipt(message).unwrap_or(Brought::Unreadable)
     } else {
-        Brought::Handset(from_handset(message))
+        Brought::Handset(from_handset(message, default))
     }
 }
 
-fn from_handset(message: &ShortMessage) -> FromHandset {
+fn from_handset(message: &ShortMessage, default: Alphabet) -> FromHandset {
     let udhi = message.esm_class & esm_class::UDHI != 0;
     let octets = Bytes::copy_from_slice(message.octets());
     let (from, to) = (number(&message.source), written(&message.destination));
-    let mut read = FromHandset::new(from, to, alphabet(message.data_coding), udhi, octets);
+    let mut read = FromHandset::new(from, to, alphabet(message.data_coding, default), udhi, octets);
     read.place = read.place.or_else(|| place(message));
     read
 }
@@ -303,11 +324,12 @@ fn place(message: &ShortMessage) -> Option<Concatenation> {
     (total > 1).then_some(Concatenation { reference, total, number })
 }
 
-/// P34 section 5.2.19. What 0 stands for is the carrier's to say; letters and digits are the same in all that it may be.
-fn alphabet(data_coding: u8) -> Alphabet {
+/// P34 section 5.2.19. What 0 stands for is the carrier's to say.
+fn alphabet(data_coding: u8, default: Alphabet) -> Alphabet {
     match data_coding {
-        // The last two forms carry message classes (3GPP TS 23.038 section 4), and waiting indications.
-        0 | 0xC0..=0xDF | 0xF0..=0xF3 => Alphabet::Gsm7,
+        0 => default,
+        // These forms carry message classes (3GPP TS 23.038 section 4), and waiting indications.
+        0xC0..=0xDF | 0xF0..=0xF3 => Alphabet::Gsm7,
         1 => Alphabet::Ascii,
         3 => Alphabet::Latin1,
         8 | 0xE0..=0xEF => Alphabet::Ucs2,
@@ -374,10 +396,38 @@ mod tests {
             ..ShortMessage::default()
         };
         change(&mut message);
-        match brought(&message) {
+        match brought(&message, Alphabet::Gsm7) {
             Brought::Handset(read) => read,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn the_default_alphabet_is_the_carriers_both_ways() {
+        let octets = |default_alphabet, text: &str| {
+            let account = Smpp { default_alphabet, ..Smpp::default() };
+            let cut = cut(&SmsText::new(text).unwrap(), 9, &account, &[Language::Turkish]);
+            (cut.coding, cut.parts)
+        };
+        let one = |coding, octets: &'static [u8]| (coding, vec![Bytes::from_static(octets)]);
+        assert_eq!(octets(Alphabet::Gsm7, "@é["), one(0, b"\x00\x05\x1B\x3C"));
+        assert_eq!(octets(Alphabet::Latin1, "@é["), one(0, b"@\xE9["));
+        assert_eq!(octets(Alphabet::Ascii, "@["), one(0, b"@["));
+        assert_eq!(octets(Alphabet::Ascii, "é"), one(8, &[0, 0xE9]), "it does not hold it");
+        assert_eq!(octets(Alphabet::Latin1, "€"), one(8, &[0x20, 0xAC]));
+        assert_eq!(octets(Alphabet::Latin1, "ş").0, 8, "no table is named where septets are not written");
+        let (coding, parts) = octets(Alphabet::Latin1, &"[é".repeat(60));
+        assert_eq!((coding, parts.len(), parts[0].len()), (0, 2, 6 + 102), "153 septets a part, as on the air");
+        assert_eq!(
+            (&parts[0][..8], &parts[1][6..]),
+            (
+                &[5, 0, 3, 9, 2, 1, b'[', 0xE9][..],
+                "[\u{E9}".repeat(9).chars().map(|c| c as u8).collect::<Vec<_>>().as_slice()
+            )
+        );
+        let heard = ShortMessage { short_message: Bytes::from_static(b"@\xE9"), ..ShortMessage::default() };
+        let Brought::Handset(read) = brought(&heard, Alphabet::Latin1) else { panic!() };
+        assert_eq!(read.alphabet.words(&read.octets).as_deref(), Ok("@é"));
     }
 
     #[test]
@@ -427,7 +477,7 @@ mod tests {
         ) {
             let words = SmsText::new(&content).unwrap();
             let planned = sms::plan(&words);
-            let cut = cut(&words, reference, long, &[]);
+            let cut = cut(&words, reference, &Smpp { long_texts: long, ..Smpp::default() }, &[]);
             let is_whole = long == LongTexts::Payload;
             prop_assert_eq!(cut.parts.len(), if is_whole { 1 } else { planned.count });
             prop_assert_eq!(cut.parts.len() * cut.on_air, planned.count, "what it takes on the air is always the same");
@@ -449,7 +499,7 @@ mod tests {
                 framer.extend(&octets);
                 let pdu = smpp::Pdu::decode(framer.next_frame().unwrap().unwrap()).unwrap();
                 let smpp::Body::DeliverSm(read) = pdu.into_body() else { panic!() };
-                let Brought::Handset(read) = brought(&read) else { panic!() };
+                let Brought::Handset(read) = brought(&read, Alphabet::Gsm7) else { panic!() };
                 let place = (planned.count > 1 && !is_whole).then(|| Concatenation {
                     reference: reference.into(),
                     total: u8::try_from(planned.count).unwrap(),
@@ -489,7 +539,7 @@ mod tests {
             let words = SmsText::new("hello").unwrap();
             let text = Text {
                 id: MessageId::new(now),
-                cut: cut(&words, 0, LongTexts::Udh, &[]),
+                cut: cut(&words, 0, &Smpp::default(), &[]),
                 words,
                 from: None,
                 to: Number::parse("+8613800138000").unwrap(),
