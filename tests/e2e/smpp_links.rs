@@ -129,6 +129,28 @@ fn long_texts_travel_as_the_carrier_wants_them() {
 }
 
 #[test]
+fn data_coding_0_is_what_the_carrier_takes_it_for() {
+    let mut npm = Carrier::start();
+    npm.0.steer(&json!({"data_coding_0": "LATIN1", "receipts": "DELIVRD"}));
+    let relay = relay(&[carrier("latin", npm.0.port, "+", "default_alphabet = \"latin1\"\n")]);
+    let long = "[café] à 5 @ ".repeat(15);
+    let wanted = [("café @ [1]", 0), (long.trim_end(), 0), ("5 € @", 8)];
+    for (text, _) in &wanted {
+        relay.reaches(&relay.post_text("+8613800138000", text), "delivered");
+    }
+    let parts = npm.wait_for_taken(4, SOON);
+    let text = |parts: &[Part]| parts.iter().map(|part| part.text.as_str()).collect::<String>();
+    let told = [text(&parts[..1]), text(&parts[1..3]), text(&parts[3..])];
+    assert_eq!(told.each_ref().map(String::as_str), wanted.map(|(text, _)| text));
+    assert_eq!(parts.iter().map(|part| part.data_coding).collect::<Vec<_>>(), [0, 0, 0, 8]);
+    npm.0.steer(
+        &json!({"deliver": {"source_addr": "8613800138000", "source_addr_ton": 1, "destination_addr": "10690001",
+                                    "data_coding": 0, "message": "été @"}}),
+    );
+    assert_eq!(relay.event("replied", |_| true)["handset"]["text"], "été @");
+}
+
+#[test]
 fn parameters_that_the_carrier_wants_go_with_each_part_and_name_the_registered_text() {
     let mut npm = Carrier::start();
     let story = "The parcel that you have sent us came today. ".repeat(4);

@@ -6,7 +6,7 @@
 // receipts' answers as {"pdu":"deliver_sm_resp", "id", "status"}. Lines on standard input steer it:
 // {"throttle": 5} answers the next five submit_sm ESME_RTHROTTLED, {"receipts": "DELIVRD"} sends such receipts at once from
 // now on, also for the parts taken before; {"receipts": null} sends none. {"deliver": {"source_addr", …, "message", "udh": HEX}} sends a
-// handset's message with these fields at once; its answer is printed as {"pdu":"deliver_sm_resp", "id": "handset", "status"}.
+// handset's message with these fields at once; {"data_coding_0": "LATIN1"} takes data_coding 0 for that; its answer is printed as {"pdu":"deliver_sm_resp", "id": "handset", "status"}.
 'use strict';
 const fs = require('fs');
 const readline = require('readline');
@@ -67,6 +67,7 @@ readline.createInterface({ input: process.stdin })
   .on('line', (line) => {
     const { deliver: sent, ...rest } = JSON.parse(line);
     Object.assign(state, rest);
+    if (rest.data_coding_0) smpp.encodings.default = rest.data_coding_0;
     if (sent) deliver(sent);
     if (state.receipts) { state.owed.splice(0).forEach(([session, part]) => receipt(session, part)); }
     tell({ steered: true });
