@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use postrider::model::SmsText;
-use postrider::sms::{Alphabet, Encoding, Language, Shift, decode, decode_part, parts_for, plan_for, split_header};
+use postrider::sms::{Alphabet, Encoding, Language, Repertoire, Shift, decode, decode_part, parts_for, plan_for, split_header};
 
 fuzz_target!(|input: &[u8]| {
     let Some((&reference, input)) = input.split_first() else { return };
@@ -22,13 +22,12 @@ fuzz_target!(|input: &[u8]| {
     }
 
     let Ok(text) = SmsText::new(&String::from_utf8_lossy(input)) else { return };
-    for languages in [&[][..], &Language::ALL] {
-        cut(&text, reference, languages);
-    }
+    cut(&text, reference, &Repertoire::default());
+    cut(&text, reference, &Repertoire { languages: Language::ALL.to_vec(), ..Repertoire::default() });
 });
 
-fn cut(text: &SmsText, reference: u8, languages: &[Language]) {
-    let (planned, made) = (plan_for(text, languages), parts_for(text, reference, languages));
+fn cut(text: &SmsText, reference: u8, known: &Repertoire) {
+    let (planned, made) = (plan_for(text, known), parts_for(text, reference, known));
     assert_eq!((made.parts.len(), made.encoding), (planned.count, planned.encoding));
     let names_tables = matches!(made.encoding, Encoding::National(_));
     assert_eq!((made.udhi, made.data_coding), (planned.count > 1 || names_tables, planned.encoding.data_coding()));

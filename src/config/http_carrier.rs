@@ -73,7 +73,6 @@ pub(super) fn carrier(section: &mut Section<'_>, name: Option<Arc<str>>) -> Opti
         from,
         enquire_interval: response_timeout,
         response_timeout,
-        national: Vec::new(),
         gbk: false,
     })
 }

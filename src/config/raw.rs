@@ -117,8 +117,11 @@ impl RawConfig {
         let options = crate::dispatch::replies::Options { words, rules: values(self.reply_rules), ..self.replies };
         let (events_file, rotate_bytes, keep) = self.events;
         let events_file = events_file.unwrap_or_else(|| server.data_dir.join("events").join("events.jsonl"));
-        let known = |carrier: &Placed<Carrier>| (carrier.value.name.clone(), carrier.value.national.clone());
-        let languages = self.carriers.iter().map(known).filter(|(_, languages)| !languages.is_empty()).collect();
+        let known = |carrier: &Placed<Carrier>| {
+            let repertoire = carrier.value.protocol.repertoire()?;
+            Some((carrier.value.name.clone(), repertoire.clone()))
+        };
+        let repertoires = self.carriers.iter().filter_map(known).collect();
         let outbound_tls = outbound_tls::policies(&self.delivery, self.tls_policies, &self.routes);
         Some(Config {
             file,
@@ -148,7 +151,7 @@ impl RawConfig {
             routes: Routes {
                 mail: values(self.routes).into_iter().map(|(route, _)| route).collect(),
                 text: routing::routes(self.sms_routes, self.networks, self.sending_hours)
-                    .speaking(languages)
+                    .reading(repertoires)
                     .priced(Prices::new(self.sms.currency.clone(), values(self.sms_prices))),
             },
             carriers: values(self.carriers),

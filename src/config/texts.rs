@@ -12,7 +12,7 @@ use super::smpp_server::ALPHABETS;
 use super::{files, http_carrier, quantity, sgip, tlvs, value};
 use crate::egress::sms::{Cmpp, Logins, LongTexts, Protocol, Sgip, Smgp, Smpp, Tls};
 use crate::model::{Rate, Secret, SenderId};
-use crate::sms::{Alphabet, Language};
+use crate::sms::{Alphabet, Language, Repertoire};
 use crate::wire::gateway::auth::NameForm;
 use crate::wire::{cmpp, smgp, smpp};
 
@@ -43,8 +43,6 @@ pub struct Carrier {
     pub enquire_interval: Duration,
     /// How long an answer may take.
     pub response_timeout: Duration,
-    /// Languages whose tables of the GSM alphabet it knows.
-    pub national: Vec<Language>,
     /// It wants GBK.
     pub gbk: bool,
 }
@@ -220,24 +218,18 @@ fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>
     let (interval, timeout) = spoken.patience();
     let enquire_interval = section.or("enquire_interval", interval, quantity::span(spans.clone()));
     let response_timeout = section.or("response_timeout", timeout, quantity::span(spans));
-    const LANGUAGES: &[(&str, Language)] = &[
-        (Language::Turkish.name(), Language::Turkish),
-        (Language::Spanish.name(), Language::Spanish),
-        (Language::Portuguese.name(), Language::Portuguese),
-    ];
-    let national = section.list("national", value::word(LANGUAGES)).unwrap_or_default();
     let gbk = section.or("gbk", false, value::flag);
     let who = (system_id.as_deref(), password.as_ref());
     let protocol = spoken_keys(section, spoken, binds, who);
     let tls = tls(section);
     if let Protocol::Smpp(account) = &protocol
-        && !national.is_empty()
+        && !account.repertoire.languages.is_empty()
     {
         if account.long_texts != LongTexts::Udh {
             let right = r#"take one of them away, or have long_texts = "udh": the tables are named in headers"#;
             section.mistake("national", "the carrier is not given headers (long_texts)", right);
         }
-        if account.default_alphabet != Alphabet::Gsm7 {
+        if account.repertoire.default != Alphabet::Gsm7 {
             let right = r#"take one of them away, or have default_alphabet = "gsm7""#;
             section.mistake("national", "the carrier is not given septets (default_alphabet)", right);
         }
@@ -262,7 +254,6 @@ fn bound(section: &mut Section<'_>, name: Option<Arc<str>>, said: Option<Spoken>
         from,
         enquire_interval,
         response_timeout,
-        national,
         gbk,
     })
 }
@@ -357,10 +348,23 @@ fn smpp_keys(section: &mut Section<'_>, logins: Logins) -> Smpp {
         short_ton: section.or("source_ton", default.short_ton, octet(6)),
         short_npi: section.or("source_npi", default.short_npi, octet(18)),
         version: section.or("smpp_version", default.version, value::word(VERSIONS)),
-        default_alphabet: section.or("default_alphabet", default.default_alphabet, value::word(ALPHABETS)),
+        repertoire: repertoire(section),
         long_texts: section.or("long_texts", default.long_texts, value::word(LONG_TEXTS)),
         logins,
         ..default
+    }
+}
+
+fn repertoire(section: &mut Section<'_>) -> Repertoire {
+    const LANGUAGES: &[(&str, Language)] = &[
+        (Language::Turkish.name(), Language::Turkish),
+        (Language::Spanish.name(), Language::Spanish),
+        (Language::Portuguese.name(), Language::Portuguese),
+    ];
+    let usual = Repertoire::default().default;
+    Repertoire {
+        languages: section.list("national", value::word(LANGUAGES)).unwrap_or_default(),
+        default: section.or("default_alphabet", usual, value::word(ALPHABETS)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::policy::opt_outs::{OptOuts, Wanted};
 use crate::policy::texts::Ledger;
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, Accepted, MessageView, Queue};
-use crate::sms::Language;
+use crate::sms::Repertoire;
 
 /// The layers below, as seen from here; a trait so that tests need neither disk nor argon2.
 pub trait Backend: Clone + Send + Sync + 'static {
@@ -35,8 +35,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Who would get a text first, and what it takes for a part there, if that is known.
     fn price(&self, to: &Number, class: Class, client: &ClientName) -> Option<PartPrice>;
 
-    /// Languages whose tables of the GSM alphabet the carrier knows who would get a text first.
-    fn languages(&self, to: &Number, class: Class, client: &ClientName) -> Vec<Language>;
+    /// What the carrier knows to read who would get a text first.
+    fn repertoire(&self, to: &Number, class: Class, client: &ClientName) -> Repertoire;
 
     /// What is known of a message of that client.
     fn message(&self, id: MessageId, client: &ClientName) -> impl Future<Output = Option<MessageView>> + Send;
@@ -115,8 +115,8 @@ impl Backend for Live {
         Some(PartPrice { carrier: carrier.clone(), part: part?, currency: routes.text.prices().currency().clone() })
     }
 
-    fn languages(&self, to: &Number, class: Class, client: &ClientName) -> Vec<Language> {
-        self.queue.routes().text.languages(to, class, client).to_vec()
+    fn repertoire(&self, to: &Number, class: Class, client: &ClientName) -> Repertoire {
+        self.queue.routes().text.repertoire(to, class, client)
     }
 
     async fn message(&self, id: MessageId, client: &ClientName) -> Option<MessageView> {

@@ -175,8 +175,8 @@ impl<B: Backend> Counter<'_, B> {
         let (client, budget) = (self.client, self.rules.budget);
         let price = self.backend.price(&text.to, text.class, &client.name);
         let cost = price.map_or_else(Money::default, |price| {
-            let languages = self.backend.languages(&text.to, text.class, &client.name);
-            price.part.times(plan_for(&text.words, &languages).count as u64)
+            let repertoire = self.backend.repertoire(&text.to, text.class, &client.name);
+            price.part.times(plan_for(&text.words, &repertoire).count as u64)
         });
         let spent = self.backend.ledger().spend(budget, &client.name, client.daily_spend, cost, self.now);
         Ok((counted, spent.map_err(Refused::Overspent)?))

@@ -196,7 +196,6 @@ pub(super) fn carrier(carrier: &config::Carrier) -> sms::Options {
         source: carrier.from.clone(),
         enquire_interval: carrier.enquire_interval,
         response_timeout: carrier.response_timeout,
-        national: carrier.national.clone(),
         gbk: carrier.gbk,
         ..sms::Options::default()
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::{Hours, Network, Networks, Ported, Prices, SendingHours};
 use crate::model::{Class, ClientName, Money, Number};
-use crate::sms::Language;
+use crate::sms::Repertoire;
 
 /// The carriers that a text may go by.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -158,8 +158,8 @@ pub struct TextRoutes {
     hours: Vec<SendingHours>,
     prices: Prices,
     ported: Learnt,
-    /// Languages whose tables of the GSM alphabet carriers know.
-    languages: HashMap<Arc<str>, Vec<Language>>,
+    /// What carriers know to read, where they say so.
+    repertoires: HashMap<Arc<str>, Repertoire>,
     /// Routes by the first digits that they name.
     by_prefix: HashMap<Box<str>, Vec<usize>>,
     /// Routes by the network that they name.
@@ -199,15 +199,15 @@ impl TextRoutes {
         Self { prices, ..self }
     }
 
-    /// The same, with the languages whose tables of the GSM alphabet carriers know.
-    pub fn speaking(self, languages: HashMap<Arc<str>, Vec<Language>>) -> Self {
-        Self { languages, ..self }
+    /// The same, with what carriers know to read.
+    pub fn reading(self, repertoires: HashMap<Arc<str>, Repertoire>) -> Self {
+        Self { repertoires, ..self }
     }
 
-    /// Those of the carrier that would get a text first.
-    pub fn languages(&self, number: &Number, class: Class, client: &ClientName) -> &[Language] {
+    /// That of the carrier that would get a text first.
+    pub fn repertoire(&self, number: &Number, class: Class, client: &ClientName) -> Repertoire {
         let first = self.course(number, class, client).and_then(|course| course.carriers.first());
-        first.and_then(|carrier| self.languages.get(carrier)).map_or(&[], Vec::as_slice)
+        first.and_then(|carrier| self.repertoires.get(carrier)).cloned().unwrap_or_default()
     }
 
     /// The same, with what carriers' refusals have shown of numbers' networks, and will.

@@ -1,14 +1,49 @@
 //! From a text to the octets of its parts.
 //!
-//! A text that the GSM alphabet does not hold may be written with a language's tables ([`Shift`]), where whoever asks says that the
-//! carrier and its handsets know them; its parts have a header that says so. A text that fits goes as one part without a header; a longer one gets the 8-bit concatenation header of
-//! 3GPP TS 23.040 section 9.2.3.24.1, `05 00 03 reference total number`, which takes 6 octets (7 septets) of each part.
+//! A text that the GSM alphabet does not hold may be written with a language's tables ([`Shift`]), where the carrier's [`Repertoire`] says
+//! that it and its handsets know them; its parts have a header that says so. A text that fits goes as one part without a header; a longer
+//! one gets the 8-bit concatenation header of 3GPP TS 23.040 section 9.2.3.24.1, `05 00 03 reference total number`, which takes 6 octets
+//! (7 septets) of each part.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::gsm7::{self, ESCAPE, Septets};
 use super::national::{Language, Shift};
+use super::words::Alphabet;
 use crate::model::SmsText;
+
+/// What a carrier knows to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Repertoire {
+    /// Languages whose tables of the GSM alphabet it knows; they are of use where that is its default alphabet.
+    pub languages: Vec<Language>,
+    /// What it takes `data_coding` 0 for: GSM 7-bit, or Latin-1 or ASCII, of which it makes GSM 7-bit for the handset, so that a part
+    /// holds as much. A character that is in one of both only makes a text UCS-2.
+    pub default: Alphabet,
+}
+
+impl Default for Repertoire {
+    fn default() -> Self {
+        Self { languages: Vec::new(), default: Alphabet::Gsm7 }
+    }
+}
+
+impl Repertoire {
+    /// The characters that force UCS-2 where no language's tables hold them, each with its position, counted in characters from 0.
+    pub fn outside<'t>(&self, text: &'t str) -> impl Iterator<Item = (usize, char)> + use<'t> {
+        let default = self.default;
+        text.chars().enumerate().filter(move |&(_, c)| gsm7::encode(c).is_none() || octet_of(c, default).is_none())
+    }
+}
+
+/// The octet of a character of the GSM alphabet in Latin-1 or ASCII, if that is the default; in GSM 7-bit whichever.
+fn octet_of(c: char, default: Alphabet) -> Option<u8> {
+    match default {
+        Alphabet::Latin1 => u8::try_from(u32::from(c)).ok(),
+        Alphabet::Ascii => u8::try_from(c).ok().filter(u8::is_ascii),
+        _ => Some(0),
+    }
+}
 
 /// How a text's characters travel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,12 +97,15 @@ impl Encoding {
         if outside_gsm7(text).next().is_none() { Self::Gsm7 } else { Self::Ucs2 }
     }
 
-    /// The same where these languages' tables are known: they count where the text would be UCS-2 without them. Of several that hold it
-    /// the one that takes the fewest parts, then units, then the shortest header.
-    pub fn of_any(text: &str, languages: &[Language]) -> Self {
+    /// The same for a carrier. Tables of languages count where the text would be UCS-2 without them; of several that hold it the one
+    /// that takes the fewest parts, then units, then the shortest header.
+    pub fn known(text: &str, repertoire: &Repertoire) -> Self {
+        if repertoire.default != Alphabet::Gsm7 {
+            return if repertoire.outside(text).next().is_none() { Self::Gsm7 } else { Self::Ucs2 };
+        }
         match Self::of(text) {
             Self::Ucs2 => {
-                let shifts = languages.iter().flat_map(|language| Shift::of(*language));
+                let shifts = repertoire.languages.iter().flat_map(|language| Shift::of(*language));
                 let fitting =
                     shifts.filter(|shift| text.chars().all(|c| shift.encode(c).is_some())).map(Self::National);
                 let cost = |encoding: &Self| {
@@ -106,8 +144,9 @@ impl Encoding {
         }
     }
 
-    fn put(self, c: char, out: &mut BytesMut) {
+    fn put(self, c: char, default: Alphabet, out: &mut BytesMut) {
         match self {
+            Self::Gsm7 if default != Alphabet::Gsm7 => out.put_u8(octet_of(c, default).unwrap_or(b'?')),
             Self::Gsm7 | Self::National(_) => match self.septets(c) {
                 Some(Septets::One(septet)) => out.put_u8(septet),
                 Some(Septets::Escaped(septet)) => out.put_slice(&[ESCAPE, septet]),
@@ -173,15 +212,13 @@ pub struct Parts {
 
 /// Works out alphabet and number of parts without making them.
 pub fn plan(text: &SmsText) -> Plan {
-    plan_for(text, &[])
+    plan_for(text, &Repertoire::default())
 }
 
-/// The same for a carrier that knows the tables of these languages.
-pub fn plan_for(text: &SmsText, languages: &[Language]) -> Plan {
-    plan_in(text.as_str(), Encoding::of_any(text.as_str(), languages))
-}
-
-fn plan_in(text: &str, encoding: Encoding) -> Plan {
+/// The same for a carrier.
+pub fn plan_for(text: &SmsText, repertoire: &Repertoire) -> Plan {
+    let text = text.as_str();
+    let encoding = Encoding::known(text, repertoire);
     let units_of = |text: &str| text.chars().map(|c| encoding.units(c)).sum();
     let units = units_of(text);
     let (cut_times, last) = cuts(text, encoding, units).fold((0, 0), |(n, _), at| (n + 1, at));
@@ -191,21 +228,13 @@ fn plan_in(text: &str, encoding: Encoding) -> Plan {
 /// Makes the parts of a text; `reference` is the same in all of them and should differ from that of other texts to the
 /// same number.
 pub fn parts(text: &SmsText, reference: u8) -> Parts {
-    parts_for(text, reference, &[])
+    parts_for(text, reference, &Repertoire::default())
 }
 
-/// The same for a carrier that knows the tables of these languages.
-pub fn parts_for(text: &SmsText, reference: u8, languages: &[Language]) -> Parts {
-    parts_in(text.as_str(), reference, Encoding::of_any(text.as_str(), languages))
-}
-
-/// The same in UCS-2, whatever would hold it.
-pub fn parts_in_ucs2(text: &SmsText, reference: u8) -> Parts {
-    parts_in(text.as_str(), reference, Encoding::Ucs2)
-}
-
-fn parts_in(text: &str, reference: u8, encoding: Encoding) -> Parts {
-    let Plan { count, units, .. } = plan_in(text, encoding);
+/// The same for a carrier.
+pub fn parts_for(text: &SmsText, reference: u8, repertoire: &Repertoire) -> Parts {
+    let Plan { encoding, count, units, .. } = plan_for(text, repertoire);
+    let text = text.as_str();
     let header_len = encoding.header_len(count > 1);
     let udhi = header_len > 0;
     let elements = if let Encoding::National(shift) = encoding { shift.elements() } else { Vec::new() };
@@ -221,7 +250,7 @@ fn parts_in(text: &str, reference: u8, encoding: Encoding) -> Parts {
             octets.put_slice(&[0, 3, reference, total, number]);
         }
         octets.put_slice(&elements);
-        text[from..end].chars().for_each(|c| encoding.put(c, &mut octets));
+        text[from..end].chars().for_each(|c| encoding.put(c, repertoire.default, &mut octets));
         from = end;
         octets.freeze()
     });
@@ -253,6 +282,10 @@ mod tests {
 
     fn text(s: &str) -> SmsText {
         SmsText::new(s).unwrap()
+    }
+
+    fn speaking(languages: &[Language]) -> Repertoire {
+        Repertoire { languages: languages.to_vec(), ..Repertoire::default() }
     }
 
     #[test]
@@ -288,7 +321,7 @@ mod tests {
     #[test]
     fn a_languages_tables_spare_ucs2_where_they_are_known() {
         let turkish = |content: &str| {
-            let planned = plan_for(&text(content), &[Language::Turkish]);
+            let planned = plan_for(&text(content), &speaking(&[Language::Turkish]));
             (planned.encoding.as_str(), planned.count, planned.units, planned.capacity())
         };
         assert_eq!(turkish("hello"), ("gsm7", 1, 5, 160), "nothing of it is needed");
@@ -297,10 +330,10 @@ mod tests {
         assert_eq!(turkish(&"ş".repeat(155)), ("gsm7-turkish", 1, 155, 155));
         assert_eq!(turkish(&"ş".repeat(156)), ("gsm7-turkish", 2, 156, 149));
         assert_eq!(turkish(&format!("è{}", "ş".repeat(77))), ("gsm7-turkish", 1, 155, 155), "è has no place beside it");
-        assert_eq!(plan_for(&text("Siparişiniz"), &[Language::Spanish]).encoding, Encoding::Ucs2);
-        let made = parts_for(&text(&"ş".repeat(156)), 9, &[Language::Turkish]);
+        assert_eq!(plan_for(&text("Siparişiniz"), &speaking(&[Language::Spanish])).encoding, Encoding::Ucs2);
+        let made = parts_for(&text(&"ş".repeat(156)), 9, &speaking(&[Language::Turkish]));
         assert_eq!((&made.parts[1][..9], made.parts[1].len()), (&[8, 0, 3, 9, 2, 2, 0x25, 1, 1][..], 9 + 7));
-        let one = parts_for(&text("está"), 9, &[Language::Turkish, Language::Spanish]);
+        let one = parts_for(&text("está"), 9, &speaking(&[Language::Turkish, Language::Spanish]));
         assert_eq!((one.data_coding, &one.parts[0][..]), (0, &[3, 0x24, 1, 2, b'e', b's', b't', ESCAPE, b'a'][..]));
     }
 
@@ -361,8 +394,8 @@ mod tests {
             content in "[a-zşğıİçâãõêô€ÁÍÓáíóú \\[\\]]{1,400}|[a-z€ş]{1,700}|[ -~ñã中]{1,200}",
             reference: u8,
         ) {
-            let text = SmsText::new(&content).unwrap();
-            let (made, planned) = (parts_for(&text, reference, &Language::ALL), plan_for(&text, &Language::ALL));
+            let (text, all) = (SmsText::new(&content).unwrap(), speaking(&Language::ALL));
+            let (made, planned) = (parts_for(&text, reference, &all), plan_for(&text, &all));
             prop_assert_eq!((made.parts.len(), made.encoding), (planned.count, planned.encoding));
             prop_assert!(planned.count <= plan(&text).count, "never more parts than without");
             let mut back = String::new();
@@ -379,6 +412,31 @@ mod tests {
                     let escapes = octets.iter().rev().take_while(|&&octet| octet == ESCAPE).count();
                     prop_assert_eq!(escapes, 0);
                 }
+            }
+            prop_assert_eq!(back, content);
+        }
+
+        #[test]
+        fn in_another_default_alphabet_parts_hold_the_same_characters(
+            content in "[a-zA-Z0-9 @é\\[\\]^{}~|]{1,700}|[a-z @é€ç]{1,300}",
+            default in prop_oneof![Just(Alphabet::Latin1), Just(Alphabet::Ascii)],
+        ) {
+            let (text, known) = (SmsText::new(&content).unwrap(), Repertoire { default, ..Repertoire::default() });
+            let (made, planned, gsm) = (parts_for(&text, 1, &known), plan_for(&text, &known), parts(&text, 1));
+            prop_assert_eq!((made.parts.len(), made.encoding), (planned.count, planned.encoding));
+            prop_assert_eq!(known.outside(&content).next().is_none(), planned.encoding == Encoding::Gsm7);
+            let holds = content.chars().all(|c| default.octets(&c.to_string()).is_some());
+            prop_assert_eq!(planned.encoding == Encoding::Gsm7, holds && gsm.encoding == Encoding::Gsm7);
+            let alphabet = if planned.encoding == Encoding::Gsm7 { default } else { Alphabet::Ucs2 };
+            let mut back = String::new();
+            for (n, part) in made.parts.iter().enumerate() {
+                let octets = if made.udhi { split_header(part).unwrap().1 } else { &part[..] };
+                let words = alphabet.words(octets).unwrap();
+                if planned.encoding == Encoding::Gsm7 {
+                    let octets = if gsm.udhi { split_header(&gsm.parts[n]).unwrap().1 } else { &gsm.parts[n][..] };
+                    prop_assert_eq!(&words, &decode(0, octets), "cut where the handset's parts are");
+                }
+                back.push_str(&words);
             }
             prop_assert_eq!(back, content);
         }

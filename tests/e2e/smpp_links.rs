@@ -138,6 +138,10 @@ fn data_coding_0_is_what_the_carrier_takes_it_for() {
     for (text, _) in &wanted {
         relay.reaches(&relay.post_text("+8613800138000", text), "delivered");
     }
+    let body = json!({"to": "+8613800138000", "text": "5 € @"});
+    let previewed = relay.api("POST", "/v1/sms/preview", &[], &body.to_string()).json();
+    let told = (&previewed["encoding"], &previewed["outside_gsm7"][0]["character"]);
+    assert_eq!(told, (&json!("ucs2"), &json!("€")), "{previewed}");
     let parts = npm.wait_for_taken(4, SOON);
     let text = |parts: &[Part]| parts.iter().map(|part| part.text.as_str()).collect::<String>();
     let told = [text(&parts[..1]), text(&parts[1..3]), text(&parts[3..])];

@@ -84,7 +84,7 @@ fn a_carrier_that_speaks_smpp_says_who_receives_and_how_long_texts_travel() {
     let (account, _) = smpp("");
     assert_eq!((account.version, account.long_texts), (smpp::Version::V34, LongTexts::Udh));
     let (account, _) = smpp("smpp_version = \"5.0\"\nlong_texts = \"sar\"\ndefault_alphabet = \"latin1\"\n");
-    let told = (account.version, account.long_texts, account.default_alphabet);
+    let told = (account.version, account.long_texts, account.repertoire.default);
     assert_eq!(told, (smpp::Version::V50, LongTexts::Sar, Alphabet::Latin1));
     let (account, _) = smpp("login_mode = \"split\"\nbinds = 5\nreceive_binds = 2\nlong_texts = \"payload\"\n");
     assert_eq!((account.logins, account.long_texts), (Logins::Split { receivers: 2 }, LongTexts::Payload));

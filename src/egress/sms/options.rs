@@ -20,7 +20,7 @@ use super::protocol::sgip::Admission;
 use super::protocol::{self, Cut, Login};
 use crate::clock::{Mono, Timestamp};
 use crate::model::{Secret, SenderId, SmsText};
-use crate::sms::Language;
+use crate::sms::Repertoire;
 use crate::wire::cmpp;
 use crate::wire::gateway::Octets;
 use crate::wire::gateway::auth::NameForm;
@@ -70,8 +70,6 @@ pub struct Options {
     pub throttle_pause: Duration,
     /// Receipts of one bind that may be on their way to disk at a time; at the limit reading stops.
     pub receipts_max: usize,
-    /// Languages whose tables of the GSM alphabet the carrier knows; SMPP only.
-    pub national: Vec<Language>,
     /// Texts that are no ASCII go in GBK where that holds them; not SMPP.
     pub gbk: bool,
     /// Addresses that may be dialled; empty: any.
@@ -98,7 +96,6 @@ impl Default for Options {
             reconnect_max: Duration::from_secs(60),
             throttle_pause: Duration::from_secs(1),
             receipts_max: 256,
-            national: Vec::new(),
             gbk: false,
             allow: Vec::new(),
         }
@@ -127,6 +124,14 @@ impl Protocol {
         match self {
             Self::Sgip(account) => Some(&account.callback),
             Self::Smpp(_) | Self::Cmpp(_) | Self::Smgp(_) | Self::Http(_) => None,
+        }
+    }
+
+    /// What texts may be written in, where that depends on the account.
+    pub fn repertoire(&self) -> Option<&Repertoire> {
+        match self {
+            Self::Smpp(account) => Some(&account.repertoire),
+            Self::Cmpp(_) | Self::Smgp(_) | Self::Sgip(_) | Self::Http(_) => None,
         }
     }
 
@@ -330,7 +335,7 @@ impl Options {
     /// A text's octets, as what is spoken carries them.
     pub(super) fn cut(&self, text: &SmsText, reference: u8) -> Cut {
         match &self.protocol {
-            Protocol::Smpp(account) => protocol::smpp::cut(text, reference, account, &self.national),
+            Protocol::Smpp(account) => protocol::smpp::cut(text, reference, account),
             Protocol::Cmpp(_) => protocol::cmpp::cut(text, reference, self.gbk),
             Protocol::Smgp(_) => protocol::smgp::cut(text, reference, self.gbk),
             Protocol::Sgip(_) => protocol::sgip::cut(text, reference, self.gbk),

@@ -84,8 +84,8 @@ async fn take<B: Backend>(
     let idempotency = idempotency(intake, place, &request);
     let asked = Asked::<Number>::checked(app, request, intake)?;
     let Text { to, class, .. } = &asked.text;
-    let languages = app.shared.backend.languages(to, *class, &intake.client.name);
-    let (envelope, told) = asked.envelope(intake, MessageId::new(intake.received_at), idempotency, &languages);
+    let repertoire = app.shared.backend.repertoire(to, *class, &intake.client.name);
+    let (envelope, told) = asked.envelope(intake, MessageId::new(intake.received_at), idempotency, &repertoire);
     let scheduled = envelope.send_at.is_some();
     let counter = sms::counter(app, &intake.client, &intake.options, intake.received_at);
     let taken = counter.take(&asked.text, envelope, intake.clone()).await;

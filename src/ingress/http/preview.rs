@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::sms;
 use crate::ingress::backend::{Backend, PartPrice};
 use crate::model::{Number, SmsText};
-use crate::sms::{Language, look_alike, outside_gsm7, plan_for};
+use crate::sms::{Repertoire, look_alike, plan_for};
 
 /// See how a text would travel
 ///
@@ -41,9 +41,9 @@ pub(super) async fn show<B: Backend>(
     let (intake, asked) = sms::read::<_, Option<Number>>(&app, request).await?;
     let text = &asked.text;
     let (backend, client) = (&app.shared.backend, &intake.client.name);
-    let languages = text.to.as_ref().map(|to| backend.languages(to, text.class, client)).unwrap_or_default();
+    let repertoire = text.to.as_ref().map(|to| backend.repertoire(to, text.class, client)).unwrap_or_default();
     let price = text.to.as_ref().and_then(|to| backend.price(to, text.class, client));
-    let preview = preview(&text.words, text.transliterated, &languages);
+    let preview = preview(&text.words, text.transliterated, &repertoire);
     Ok(Json(PreviewReply { price: price.map(|p| priced(&p, preview.parts)), ..preview }))
 }
 
@@ -55,8 +55,8 @@ fn priced(price: &PartPrice, parts: usize) -> PreviewPrice {
     }
 }
 
-fn preview(words: &SmsText, transliterated: bool, languages: &[Language]) -> PreviewReply {
-    let plan = plan_for(words, languages);
+fn preview(words: &SmsText, transliterated: bool, repertoire: &Repertoire) -> PreviewReply {
+    let plan = plan_for(words, repertoire);
     let text = words.as_str();
     let outsider = |(position, character): (usize, char)| Outsider {
         position,
@@ -72,8 +72,8 @@ fn preview(words: &SmsText, transliterated: bool, languages: &[Language]) -> Pre
         units: plan.units,
         capacity: plan.capacity(),
         units_left: plan.units_left(),
-        outside_gsm7: outside_gsm7(text).take(OUTSIDERS_MAX).map(outsider).collect(),
-        outside_gsm7_count: outside_gsm7(text).count(),
+        outside_gsm7: repertoire.outside(text).take(OUTSIDERS_MAX).map(outsider).collect(),
+        outside_gsm7_count: repertoire.outside(text).count(),
         price: None,
     }
 }

@@ -22,7 +22,7 @@ use crate::model::{
 };
 use crate::policy::Client;
 use crate::policy::texts::{Capped, Overspent};
-use crate::sms::{Language, plan_for};
+use crate::sms::{Repertoire, plan_for};
 
 /// Send a text
 ///
@@ -41,8 +41,8 @@ use crate::sms::{Language, plan_for};
 )]
 pub(super) async fn submit<B: Backend>(State(app): State<App<B>>, request: Request) -> Result<Response, Problem> {
     let (intake, asked) = read::<_, Number>(&app, request).await?;
-    let languages = app.shared.backend.languages(&asked.text.to, asked.text.class, &intake.client.name);
-    let (envelope, told) = asked.envelope(&intake, intake.id, intake.idempotency(None), &languages);
+    let repertoire = app.shared.backend.repertoire(&asked.text.to, asked.text.class, &intake.client.name);
+    let (envelope, told) = asked.envelope(&intake, intake.id, intake.idempotency(None), &repertoire);
     let text = asked.text;
     let (client, options, now) = (intake.client.clone(), intake.options.clone(), intake.received_at);
     let scheduled = envelope.send_at.is_some();
@@ -126,10 +126,10 @@ impl Asked<Number> {
         intake: &Intake,
         id: MessageId,
         idempotency: Option<Idempotency>,
-        languages: &[Language],
+        repertoire: &Repertoire,
     ) -> (Envelope, TextReply) {
         let Self { text, settings } = self;
-        let told = TextReply { parts: plan_for(&text.words, languages).count, transliterated: text.transliterated };
+        let told = TextReply { parts: plan_for(&text.words, repertoire).count, transliterated: text.transliterated };
         let origin = Origin::Text(TextOrigin { from: text.from.clone() });
         let recipients = vec![Recipient::new(Address::Number(text.to.clone()))];
         let envelope = intake.envelope(settings.clone(), idempotency, origin, recipients);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::registered::{FITS_NONE, Registered};
 use super::{Logins, OptionsError};
 use crate::model::{Secret, SmsText};
-use crate::sms::{Alphabet, split_signature};
+use crate::sms::{Repertoire, split_signature};
 use crate::wire::FieldError;
 use crate::wire::smpp::{Bind, COctets, Tlv, Version};
 
@@ -22,9 +22,8 @@ pub struct Smpp {
     pub short_npi: u8,
     /// 3.4 or 5.0.
     pub version: Version,
-    /// What the carrier takes `data_coding` 0 for: GSM 7-bit, Latin-1 or ASCII. A text that GSM 7-bit holds is written so; one that the
-    /// other does not hold is UCS-2.
-    pub default_alphabet: Alphabet,
+    /// What texts may be written in; tables of languages only with [`LongTexts::Udh`], since headers name them.
+    pub repertoire: Repertoire,
     /// How a text that is too long for one part travels.
     pub long_texts: LongTexts,
     /// How the carrier is told until when a text may be delivered.
@@ -64,7 +63,7 @@ impl Default for Smpp {
             short_ton: 0,
             short_npi: 1,
             version: Version::V34,
-            default_alphabet: Alphabet::Gsm7,
+            repertoire: Repertoire::default(),
             long_texts: LongTexts::Udh,
             validity: Validity::Relative,
             logins: Logins::Both,
@@ -128,6 +127,9 @@ impl Smpp {
 
     /// What is said in a bind request.
     pub(in crate::egress::sms) fn bind(&self, system_id: &str, password: &Secret) -> Result<Bind, OptionsError> {
+        if self.long_texts != LongTexts::Udh && !self.repertoire.languages.is_empty() {
+            return Err(OptionsError { option: "languages", expected: "none, or headers in long texts" });
+        }
         let too_long = |e: FieldError| OptionsError {
             option: e.field,
             expected: "fewer octets (15 in system_id, 64 in password, 12 in system_type) and no NUL",

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::clock::{Mono, Timestamp};
 use crate::model::{ReceiptState, SenderId, SmsText};
-use crate::sms::{self, Alphabet, Concatenation, Language, receipt};
+use crate::sms::{self, Alphabet, Concatenation, receipt};
 use crate::wire::smgp::LoginMode;
 use crate::wire::smpp::session::{self, BindStep, LinkFault, Receiver, Transceiver, Transmitter};
 use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, Tlv, esm_class, tlv};
@@ -17,23 +17,15 @@ use crate::wire::smpp::{self, COctets, CommandStatus, Framer, ShortMessage, Tlv,
 /// Octets of the header that `sms::parts` writes.
 const HEADER_OCTETS: usize = 6;
 
-/// A text's octets. How long texts travel makes a difference only to one of several parts; `national` tables are named in headers, so
-/// only where there are any, and in the carrier's default alphabet, so only where that is GSM 7-bit.
-pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, account: &Smpp, national: &[Language]) -> Cut {
-    let (long, default) = (account.long_texts, account.default_alphabet);
-    let national = if long == LongTexts::Udh && default == Alphabet::Gsm7 { national } else { &[] };
-    let parts = sms::parts_for(text, reference, national);
-    let parts = match default {
-        Alphabet::Gsm7 => parts,
-        other => rewritten(parts, other).unwrap_or_else(|| sms::parts_in_ucs2(text, reference)),
-    };
-    let sms::Parts { data_coding, udhi, parts, .. } = parts;
+/// A text's octets. How long texts travel makes a difference only to one of several parts.
+pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, account: &Smpp) -> Cut {
+    let sms::Parts { data_coding, udhi, parts, .. } = sms::parts_for(text, reference, &account.repertoire);
     let cut = Cut { coding: data_coding, udhi, reference: None, on_air: 1, parts };
     if !udhi {
         return cut;
     }
     let bare = |parts: &[Bytes]| parts.iter().map(|part| part.slice(HEADER_OCTETS..)).collect::<Vec<_>>();
-    match long {
+    match account.long_texts {
         LongTexts::Udh => cut,
         LongTexts::Sar => Cut { udhi: false, reference: Some(reference), parts: bare(&cut.parts), ..cut },
         LongTexts::Payload => {
@@ -41,21 +33,6 @@ pub(in crate::egress::sms) fn cut(text: &SmsText, reference: u8, account: &Smpp,
             Cut { udhi: false, on_air: cut.parts.len(), parts: vec![whole.into()], ..cut }
         }
     }
-}
-
-/// Parts in the alphabet that the carrier takes `data_coding` 0 for, each with as many characters: it is the carrier that makes GSM
-/// 7-bit of them for the handset. `None` if that does not hold them.
-fn rewritten(made: sms::Parts, default: Alphabet) -> Option<sms::Parts> {
-    if made.encoding != sms::Encoding::Gsm7 {
-        return Some(made);
-    }
-    let header = if made.udhi { HEADER_OCTETS } else { 0 };
-    let parts = made.parts.iter().map(|part| {
-        let (header, septets) = part.split_at(header);
-        let content = default.octets(&sms::gsm7::decode(septets))?;
-        Some(Bytes::from([header, &content].concat()))
-    });
-    Some(sms::Parts { parts: parts.collect::<Option<_>>()?, ..made })
 }
 
 /// Asks to be bound.
@@ -181,7 +158,7 @@ impl<M: Works> Bound for Esme<M> {
                 Event::Answer { sequence, verdict: status.into(), message_id, load: congestion }
             }
             session::Event::Delivery { sequence, message } => {
-                Event::Delivery(DeliveryId { sequence, msg_id: 0 }, brought(&message, self.account.default_alphabet))
+                Event::Delivery(DeliveryId { sequence, msg_id: 0 }, brought(&message, self.account.repertoire.default))
             }
             session::Event::Unbound => Event::Unbound,
             session::Event::Nothing => Event::Nothing,
@@ -386,6 +363,7 @@ mod tests {
     use super::super::Text;
     use super::*;
     use crate::model::{MessageId, Number};
+    use crate::sms::{Language, Repertoire};
 
     fn deliver(change: impl FnOnce(&mut ShortMessage)) -> FromHandset {
         let address = |ton, text| smpp::Address { ton, npi: 1, address: COctets::new("address", text).unwrap() };
@@ -404,9 +382,9 @@ mod tests {
 
     #[test]
     fn the_default_alphabet_is_the_carriers_both_ways() {
-        let octets = |default_alphabet, text: &str| {
-            let account = Smpp { default_alphabet, ..Smpp::default() };
-            let cut = cut(&SmsText::new(text).unwrap(), 9, &account, &[Language::Turkish]);
+        let octets = |default, text: &str| {
+            let repertoire = Repertoire { default, languages: vec![Language::Turkish] };
+            let cut = cut(&SmsText::new(text).unwrap(), 9, &Smpp { repertoire, ..Smpp::default() });
             (cut.coding, cut.parts)
         };
         let one = |coding, octets: &'static [u8]| (coding, vec![Bytes::from_static(octets)]);
@@ -477,7 +455,7 @@ mod tests {
         ) {
             let words = SmsText::new(&content).unwrap();
             let planned = sms::plan(&words);
-            let cut = cut(&words, reference, &Smpp { long_texts: long, ..Smpp::default() }, &[]);
+            let cut = cut(&words, reference, &Smpp { long_texts: long, ..Smpp::default() });
             let is_whole = long == LongTexts::Payload;
             prop_assert_eq!(cut.parts.len(), if is_whole { 1 } else { planned.count });
             prop_assert_eq!(cut.parts.len() * cut.on_air, planned.count, "what it takes on the air is always the same");
@@ -539,7 +517,7 @@ mod tests {
             let words = SmsText::new("hello").unwrap();
             let text = Text {
                 id: MessageId::new(now),
-                cut: cut(&words, 0, &Smpp::default(), &[]),
+                cut: cut(&words, 0, &Smpp::default()),
                 words,
                 from: None,
                 to: Number::parse("+8613800138000").unwrap(),

@@ -25,7 +25,7 @@ use crate::policy::opt_outs::{RULE, Wanted};
 use crate::policy::texts::Ledger;
 use crate::policy::{Client, Refusal};
 use crate::queue::{AcceptError, MessageView};
-use crate::sms::Language;
+use crate::sms::{Language, Repertoire};
 
 /// What time it is in all these tests: 2026-11-23T06:24:00Z.
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_795_415_040);
@@ -106,8 +106,9 @@ impl Backend for Fake {
         known.then(|| PartPrice { carrier: "cmcc".into(), part, currency: "CNY".into() })
     }
 
-    fn languages(&self, to: &Number, _class: Class, _client: &ClientName) -> Vec<Language> {
-        if to.as_str().starts_with("+86139") { vec![Language::Turkish] } else { Vec::new() }
+    fn repertoire(&self, to: &Number, _class: Class, _client: &ClientName) -> Repertoire {
+        let languages = if to.as_str().starts_with("+86139") { vec![Language::Turkish] } else { Vec::new() };
+        Repertoire { languages, ..Repertoire::default() }
     }
 
     async fn accepted_before(&self, envelope: &Envelope) -> Result<Option<Taken>, AcceptError> {
