@@ -25,7 +25,7 @@ mod words;
 
 pub use chinese::{half_width, signature, split_signature};
 pub use national::{Language, Shift};
-pub use parts::{Encoding, Parts, Plan, Repertoire, outside_gsm7, parts, parts_for, plan, plan_for};
+pub use parts::{Encoding, Parts, Plan, Repertoire, parts, parts_for, plan, plan_for};
 pub use reassemble::{Concatenation, decode, decode_part, hex, is_only_concatenation, octets, split_header};
 pub use template::{Misfit, Template, TemplateError};
 pub use transliterate::{look_alike, transliterate};

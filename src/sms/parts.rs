@@ -94,7 +94,7 @@ impl Encoding {
 
     /// The narrowest encoding that holds every character.
     pub fn of(text: &str) -> Self {
-        if outside_gsm7(text).next().is_none() { Self::Gsm7 } else { Self::Ucs2 }
+        if text.chars().all(|c| gsm7::encode(c).is_some()) { Self::Gsm7 } else { Self::Ucs2 }
     }
 
     /// The same for a carrier. Tables of languages count where the text would be UCS-2 without them; of several that hold it the one
@@ -190,11 +190,6 @@ impl Plan {
     pub const fn units_left(self) -> usize {
         self.capacity().saturating_sub(self.last_units)
     }
-}
-
-/// The characters that force UCS-2, each with its position, counted in characters from 0.
-pub fn outside_gsm7(text: &str) -> impl Iterator<Item = (usize, char)> {
-    text.chars().enumerate().filter(|&(_, c)| gsm7::encode(c).is_none())
 }
 
 /// The parts of a text, ready for a PDU.
@@ -443,7 +438,7 @@ mod tests {
 
         #[test]
         fn what_is_named_forces_ucs2(content in "[a-z“é€\u{200B}中😀]{1,50}") {
-            let named: Vec<_> = outside_gsm7(&content).collect();
+            let named: Vec<_> = Repertoire::default().outside(&content).collect();
             prop_assert_eq!(named.is_empty(), Encoding::of(&content) == Encoding::Gsm7);
             for &(position, c) in &named {
                 prop_assert_eq!(content.chars().nth(position), Some(c));
