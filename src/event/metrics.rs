@@ -207,11 +207,7 @@ impl Metrics {
             provider_suspended: gauges("provider_suspended", "1 while nothing is sent there.", &["provider"]),
             carrier_up: gauges("carrier_up", "1 while the carrier's bind is up.", &["carrier"]),
             carrier_window_used: gauges("carrier_window_used", "Window slots in use.", &["carrier"]),
-            carrier_congestion: gauges(
-                "carrier_congestion_percent",
-                "How full the carrier says that it is (congestion_state).",
-                &["carrier"],
-            ),
+            carrier_congestion: gauges("carrier_congestion_percent", "How full the carrier says it is.", &["carrier"]),
             carrier_parts: counters("carrier_parts_total", "Parts submitted.", &["carrier", "result"]),
             carrier_receipts: counters("carrier_receipts_total", "Delivery receipts.", &["carrier", "state"]),
             carrier_receipts_unmatched: counters(
