@@ -31,17 +31,9 @@ impl Default for Repertoire {
 impl Repertoire {
     /// The characters that force UCS-2 where no language's tables hold them, each with its position, counted in characters from 0.
     pub fn outside<'t>(&self, text: &'t str) -> impl Iterator<Item = (usize, char)> + use<'t> {
-        let default = self.default;
-        text.chars().enumerate().filter(move |&(_, c)| gsm7::encode(c).is_none() || octet_of(c, default).is_none())
-    }
-}
-
-/// The octet of a character of the GSM alphabet in Latin-1 or ASCII, if that is the default; in GSM 7-bit whichever.
-fn octet_of(c: char, default: Alphabet) -> Option<u8> {
-    match default {
-        Alphabet::Latin1 => u8::try_from(u32::from(c)).ok(),
-        Alphabet::Ascii => u8::try_from(c).ok().filter(u8::is_ascii),
-        _ => Some(0),
+        let other = Some(self.default).filter(|default| *default != Alphabet::Gsm7);
+        let lacks = move |c| gsm7::encode(c).is_none() || other.is_some_and(|alphabet| alphabet.octet(c).is_none());
+        text.chars().enumerate().filter(move |&(_, c)| lacks(c))
     }
 }
 
@@ -146,7 +138,7 @@ impl Encoding {
 
     fn put(self, c: char, default: Alphabet, out: &mut BytesMut) {
         match self {
-            Self::Gsm7 if default != Alphabet::Gsm7 => out.put_u8(octet_of(c, default).unwrap_or(b'?')),
+            Self::Gsm7 if default != Alphabet::Gsm7 => out.put_u8(default.octet(c).unwrap_or(b'?')),
             Self::Gsm7 | Self::National(_) => match self.septets(c) {
                 Some(Septets::One(septet)) => out.put_u8(septet),
                 Some(Septets::Escaped(septet)) => out.put_slice(&[ESCAPE, septet]),

@@ -57,10 +57,18 @@ impl Alphabet {
     pub fn octets(self, words: &str) -> Option<Vec<u8>> {
         match self {
             Self::Gsm7 => words.chars().all(|c| gsm7::encode(c).is_some()).then(|| gsm7::octets(words)),
-            Self::Ascii => words.is_ascii().then(|| words.as_bytes().to_vec()),
-            Self::Latin1 => words.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect(),
+            Self::Ascii | Self::Latin1 => words.chars().map(|c| self.octet(c)).collect(),
             Self::Ucs2 => Some(words.encode_utf16().flat_map(u16::to_be_bytes).collect()),
             Self::National(_) | Self::Gbk | Self::Other(_) => None,
+        }
+    }
+
+    /// The octet of a character in ASCII or Latin-1; `None` if it has none there, and in all others.
+    pub(super) fn octet(self, c: char) -> Option<u8> {
+        match self {
+            Self::Ascii => u8::try_from(c).ok().filter(u8::is_ascii),
+            Self::Latin1 => u8::try_from(c).ok(),
+            _ => None,
         }
     }
 
