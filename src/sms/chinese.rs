@@ -10,9 +10,14 @@ pub fn split_signature(text: &str) -> Option<(&str, &str)> {
     (!signature.is_empty() && !signature.contains('【')).then_some((signature, rest))
 }
 
+/// The same, with all of a text that has none.
+pub fn signature_and_rest(text: &str) -> (Option<&str>, &str) {
+    split_signature(text).map_or((None, text), |(signature, rest)| (Some(signature), rest))
+}
+
 /// The signature at a text's head, without its brackets.
 pub fn signature(text: &str) -> Option<&str> {
-    split_signature(text).map(|(signature, _)| signature)
+    signature_and_rest(text).0
 }
 
 /// A letter, digit or mark of full width (U+FF01 to U+FF5E, and the ideographic space) in half width; others as they are.

@@ -23,7 +23,7 @@ mod template;
 mod transliterate;
 mod words;
 
-pub use chinese::{half_width, signature, split_signature};
+pub use chinese::{half_width, signature, signature_and_rest, split_signature};
 pub use national::{Language, Shift};
 pub use parts::{Encoding, Parts, Plan, Repertoire, parts, parts_for, plan, plan_for};
 pub use reassemble::{Concatenation, decode, decode_part, hex, is_only_concatenation, octets, split_header};

@@ -22,8 +22,8 @@ pub use words::{BlockedWords, WordsError};
 
 use super::{Client, Refusal};
 use crate::model::{Class, ClientName, Number, SmsText};
-use crate::sms::split_signature;
 pub use crate::sms::{Misfit, Template, TemplateError};
+use crate::sms::{signature_and_rest, split_signature};
 
 /// The country whose rules these are.
 const CHINA: &str = "+86";
@@ -95,7 +95,7 @@ impl TextRules {
 
     fn check_templates(&self, client: &Client, words: &SmsText) -> Result<(), Refusal> {
         let text = words.as_str();
-        let said = split_signature(text).map_or(text, |(_, said)| said);
+        let (_, said) = signature_and_rest(text);
         if !client.templates_only || self.of(client).any(|registered| registered.template.fits(said)) {
             return Ok(());
         }

@@ -318,7 +318,7 @@ impl Http {
             return Err(answer::refused(Class::Text, why));
         }
         let mut values = self.account_values(&options.name);
-        let (signature, body) = sms::split_signature(text).map_or((None, text), |(name, body)| (Some(name), body));
+        let (signature, body) = sms::signature_and_rest(text);
         let sender = part.text.from.as_ref();
         let is_gsm = Encoding::of(text) == Encoding::Gsm7;
         let alphabet = &self.description.request.alphabet[usize::from(!is_gsm)];

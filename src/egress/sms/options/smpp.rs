@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::registered::{FITS_NONE, Registered};
 use super::{Logins, OptionsError};
 use crate::model::{Secret, SmsText};
-use crate::sms::{Repertoire, split_signature};
+use crate::sms::{Repertoire, signature_and_rest};
 use crate::wire::FieldError;
 use crate::wire::smpp::{Bind, COctets, Tlv, Version};
 
@@ -107,8 +107,7 @@ impl Smpp {
         if !self.extras.iter().any(|extra| extra.filling == Filling::TemplateId) {
             return Ok(None);
         }
-        let (signature, body) =
-            split_signature(text.as_str()).map_or((None, text.as_str()), |(name, body)| (Some(name), body));
+        let (signature, body) = signature_and_rest(text.as_str());
         let found = Registered::of(&self.templates, signature, body);
         found.map(|(registered, _)| Some(Arc::clone(&registered.id))).ok_or(FITS_NONE)
     }
